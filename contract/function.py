@@ -1,0 +1,208 @@
+"""A function version: what deploy says of it, and what every process knows of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from contract.errors import InvalidArtifact, UnknownFunction
+from contract.tensors import TensorSpec
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+# A member of an artifact is one of these, or a file under `files/`.
+MANIFEST, GRAPH, WEIGHTS, HANDLER = (
+    "manifest.json",
+    "graph.json",
+    "weights.safetensors",
+    "handler.py",
+)
+INCLUDED = "files/"
+
+
+class FunctionRef(NamedTuple):
+    """A function's name and version; version 0 asks for the latest."""
+
+    name: str
+    version: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> FunctionRef:
+        """`NAME` or `NAME@3`; raises UnknownFunction for anything else."""
+        name, at, version = text.partition("@")
+        is_version = version.isdigit() and 1 <= len(version) <= 9 and int(version) > 0
+        if not NAME.fullmatch(name) or (at and not is_version):
+            raise UnknownFunction(f"function: expected NAME or NAME@VERSION, got {text[:100]!r}")
+        return cls(name, int(version) if at else 0)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}" if self.version else self.name
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact says of itself; `manifest.json`."""
+
+    architecture: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parameters: int
+    weight_bytes: int
+    # activation peak of one run, by rows, as measured when the artifact was made
+    activation_bytes: dict[int, int]
+    operators_exported: int
+    operators: int
+    max_batch: int
+    # False: the model mixes rows of one input, so rows of different callers never share a run
+    is_batchable: bool
+    has_preprocess: bool
+    has_postprocess: bool
+    slo_ms: float | None
+    timeout_ms: float
+    keep_alive_s: float | None
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether jobs of this function pass through a handler host."""
+        return self.has_preprocess or self.has_postprocess
+
+    def encode(self) -> bytes:
+        """Canonical JSON."""
+        return json.dumps(self.as_json(), sort_keys=True, indent=1).encode()
+
+    def as_json(self) -> dict[str, Any]:
+        """The manifest as plain JSON values."""
+        return asdict(self) | {
+            "inputs": [spec.encode() for spec in self.inputs],
+            "outputs": [spec.encode() for spec in self.outputs],
+            "activation_bytes": {str(k): v for k, v in self.activation_bytes.items()},
+        }
+
+    @classmethod
+    def decode(cls, data: bytes) -> Manifest:
+        """The manifest of a JSON document; raises InvalidArtifact naming the key."""
+        try:
+            record = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise InvalidArtifact(f"manifest.json: not JSON ({error})") from error
+        return cls.from_json(record)
+
+    @classmethod
+    def from_json(cls, record: object) -> Manifest:
+        """The manifest of plain JSON values; raises InvalidArtifact naming the key."""
+        if not isinstance(record, dict):
+            raise InvalidArtifact("manifest.json: expected an object")
+        unknown = record.keys() - _FIELDS.keys()
+        if unknown:
+            raise InvalidArtifact(f"manifest.json: unknown key {sorted(unknown)[0]!r}")
+        values = {}
+        for key, parse in _FIELDS.items():
+            if key not in record:
+                raise InvalidArtifact(f"manifest.json: {key} is missing")
+            try:
+                values[key] = parse(record[key])
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InvalidArtifact(f"manifest.json: {key}: {error}") from error
+        return cls(**values)
+
+
+def _int_between(low: int, high: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}, got {value!r}")
+        return value
+
+    return parse
+
+
+def _number_between(low: float, high: float) -> Callable[[Any], float]:
+    def parse(value: Any) -> float:
+        # NaN fails the comparison
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+        ):
+            raise ValueError(f"expected a number from {low:g} to {high:g}, got {value!r}")
+        return float(value)
+
+    return parse
+
+
+def _optional(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else parse(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, got {value!r}")
+    return value
+
+
+def _digest(value: Any) -> str:
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+        raise ValueError("expected 64 hexadecimal digits")
+    return value
+
+
+def _specs(value: Any) -> tuple[TensorSpec, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= 256:
+        raise ValueError("expected a list of 1 to 256 tensor specs")
+    specs = tuple(TensorSpec.decode(record) for record in value)
+    if len({spec.name for spec in specs}) != len(specs):
+        raise ValueError("expected distinct names")
+    return specs
+
+
+def _bytes_by_rows(value: Any) -> dict[int, int]:
+    size = _int_between(0, 2**50)
+    return {_int_between(1, 2**20)(int(rows)): size(n) for rows, n in value.items()}
+
+
+_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "architecture": _digest,
+    "inputs": _specs,
+    "outputs": _specs,
+    "parameters": _int_between(0, 2**50),
+    "weight_bytes": _int_between(0, 2**50),
+    "activation_bytes": _bytes_by_rows,
+    "operators_exported": _int_between(0, 10**7),
+    "operators": _int_between(0, 10**7),
+    "max_batch": _int_between(1, 65536),
+    "is_batchable": _flag,
+    "has_preprocess": _flag,
+    "has_postprocess": _flag,
+    "slo_ms": _optional(_number_between(1, 86_400_000)),
+    "timeout_ms": _number_between(1, 86_400_000),
+    "keep_alive_s": _optional(_number_between(-1, 86_400_000)),
+}
+
+
+@dataclass(frozen=True)
+class Function:
+    """One immutable version of a function, as the registry holds it."""
+
+    name: str
+    version: int
+    digest: str
+    created_at_s: float
+    manifest: Manifest
+
+    @property
+    def ref(self) -> FunctionRef:
+        """The version's full name."""
+        return FunctionRef(self.name, self.version)
+
+    def encode(self) -> bytes:
+        """JSON, for the registry."""
+        record = asdict(self) | {"manifest": self.manifest.as_json()}
+        return json.dumps(record).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Function:
+        """The record of `encode`."""
+        record = json.loads(data)
+        return cls(**record | {"manifest": Manifest.from_json(record["manifest"])})

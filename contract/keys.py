@@ -1,0 +1,82 @@
+"""The Redis keys of Fusebox.
+
+key                    type    holds (changed by)
+fb:functions           set     names of deployed functions (publish, retire)
+fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publish, retire)
+fb:retired             hash    <name>@<n> -> Function, until its last job settles (retire, forget)
+fb:job:<id>            hash    spec, function, version, status, fence, attempts, entry, payload,
+                               waiters, worker, group, outcome; expires a set time after it
+                               settled (jobs)
+fb:pending             stream  j -> job id, s -> JobSpec: exactly the queued jobs (jobs)
+fb:leases              zset    job id -> end of its lease: exactly the running jobs (jobs)
+fb:counts              hash    accepted, and one per settled status, ever (jobs)
+fb:queued              hash    function -> queued jobs (jobs)
+fb:inflight            hash    <name>@<n> -> queued and running jobs (jobs)
+fb:groups              hash    group id -> worker that has it (claim, settle, reap)
+fb:signals             stream  k -> kind, d -> data: what the scheduler must hear (settle, workers)
+fb:stats:<name>        hash    counters of one function, see store/telemetry.py (settle)
+fb:counters            hash    counters of the platform, see store/telemetry.py (jobs)
+fb:worker:<id>         string  WorkerReport; expires when heartbeats stop (workers)
+fb:workers             set     ids of workers that have reported (workers)
+fb:leader:<role>       string  token of the active process; expires with its lease (leader)
+fb:log:<name>          stream  what a function's own code printed and raised (telemetry)
+fb:replies:<gateway>   channel job id + Outcome of a job this gateway waits for (jobs)
+fusebox.<worker>       list    the queue of one worker (Celery)
+
+`jobs` are the scripts in `contract/lua/`; each is one atomic move. They build job keys from ids, so
+the store is one server (with replicas, if wanted), not a cluster.
+"""
+
+from __future__ import annotations
+
+FUNCTIONS = "fb:functions"
+RETIRED = "fb:retired"
+PENDING = "fb:pending"
+LEASES = "fb:leases"
+COUNTS = "fb:counts"
+QUEUED = "fb:queued"
+INFLIGHT = "fb:inflight"
+GROUPS = "fb:groups"
+SIGNALS = "fb:signals"
+COUNTERS = "fb:counters"
+WORKERS = "fb:workers"
+
+
+def function(name: str) -> str:
+    """Versions of one function."""
+    return f"fb:function:{name}"
+
+
+def job(job_id: str) -> str:
+    """One job."""
+    return f"fb:job:{job_id}"
+
+
+def stats(function_name: str) -> str:
+    """Counters of one function."""
+    return f"fb:stats:{function_name}"
+
+
+def worker(worker_id: str) -> str:
+    """The last report of one worker."""
+    return f"fb:worker:{worker_id}"
+
+
+def leader(role: str) -> str:
+    """The lock of one role."""
+    return f"fb:leader:{role}"
+
+
+def log(function_name: str) -> str:
+    """The log of one function."""
+    return f"fb:log:{function_name}"
+
+
+def replies(gateway_id: str) -> str:
+    """The channel of one gateway process."""
+    return f"fb:replies:{gateway_id}"
+
+
+def queue(worker_id: str) -> str:
+    """The Celery queue of one worker."""
+    return f"fusebox.{worker_id}"

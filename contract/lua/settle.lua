@@ -1,0 +1,31 @@
+-- Settle jobs of a group, each only under its current fence.
+-- ARGV: result ttl, signal ('' while the group goes on), group,
+--       number of counters, per counter: hash, field, amount,
+--       then per job: id, fence, status, outcome, latency bucket, total in microseconds, rows
+-- Returns per job 1 when it settled, 0 when its fence is old.
+local ttl_s, ended, group, counters = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local at = 5
+for _ = 1, counters do
+  redis.call('HINCRBY', ARGV[at], ARGV[at + 1], ARGV[at + 2])
+  at = at + 3
+end
+local replies = {}
+for i = at, #ARGV, 7 do
+  local id, fence, status, outcome, bucket, total_us, rows = unpack(ARGV, i, i + 6)
+  local job = redis.call('HMGET', job_key(id), 'status', 'fence', 'function')
+  if job[1] == 'running' and job[2] == fence then
+    settle(id, status, outcome, ttl_s)
+    local stats = 'fb:stats:' .. job[3]
+    redis.call('HINCRBY', stats, 'latency:' .. bucket, 1)
+    redis.call('HINCRBY', stats, 'us:total', total_us)
+    redis.call('HINCRBY', stats, 'rows', rows)
+    replies[#replies + 1] = 1
+  else
+    replies[#replies + 1] = 0
+  end
+end
+if ended ~= '' then
+  redis.call('HDEL', 'fb:groups', group)
+  signal('group', ended)
+end
+return replies

@@ -1,0 +1,182 @@
+"""Every setting of the platform: one frozen record, read in entry points."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+# sun_path holds 108 bytes including the final NUL.
+MAX_SOCKET_PATH_BYTES = 107
+_BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
+_UNITS = {"b": 1} | {
+    f"{prefix}{suffix}": base**power
+    for suffix, base in (("b", 1000), ("ib", 1024))
+    for power, prefix in enumerate("kmgt", start=1)
+}
+
+
+class SettingError(ValueError):
+    """A setting has a value that cannot be used; the message names the variable."""
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes as written by people: `1048576`, `150MB` (10^6), `2GiB` (2^30)."""
+    match = _BYTES.fullmatch(text.strip())
+    if not match:
+        raise ValueError("a number of bytes such as 1048576, 150MB or 2GiB")
+    number, unit = match.groups()
+    return int(float(number) * _UNITS[(unit or "B").lower()])
+
+
+def _int_from(low: int, high: int = 2**31) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.lstrip("-").isdigit() or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 10**9:
+        raise ValueError("a positive number of seconds")
+    return seconds
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda:\d+", text):
+        raise ValueError("auto, cpu or cuda:<index>")
+    return text
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(" or ".join(choices))
+        return text
+
+    return parse
+
+
+def _from(variable: str, default: Any, parse: Callable[[str], Any], about: str) -> Any:
+    return field(default=default, metadata={"variable": variable, "parse": parse, "about": about})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one platform; `docs/settings.md` lists them, and a test keeps it true."""
+
+    host: str = _from("FUSEBOX_HOST", "127.0.0.1", str, "address the gateway listens on")
+    port: int = _from("FUSEBOX_PORT", 8080, _int_from(0, 65535), "port the gateway listens on")
+    data: Path = _from("FUSEBOX_DATA", Path(".fusebox"), Path, "folder of artifacts and store")  # noqa: RUF009  # Path is frozen
+    store_url: str = _from(
+        "REDIS_URL", "", str, "Redis 7+ or Valkey to use; empty runs the embedded server"
+    )
+    device: str = _from("FUSEBOX_DEVICE", "auto", _device, "device of a worker")
+    workers: int = _from("FUSEBOX_WORKERS", 1, _int_from(1, 256), "worker processes")
+    gateways: int = _from("FUSEBOX_GATEWAYS", 1, _int_from(1, 64), "gateway processes")
+    memory_budget_bytes: int | None = _from(
+        "FUSEBOX_MEMORY_BUDGET",
+        None,
+        parse_bytes,
+        "bytes of device memory a worker may use; default 80 % of the device's memory",
+    )
+    compute_threads: int = _from(
+        "FUSEBOX_COMPUTE_THREADS", 0, _int_from(0, 1024), "CPU threads of a worker; 0 takes all"
+    )
+    places: int = _from("FUSEBOX_PLACES", 2, _int_from(1, 16), "groups in flight per worker")
+    group_functions: int = _from(
+        "FUSEBOX_GROUP_FUNCTIONS", 8, _int_from(1, 64), "functions in one group at most"
+    )
+    group_jobs: int = _from("FUSEBOX_GROUP_JOBS", 128, _int_from(1, 4096), "jobs in a group")
+    queue_limit: int = _from(
+        "FUSEBOX_QUEUE_LIMIT", 10_000, _int_from(1), "jobs that may wait over all functions"
+    )
+    function_queue_limit: int = _from(
+        "FUSEBOX_FUNCTION_QUEUE_LIMIT", 2_000, _int_from(1), "jobs of one function that may wait"
+    )
+    max_body_bytes: int = _from(
+        "FUSEBOX_MAX_BODY", 64 * 2**20, parse_bytes, "largest body of an invocation"
+    )
+    max_artifact_bytes: int = _from(
+        "FUSEBOX_MAX_ARTIFACT", 16 * 2**30, parse_bytes, "largest artifact of a deployment"
+    )
+    result_ttl_s: float = _from("FUSEBOX_RESULT_TTL_S", 86_400.0, _seconds, "results are kept")
+    lease_s: float = _from("FUSEBOX_LEASE_S", 10.0, _seconds, "a lease lasts, unless renewed")
+    heartbeat_s: float = _from("FUSEBOX_HEARTBEAT_S", 1.0, _seconds, "between two heartbeats")
+    max_attempts: int = _from(
+        "FUSEBOX_MAX_ATTEMPTS", 3, _int_from(1, 100), "runs of a job whose worker disappears"
+    )
+    max_wait_s: float = _from("FUSEBOX_MAX_WAIT_S", 300.0, _seconds, "longest wait of a long poll")
+    handler_timeout_s: float = _from(
+        "FUSEBOX_HANDLER_TIMEOUT_S", 30.0, _seconds, "one call of a function's own hooks"
+    )
+    handler_memory_bytes: int = _from(
+        "FUSEBOX_HANDLER_MEMORY", 4 * 2**30, parse_bytes, "address space of a handler host"
+    )
+    handler_idle_s: float = _from(
+        "FUSEBOX_HANDLER_IDLE_S", 300.0, _seconds, "an idle handler host is stopped after"
+    )
+    drain_s: float = _from("FUSEBOX_DRAIN_S", 20.0, _seconds, "a process may take to drain")
+    fsync: str = _from(
+        "FUSEBOX_FSYNC",
+        "everysec",
+        _one_of("everysec", "always"),
+        "when the embedded server writes its append-only file to disk",
+    )
+    log_level: str = _from(
+        "FUSEBOX_LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "least level"
+    )
+
+    @property
+    def is_store_embedded(self) -> bool:
+        """Whether the platform runs its own Redis server."""
+        return not self.store_url
+
+    @property
+    def socket_path(self) -> Path:
+        """The embedded server's unix socket, under the data folder if its path is short enough."""
+        path = self.data.resolve() / "store.sock"
+        if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
+            return path
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return Path("/tmp") / f"fusebox-{os.getuid()}-{digest}.sock"  # noqa: S108  # named by data folder and user
+
+    @property
+    def redis_url(self) -> str:
+        """The store's URL as redis-py takes it."""
+        return self.store_url or f"unix://{self.socket_path}"
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder that holds one folder per artifact digest."""
+        return self.data / "artifacts"
+
+
+def variables() -> dict[str, tuple[Any, str]]:
+    """Per environment variable: its default and what it is about."""
+    return {f.metadata["variable"]: (f.default, f.metadata["about"]) for f in fields(Settings)}
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Settings from environment variables; raises SettingError naming the variable."""
+    values: dict[str, Any] = {}
+    for spec in fields(Settings):
+        text = environ.get(spec.metadata["variable"], "")
+        if text == "":
+            continue
+        try:
+            values[spec.name] = spec.metadata["parse"](text)
+        except ValueError as error:
+            name = spec.metadata["variable"]
+            raise SettingError(f"{name}: expected {error}, got {text!r}") from error
+    return Settings(**values)

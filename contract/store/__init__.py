@@ -1,0 +1,48 @@
+"""The one package that speaks Redis.
+
+`open_store(settings.redis_url)` connects; the parts are grouped by what they keep:
+`jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
+(the registry), `workers`, `telemetry` (counters and logs).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contract.store.functions import Functions
+from contract.store.jobs import Jobs
+from contract.store.queue import Queue
+from contract.store.server import Server
+from contract.store.telemetry import Telemetry
+from contract.store.workers import Workers
+
+__all__ = ["Store", "open_store"]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Everything that is kept, over one connection pool."""
+
+    server: Server
+    jobs: Jobs
+    queue: Queue
+    functions: Functions
+    workers: Workers
+    telemetry: Telemetry
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.server.close()
+
+
+def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
+    """A store over the server at this URL; connects at the first command."""
+    server = Server(redis_url)
+    return Store(
+        server,
+        Jobs(server, result_ttl_s),
+        Queue(server, result_ttl_s),
+        Functions(server),
+        Workers(server),
+        Telemetry(server),
+    )

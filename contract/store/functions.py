@@ -1,0 +1,95 @@
+"""The registry: immutable, numbered versions of functions."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from contract import keys
+from contract.errors import UnknownFunction
+from contract.function import Function, FunctionRef, Manifest
+from contract.store.server import Server, store_errors
+
+
+class Functions:
+    """The functions of the store."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def publish(self, name: str, digest: str, manifest: Manifest) -> Function:
+        """Make this artifact the latest version, atomically."""
+        function = Function(name, 0, digest, time.time(), manifest)
+        record = function.encode().replace(b'"version": 0', b'"version": "%VERSION%"', 1)
+        version = self._server.run("publish", [name, record])
+        return self.get(FunctionRef(name, version))
+
+    def get(self, ref: FunctionRef) -> Function:
+        """A deployed version, the latest for version 0; raises UnknownFunction."""
+        key = keys.function(ref.name)
+        with store_errors():
+            fields: Any
+            if ref.version:
+                fields = self._server.redis.hmget(key, ["latest", f"v:{ref.version}"])
+                data = fields[1] if fields[0] else None
+            else:
+                # both fields of one moment: a version may be retired between two reads
+                fields = self._server.redis.hgetall(key)
+                data = fields.get(b"v:" + fields.get(b"latest", b""))
+        if data is None:
+            raise UnknownFunction(f"No function {ref} is deployed.", function=str(ref))
+        return Function.decode(data)
+
+    def get_accepted(self, ref: FunctionRef) -> Function:
+        """The version a job was accepted for, though it may be retired since."""
+        with store_errors():
+            pipe = self._server.redis.pipeline()
+            pipe.hget(keys.function(ref.name), f"v:{ref.version}")
+            pipe.hget(keys.RETIRED, str(ref))
+            deployed, retired = pipe.execute()
+        data = deployed or retired
+        if data is None:
+            raise UnknownFunction(f"No function {ref} is deployed.", function=str(ref))
+        return Function.decode(data)
+
+    def versions(self, name: str) -> list[int]:
+        """The numbers of the deployed versions, oldest first; raises UnknownFunction."""
+        with store_errors():
+            fields: Any = self._server.redis.hkeys(keys.function(name))
+        numbers = sorted(int(f[2:]) for f in fields if f.startswith(b"v:"))
+        if not numbers:
+            raise UnknownFunction(f"No function {name} is deployed.", function=name)
+        return numbers
+
+    def all(self) -> list[Function]:
+        """The latest version of every function, by name."""
+        with store_errors():
+            names: Any = self._server.redis.smembers(keys.FUNCTIONS)
+            pipe = self._server.redis.pipeline()
+            for name in sorted(names):
+                pipe.hgetall(keys.function(name.decode()))
+            found = pipe.execute()
+        latest = (fields.get(b"v:" + fields.get(b"latest", b"")) for fields in found)
+        return [Function.decode(data) for data in latest if data]
+
+    def retire(self, ref: FunctionRef) -> list[int]:
+        """Take a version, or all for version 0, out of service; raises UnknownFunction."""
+        versions: list[int] = self._server.run("retire", [ref.name, ref.version])
+        if not versions:
+            raise UnknownFunction(f"No function {ref} is deployed.", function=str(ref))
+        return sorted(versions)
+
+    def digests(self) -> set[str]:
+        """Digests of every artifact that a deployed version or an accepted job may need."""
+        self._server.run("forget", [])
+        with store_errors():
+            names: Any = self._server.redis.smembers(keys.FUNCTIONS)
+            pipe = self._server.redis.pipeline()
+            pipe.hvals(keys.RETIRED)
+            for name in names:
+                pipe.hgetall(keys.function(name.decode()))
+            retired, *deployed = pipe.execute()
+        records = [*retired]
+        for fields in deployed:
+            records += [data for field, data in fields.items() if field.startswith(b"v:")]
+        return {Function.decode(data).digest for data in records}

@@ -1,0 +1,82 @@
+"""Jobs as gateways see them: submit, read, watch, cancel, and the replies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from contract.errors import (
+    FuseboxError,
+    JobCancelled,
+    JobSettled,
+    QueueFull,
+    UnknownFunction,
+    UnknownJob,
+)
+from contract.job import Job, JobSpec, Outcome, Status, Submission
+from contract.store.server import Argument, Server
+
+
+class StaleVersion(FuseboxError):
+    """A newer version was deployed between reading the registry and accepting the job."""
+
+
+_REFUSALS: dict[bytes, type[FuseboxError]] = {
+    b"!unknown_function": UnknownFunction,
+    b"!stale": StaleVersion,
+    b"!queue_full": QueueFull,
+}
+
+
+class Jobs:
+    """The jobs of the store."""
+
+    def __init__(self, server: Server, result_ttl_s: float) -> None:
+        self._server = server
+        self._ttl_s = int(result_ttl_s)
+
+    def submit(
+        self, submissions: Sequence[Submission], limit: int, function_limit: int
+    ) -> list[FuseboxError | None]:
+        """Accept jobs in one round trip, each or not at all; per job None or why it was refused."""
+        args: list[Argument] = [limit, function_limit]
+        for spec, payload, is_latest, waiter in submissions:
+            args += [
+                spec.id,
+                spec.function,
+                spec.version,
+                int(is_latest),
+                spec.encode(),
+                payload,
+                waiter,
+            ]
+        replies = self._server.run("enqueue", args)
+        assert len(replies) == len(submissions)
+        refusals = [_REFUSALS.get(reply) for reply in replies]
+        return [refusal() if refusal else None for refusal in refusals]
+
+    def get(self, job_id: str) -> Job:
+        """The job now; raises UnknownJob."""
+        return self.watch(job_id, "")
+
+    def watch(self, job_id: str, gateway_id: str) -> Job:
+        """The job now; unless it has settled, its reply will come on this gateway's channel."""
+        spec, status, attempts, outcome = self._server.run("watch", [job_id, gateway_id])
+        if spec is None:
+            raise UnknownJob(job=job_id)
+        return Job(
+            JobSpec.decode(spec),
+            Status(status.decode()),
+            int(attempts),
+            None if outcome is None else Outcome.decode(outcome),
+        )
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job that is queued or running; raises UnknownJob or JobSettled."""
+        outcome = Outcome.of_error(JobCancelled(), Status.CANCELLED)
+        now = self._server.run(
+            "finish", [self._ttl_s, job_id, str(Status.CANCELLED), outcome.encode(), "", 0]
+        )
+        if now is None:
+            raise UnknownJob(job=job_id)
+        if not now.startswith(b"now "):
+            raise JobSettled(status=now.decode())

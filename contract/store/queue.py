@@ -1,0 +1,230 @@
+"""Jobs as the scheduler and the workers see them: wait, claim, fetch, settle, renew, reap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgpack
+import redis
+
+from contract import keys
+from contract.errors import DeadlineExceeded, WorkerLost
+from contract.job import Claim, JobId, JobSpec, Outcome, Status
+from contract.store.server import Argument, Server, store_errors
+
+READ_AT_ONCE = 2_000
+
+
+class Cursor(NamedTuple):
+    """How far the scheduler has read the pending and the signal stream."""
+
+    pending: str = "0-0"
+    signals: str = "$"
+
+
+class Event(NamedTuple):
+    """Something the scheduler must hear: a group ended, a worker came or went."""
+
+    kind: str
+    data: bytes
+
+
+class News(NamedTuple):
+    """What came since the cursor."""
+
+    jobs: list[JobSpec]
+    events: list[Event]
+    cursor: Cursor
+
+
+class Fetched(NamedTuple):
+    """A claimed job with what it takes to run it."""
+
+    claim: Claim
+    spec: JobSpec
+    payload: bytes
+
+
+class Settlement(NamedTuple):
+    """The outcome of a claimed job and what the counters keep of it."""
+
+    claim: Claim
+    outcome: Outcome
+    latency_bucket: int
+    total_us: int
+    rows: int
+
+
+class GroupReport(NamedTuple):
+    """What a worker measured of one group; the scheduler learns its costs from it."""
+
+    group: str
+    worker: str
+    # (name, version, rows) per member
+    members: Sequence[tuple[str, int, int]]
+    compute_s: float
+    swap_s: float
+    build_s: float
+    swap_bytes: int = 0
+
+    def encode(self) -> bytes:
+        """msgpack array in field order."""
+        packed = msgpack.packb(list(self))
+        assert isinstance(packed, bytes)
+        return packed
+
+    @classmethod
+    def decode(cls, data: bytes) -> GroupReport:
+        """The report of `encode`."""
+        return cls(*msgpack.unpackb(data, use_list=False))
+
+
+# (hash, field) -> amount
+Counters = Mapping[tuple[str, str], int]
+
+
+class Queue:
+    """The moves of accepted jobs."""
+
+    def __init__(self, server: Server, result_ttl_s: float) -> None:
+        self._server = server
+        self._ttl_s = int(result_ttl_s)
+
+    def signal_tail(self) -> str:
+        """The cursor behind the newest signal, to be read before the state it changes."""
+        with store_errors():
+            newest: Any = self._server.redis.xrevrange(keys.SIGNALS, count=1)
+        return newest[0][0].decode() if newest else "0-0"
+
+    def wait(self, client: redis.Redis, cursor: Cursor, timeout_s: float) -> News:
+        """Block until something comes after the cursor, or the time is over."""
+        streams: Any = {keys.PENDING: cursor.pending, keys.SIGNALS: cursor.signals}
+        with store_errors():
+            found: Any = client.xread(streams, READ_AT_ONCE, block=max(1, int(timeout_s * 1000)))
+        news = News([], [], cursor)
+        # RESP2 gives pairs, RESP3 a map of lists of batches
+        entries = found.items() if isinstance(found, dict) else found or ()
+        for name, batch in entries:
+            rows = batch[0] if batch and isinstance(batch[0], list) else batch
+            if name.decode() == keys.PENDING:
+                news.jobs.extend(JobSpec.decode(fields[b"s"]) for _, fields in rows)
+                cursor = cursor._replace(pending=rows[-1][0].decode())
+            else:
+                news.events.extend(Event(fields[b"k"].decode(), fields[b"d"]) for _, fields in rows)
+                cursor = cursor._replace(signals=rows[-1][0].decode())
+        return news._replace(cursor=cursor)
+
+    def groups(self) -> dict[str, str]:
+        """Group id -> worker of every group under way."""
+        with store_errors():
+            found: Any = self._server.redis.hgetall(keys.GROUPS)
+        return {group.decode(): worker.decode() for group, worker in found.items()}
+
+    def claim(
+        self, token: str, worker: str, group: str, lease_end_s: float, jobs: Sequence[JobId]
+    ) -> list[Claim] | None:
+        """Give queued jobs to a worker; those no longer queued are left out.
+
+        None when another scheduler is the active one.
+        """
+        fences = self._server.run("claim", [token, worker, group, lease_end_s, *jobs])
+        if fences is None:
+            return None
+        return [Claim(job, fence) for job, fence in zip(jobs, fences, strict=True) if fence]
+
+    def fetch(self, claims: Iterable[Claim]) -> list[Fetched]:
+        """Specs and payloads of the claimed jobs that are still this claim's, in one round trip."""
+        claims = list(claims)
+        with store_errors():
+            pipe = self._server.redis.pipeline(transaction=False)
+            for claim in claims:
+                pipe.hmget(keys.job(claim.job), ["status", "fence", "spec", "payload"])
+            found = pipe.execute()
+        return [
+            Fetched(claim, JobSpec.decode(spec), payload)
+            for claim, (status, fence, spec, payload) in zip(claims, found, strict=True)
+            if status == b"running" and int(fence) == claim.fence
+        ]
+
+    def settle(
+        self,
+        settlements: Sequence[Settlement],
+        counters: Counters,
+        group: str,
+        ended: GroupReport | None,
+    ) -> list[bool]:
+        """Settle jobs in one atomic move; per job whether its fence was current.
+
+        `ended` says that the group is over and makes room for another.
+        """
+        args: list[Argument] = [self._ttl_s, ended.encode() if ended else "", group, len(counters)]
+        for (name, field), amount in counters.items():
+            args += [name, field, amount]
+        for claim, outcome, bucket, total_us, rows in settlements:
+            args += [
+                claim.job,
+                claim.fence,
+                str(outcome.status),
+                outcome.encode(),
+                bucket,
+                total_us,
+                rows,
+            ]
+        return [bool(reply) for reply in self._server.run("settle", args)]
+
+    def expire(self, job: JobId, stage: str) -> bool:
+        """Settle a queued job as expired; whether it was still queued."""
+        outcome = Outcome.of_error(DeadlineExceeded(stage=stage), Status.EXPIRED)
+        counter = f"expired:{stage}"
+        now = self._server.run(
+            "finish", [self._ttl_s, job, str(Status.EXPIRED), outcome.encode(), counter, 1]
+        )
+        return now is not None and now.startswith(b"now ")
+
+    def renew(self, claims: Iterable[Claim], lease_end_s: float) -> set[JobId]:
+        """Prolong leases; the jobs that this worker has lost."""
+        args: list[Argument] = [lease_end_s]
+        for claim in claims:
+            args += [claim.job, claim.fence]
+        return {JobId(job.decode()) for job in self._server.run("renew", args)}
+
+    def reap(self, now_s: float, max_attempts: int) -> tuple[int, int]:
+        """Re-queue jobs whose lease ran out; how many were re-queued and how many failed."""
+        return self._reap(now_s, max_attempts, "", is_handed_back=False)
+
+    def reap_worker(self, worker: str, max_attempts: int) -> tuple[int, int]:
+        """Re-queue every job of a worker that is gone."""
+        return self._reap(0.0, max_attempts, worker, is_handed_back=False)
+
+    def hand_back(self, worker: str) -> int:
+        """Re-queue every job of a worker that stops; the attempt does not count."""
+        return self._reap(0.0, 1, worker, is_handed_back=True)[0]
+
+    def next_lease_end_s(self) -> float | None:
+        """When the earliest lease runs out."""
+        with store_errors():
+            first: Any = self._server.redis.zrange(keys.LEASES, 0, 0, withscores=True)
+        return float(first[0][1]) if first else None
+
+    def _reap(
+        self, now_s: float, max_attempts: int, worker: str, is_handed_back: bool
+    ) -> tuple[int, int]:
+        lost = Outcome.of_error(WorkerLost()).encode()
+        queued, failed = self._server.run(
+            "reap", [now_s, max_attempts, self._ttl_s, lost, worker, int(is_handed_back)]
+        )
+        return len(queued), len(failed)
+
+
+__all__ = [
+    "Counters",
+    "Cursor",
+    "Event",
+    "Fetched",
+    "GroupReport",
+    "News",
+    "Queue",
+    "Settlement",
+    "Status",
+]

@@ -1,0 +1,147 @@
+"""Counters and logs.
+
+Fields of `fb:stats:<name>`: `jobs:<status>`, `rows`, `latency:<bucket>`, `groups`, `cold`, and
+`us:<stage>` sums in microseconds for the stages of `contract.job.TIMINGS`.
+Fields of `fb:counters`: `groups`, `group_jobs`, `group_functions`, `rejected:<reason>`,
+`expired:<stage>`, `isolated` (fused runs repeated singly after a failure), `swap_bytes`, `fenced`.
+"""
+
+from __future__ import annotations
+
+import bisect
+import time
+from typing import Any, NamedTuple
+
+from contract import keys
+from contract.job import SETTLED
+from contract.store.server import Server, store_errors
+
+# upper bounds of the latency histogram, seconds; one more bucket holds what is slower
+LATENCY_BOUNDS_S = tuple(
+    round(scale * 10.0**power, 6)
+    for power in range(-3, 2)
+    for scale in (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
+)
+LOG_LINES = 1_000
+
+
+def latency_bucket(latency_s: float) -> int:
+    """Index of the histogram bucket that counts this latency."""
+    return bisect.bisect_left(LATENCY_BOUNDS_S, latency_s)
+
+
+class Conservation(NamedTuple):
+    """Where all accepted jobs are, read at one moment."""
+
+    accepted: int
+    queued: int
+    running: int
+    settled: dict[str, int]
+
+    @property
+    def drift(self) -> int:
+        """Jobs that were accepted and are nowhere; must be 0."""
+        return self.accepted - self.queued - self.running - sum(self.settled.values())
+
+
+class LogLine(NamedTuple):
+    """A line of a function's log."""
+
+    at_s: float
+    version: int
+    job: str
+    level: str
+    text: str
+
+
+class Telemetry:
+    """The counters and logs of the store."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def conservation(self) -> Conservation:
+        """Accepted, queued, running and settled jobs of one moment."""
+        with store_errors():
+            pipe = self._server.redis.pipeline(transaction=True)
+            pipe.hgetall(keys.COUNTS)
+            pipe.xlen(keys.PENDING)
+            pipe.zcard(keys.LEASES)
+            counts, queued, running = pipe.execute()
+        number = _numbers(counts)
+        settled = {str(status): number.get(status, 0) for status in SETTLED}
+        return Conservation(number.get("accepted", 0), queued, running, settled)
+
+    def counters(self) -> dict[str, int]:
+        """The counters of the platform."""
+        with store_errors():
+            found: Any = self._server.redis.hgetall(keys.COUNTERS)
+        return _numbers(found)
+
+    def count(self, field: str, amount: int = 1) -> None:
+        """Add to a counter of the platform."""
+        with store_errors():
+            self._server.redis.hincrby(keys.COUNTERS, field, amount)
+
+    def queued(self) -> dict[str, int]:
+        """Queued jobs by function."""
+        with store_errors():
+            found: Any = self._server.redis.hgetall(keys.QUEUED)
+        return _numbers(found)
+
+    def stats(self, names: list[str]) -> dict[str, dict[str, int]]:
+        """The counters of functions, by name."""
+        with store_errors():
+            pipe = self._server.redis.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(keys.stats(name))
+            return {n: _numbers(s) for n, s in zip(names, pipe.execute(), strict=True)}
+
+    def write_log(self, function: str, line: LogLine) -> None:
+        """Append to a function's log, which keeps its newest lines."""
+        entry: Any = {
+            "at": line.at_s,
+            "v": line.version,
+            "job": line.job,
+            "level": line.level,
+            "text": line.text,
+        }
+        with store_errors():
+            self._server.redis.xadd(keys.log(function), entry, maxlen=LOG_LINES, approximate=True)
+
+    def read_log(self, function: str, count: int = 100, since_s: float = 0.0) -> list[LogLine]:
+        """The newest lines of a function's log, oldest first."""
+        with store_errors():
+            found: Any = self._server.redis.xrevrange(
+                keys.log(function), min=str(int(since_s * 1000)) if since_s else "-", count=count
+            )
+        return [
+            LogLine(
+                float(f[b"at"]), int(f[b"v"]), f[b"job"].decode(), f[b"level"].decode(),
+                f[b"text"].decode(errors="replace"),
+            )
+            for _, f in reversed(found)
+        ]  # fmt: skip
+
+
+def quantile_s(stats: dict[str, int], share: float) -> float | None:
+    """Latency below which this share of jobs answered, interpolated within its bucket."""
+    counts = [stats.get(f"latency:{i}", 0) for i in range(len(LATENCY_BOUNDS_S) + 1)]
+    target = share * sum(counts)
+    seen = 0
+    for i, count in enumerate(counts):
+        if count and seen + count >= target:
+            low = LATENCY_BOUNDS_S[i - 1] if i else 0.0
+            high = LATENCY_BOUNDS_S[min(i, len(LATENCY_BOUNDS_S) - 1)]
+            return low + (high - low) * max(0.0, (target - seen) / count)
+        seen += count
+    return None
+
+
+def now_line(version: int, job: str, level: str, text: str) -> LogLine:
+    """A log line of this moment."""
+    return LogLine(time.time(), version, job, level, text)
+
+
+def _numbers(found: dict[bytes, bytes]) -> dict[str, int]:
+    return {field.decode(): int(value) for field, value in found.items()}

@@ -1,0 +1,111 @@
+"""Workers as they report themselves, and the one active scheduler."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from contract import keys
+from contract.store.server import Server, store_errors
+
+
+@dataclass(frozen=True)
+class DagCacheReport:
+    """Counters of a worker's cache of fused DAGs."""
+
+    entries: int = 0
+    bytes: int = 0
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """What a worker says of itself with every heartbeat. Times are Unix seconds."""
+
+    id: str
+    device: str
+    device_name: str
+    pid: int
+    places: int
+    budget_bytes: int
+    resident_bytes: int
+    process_bytes: int
+    # process_bytes when the worker was ready and nothing was resident
+    baseline_bytes: int
+    # weights of resident functions: NAME@VERSION -> bytes, least recently used first
+    functions: dict[str, int]
+    # functions whose weights wait in host memory
+    hosted: list[str]
+    dag_cache: DagCacheReport
+    loads: int
+    evictions: int
+    is_draining: bool
+    started_at_s: float
+    heartbeat_at_s: float
+    # strategy that a fused DAG runs with, by DAG, for people
+    strategies: dict[str, str] = field(default_factory=dict)
+
+    def encode(self) -> str:
+        """JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, data: bytes) -> WorkerReport:
+        """The report of `encode`."""
+        record = json.loads(data)
+        return cls(**record | {"dag_cache": DagCacheReport(**record["dag_cache"])})
+
+
+class Workers:
+    """The workers of the store."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def report(self, report: WorkerReport, ttl_s: float, is_news: bool) -> None:
+        """Write a heartbeat; `is_news` wakes the scheduler (joined, drains)."""
+        with store_errors():
+            pipe = self._server.redis.pipeline()
+            pipe.set(keys.worker(report.id), report.encode(), px=int(ttl_s * 1000))
+            pipe.sadd(keys.WORKERS, report.id)
+            if is_news:
+                entry: Any = {"k": "worker", "d": report.id}
+                pipe.xadd(keys.SIGNALS, entry, maxlen=4096, approximate=True)
+            pipe.execute()
+
+    def all(self) -> list[WorkerReport]:
+        """Every worker whose heartbeat is fresh, by id."""
+        return [report for report in self._known().values() if report is not None]
+
+    def missing(self) -> list[str]:
+        """Workers that have reported once and no longer do."""
+        return [worker for worker, report in self._known().items() if report is None]
+
+    def forget(self, worker: str) -> None:
+        """Drop a worker and its queue, after its jobs were taken from it."""
+        with store_errors():
+            pipe = self._server.redis.pipeline()
+            pipe.srem(keys.WORKERS, worker)
+            pipe.delete(keys.worker(worker), keys.queue(worker))
+            pipe.execute()
+
+    def lead(self, role: str, token: str, lease_s: float) -> bool:
+        """Take or keep a role; whether this token holds it now."""
+        return bool(self._server.run("leader", [role, token, int(lease_s * 1000)]))
+
+    def resign(self, role: str, token: str) -> None:
+        """Give the role up so that the standby takes over at once."""
+        self._server.run("resign", [role, token])
+
+    def _known(self) -> dict[str, WorkerReport | None]:
+        with store_errors():
+            ids: Any = self._server.redis.smembers(keys.WORKERS)
+            names = sorted(worker.decode() for worker in ids)
+            found: Any = self._server.redis.mget([keys.worker(n) for n in names]) if names else []
+        return {
+            name: WorkerReport.decode(data) if data else None
+            for name, data in zip(names, found, strict=True)
+        }

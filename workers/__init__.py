@@ -1,0 +1,1 @@
+"""The scheduler, the Celery workers, and the handler hosts."""

@@ -1,0 +1,38 @@
+"""The Celery application: it carries group ids to workers and stores nothing."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from contract.settings import Settings
+
+RUN_GROUP = "fusebox.run_group"
+
+
+def broker_url(redis_url: str) -> str:
+    """The store's URL as kombu takes it."""
+    if redis_url.startswith("unix://"):
+        return f"redis+socket://{redis_url.removeprefix('unix://')}"
+    return redis_url
+
+
+def make_app(settings: Settings) -> Celery:
+    """An application whose messages are msgpack and carry ids only."""
+    app = Celery("fusebox", broker=broker_url(settings.redis_url), set_as_current=False)
+    app.conf.update(
+        task_serializer="msgpack",
+        accept_content=["msgpack"],
+        result_backend=None,
+        task_ignore_result=True,
+        # The job record is the truth: a lost message is found by its lease, not by Celery.
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_create_missing_queues=True,
+        broker_connection_retry_on_startup=True,
+        enable_utc=True,
+    )
+    return app

@@ -1,0 +1,1 @@
+"""Which jobs run together, where and when: pure policy, learned costs, and the loop around them."""

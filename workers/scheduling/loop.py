@@ -1,0 +1,144 @@
+"""The loop around the policy: one active scheduler, woken by Redis, stateless across restarts."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from threading import Event
+
+from contract.errors import StoreUnavailable, UnknownFunction
+from contract.function import FunctionRef
+from contract.job import Claim
+from contract.log import Log
+from contract.settings import Settings
+from contract.store import Store
+from contract.store.queue import Cursor
+from workers.scheduling.costs import Costs
+from workers.scheduling.policy import plan
+from workers.scheduling.records import Dispatch, Limits
+from workers.scheduling.state import State
+
+log = Log("scheduler")
+ROLE = "scheduler"
+# The standby takes over this long after the active scheduler's last sign of life.
+LEADER_LEASE_S = 3.0
+# Leases, workers and leadership are looked after this often; jobs and signals wake at once.
+UPKEEP_S = 1.0
+RETRY_S = 0.2
+
+Send = Callable[[str, str, list[Claim]], None]
+
+
+class NotLeading(Exception):
+    """Another scheduler has become the active one."""
+
+
+class Scheduler:
+    """Turns queued jobs into groups on workers.
+
+    `send(worker, group, claims)` hands a claimed group to a worker's queue.
+    """
+
+    def __init__(self, settings: Settings, store: Store, send: Send) -> None:
+        self._settings = settings
+        self._store = store
+        self._send = send
+        self._limits = Limits(settings.group_functions, settings.group_jobs)
+        self._token = secrets.token_hex(8)
+        # what was learned outlives a lost leadership
+        self._costs = Costs()
+
+    def run(self, stop: Event) -> None:
+        """Lead whenever no other scheduler does, until `stop` is set."""
+        while not stop.is_set():
+            try:
+                if self._store.workers.lead(ROLE, self._token, LEADER_LEASE_S):
+                    self._lead(stop)
+                else:
+                    stop.wait(UPKEEP_S)
+            except NotLeading:
+                log.warning("leadership_lost")
+            except StoreUnavailable:
+                log.warning("store_unavailable")
+                stop.wait(RETRY_S)
+        self._resign()
+
+    def _resign(self) -> None:
+        try:
+            self._store.workers.resign(ROLE, self._token)
+        except StoreUnavailable:
+            log.warning("resign_failed", lease_s=LEADER_LEASE_S)
+
+    def _lead(self, stop: Event) -> None:
+        # signals from here on are heard, so what they change may be read afterwards
+        cursor = Cursor(signals=self._store.queue.signal_tail())
+        state = State(cursor, self._store.queue.groups(), self._costs)
+        log.info("leading", groups=len(state.groups))
+        client = self._store.server.blocking()
+        upkeep_at_s = 0.0
+        try:
+            while not stop.is_set():
+                if time.monotonic() >= upkeep_at_s:
+                    self._upkeep(state)
+                    upkeep_at_s = time.monotonic() + UPKEEP_S
+                wake_in_s = min(
+                    upkeep_at_s - time.monotonic(), state.next_deadline_s() - time.time()
+                )
+                news = self._store.queue.wait(client, state.cursor, wake_in_s)
+                state.cursor = news.cursor
+                self._learn_functions(state, state.add_jobs(news.jobs))
+                if state.hear_all(news.events):
+                    state.set_workers(self._store.workers.all())
+                self._decide(state)
+        finally:
+            client.close()
+
+    def _upkeep(self, state: State) -> None:
+        if not self._store.workers.lead(ROLE, self._token, LEADER_LEASE_S):
+            raise NotLeading
+        attempts = self._settings.max_attempts
+        missing = self._store.workers.missing()
+        for worker in missing:
+            queued, failed = self._store.queue.reap_worker(worker, attempts)
+            self._store.workers.forget(worker)
+            log.warning("worker_lost", worker=worker, requeued=queued, failed=failed)
+        queued, failed = self._store.queue.reap(time.time(), attempts)
+        if queued or failed:
+            log.warning("leases_ran_out", requeued=queued, failed=failed)
+        state.drop_workers(missing)
+        state.set_workers(self._store.workers.all())
+
+    def _learn_functions(self, state: State, unknown: set[FunctionRef]) -> None:
+        for ref in unknown:
+            try:
+                state.add_function(self._store.functions.get_accepted(ref))
+            except UnknownFunction:
+                # its jobs wait for their deadline and expire; retire keeps records, so: a bug
+                log.exception("function_record_missing", function=ref)
+
+    def _decide(self, state: State) -> None:
+        if not state.pending:
+            return
+        pending = list(state.pending.values())
+        dispatches, expired = plan(
+            pending, state.views(), state.functions, state.costs, self._limits, time.time()
+        )
+        for job in expired:
+            self._store.queue.expire(job.id, "queue")
+            state.pending.pop(job.id)
+        for dispatch in dispatches:
+            self._dispatch(state, dispatch)
+
+    def _dispatch(self, state: State, dispatch: Dispatch) -> None:
+        group = secrets.token_hex(8)
+        lease_end_s = time.time() + self._settings.lease_s
+        jobs = [job.id for job in dispatch.jobs]
+        claims = self._store.queue.claim(self._token, dispatch.worker, group, lease_end_s, jobs)
+        if claims is None:
+            raise NotLeading
+        state.start(group, dispatch, claims)
+        if claims:
+            # if this fails, the leases run out and the jobs come back
+            self._send(dispatch.worker, group, claims)
+            log.debug("dispatched", group=group, worker=dispatch.worker, jobs=len(claims))

@@ -1,0 +1,138 @@
+"""The policy: a pure function from what waits and what is free to what runs now.
+
+Work-conserving: a worker with a free place gets a group at once, so groups grow by themselves while
+devices are busy. A group is filled from the most urgent job outward, across functions, while every
+member is still predicted to meet its deadline and the bytes fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from contract.function import FunctionRef
+from workers.scheduling.costs import Costs
+from workers.scheduling.records import (
+    Dispatch,
+    FunctionView,
+    Limits,
+    PendingJob,
+    Plan,
+    WorkerView,
+)
+
+# The most urgent jobs looked at for one group: bounds a decision's time under a long queue.
+LOOK_AHEAD = 512
+
+
+def plan(
+    pending: Iterable[PendingJob],
+    workers: Iterable[WorkerView],
+    functions: Mapping[FunctionRef, FunctionView],
+    costs: Costs,
+    limits: Limits,
+    now_s: float,
+) -> Plan:
+    """Groups to start now, and jobs whose deadline has passed.
+
+    Jobs of functions that are not in `functions` wait; a function too large for a worker's budget
+    goes to that worker alone, which refuses it with the bytes it would need.
+    """
+    alive: list[PendingJob] = []
+    expired: list[PendingJob] = []
+    for job in pending:
+        (expired if job.deadline_s <= now_s else alive).append(job)
+    waiting = sorted((job for job in alive if job.function in functions), key=_urgency)
+    dispatches = []
+    free = [worker for worker in workers if worker.free_places > 0]
+    while waiting and free:
+        worker = _best_worker(waiting[0], free)
+        group = _fill(waiting[:LOOK_AHEAD], worker, functions, costs, limits, now_s)
+        dispatches.append(Dispatch(worker.id, tuple(group)))
+        taken = {job.id for job in group}
+        waiting = [job for job in waiting if job.id not in taken]
+        free = [w for w in (_take_place(w, worker) for w in free) if w.free_places > 0]
+    return Plan(dispatches, expired)
+
+
+def _urgency(job: PendingJob) -> tuple[float, str]:
+    # ids sort by the time of acceptance
+    return job.due_at_s, job.id
+
+
+def _best_worker(job: PendingJob, free: list[WorkerView]) -> WorkerView:
+    """The worker that has the weights, then the one with most free places."""
+    return max(free, key=lambda w: (job.function in w.resident, w.free_places))
+
+
+def _take_place(worker: WorkerView, taken: WorkerView) -> WorkerView:
+    if worker is not taken:
+        return worker
+    return WorkerView(worker.id, worker.free_places - 1, worker.budget_bytes, worker.resident)
+
+
+@dataclass(slots=True)
+class _Group:
+    """A group being filled."""
+
+    worker: WorkerView
+    limits: Limits
+    now_s: float
+    jobs: list[PendingJob] = field(default_factory=list)
+    rows: dict[FunctionRef, int] = field(default_factory=dict)
+    tightest_s: float = float("inf")
+
+    def can_hold(
+        self, job: PendingJob, functions: Mapping[FunctionRef, FunctionView], costs: Costs
+    ) -> bool:
+        view = functions[job.function]
+        rows_before = self.rows.get(job.function, 0)
+        if rows_before and (not view.is_batchable or rows_before + job.rows > view.max_batch):
+            return False
+        if not rows_before and len(self.rows) >= self.limits.functions:
+            return False
+        rows = self.rows | {job.function: rows_before + job.rows}
+        if _bytes(rows, functions) > self.worker.budget_bytes:
+            return False
+        end_s = self.now_s + _group_s(rows, self.worker, functions, costs)
+        return end_s <= min(self.tightest_s, job.deadline_s)
+
+    def add(self, job: PendingJob) -> None:
+        self.jobs.append(job)
+        self.rows[job.function] = self.rows.get(job.function, 0) + job.rows
+        self.tightest_s = min(self.tightest_s, job.deadline_s)
+
+
+def _fill(
+    waiting: list[PendingJob],
+    worker: WorkerView,
+    functions: Mapping[FunctionRef, FunctionView],
+    costs: Costs,
+    limits: Limits,
+    now_s: float,
+) -> list[PendingJob]:
+    """The most urgent job, whatever it costs, and those after it that fit beside it."""
+    group = _Group(worker, limits, now_s)
+    group.add(waiting[0])
+    for job in waiting[1:]:
+        if len(group.jobs) >= limits.jobs:
+            break
+        if group.can_hold(job, functions, costs):
+            group.add(job)
+    return group.jobs
+
+
+def _bytes(rows: Mapping[FunctionRef, int], functions: Mapping[FunctionRef, FunctionView]) -> int:
+    weights = sum(functions[ref].weight_bytes for ref in rows)
+    return weights + sum(functions[ref].activation_bytes_at(n) for ref, n in rows.items())
+
+
+def _group_s(
+    rows: Mapping[FunctionRef, int],
+    worker: WorkerView,
+    functions: Mapping[FunctionRef, FunctionView],
+    costs: Costs,
+) -> float:
+    cold_bytes = sum(functions[ref].weight_bytes for ref in rows if ref not in worker.resident)
+    compute_s = sum(costs.compute_s(ref, n) for ref, n in rows.items())
+    return costs.swap_s(cold_bytes) + compute_s

@@ -1,0 +1,75 @@
+"""What the policy looks at and what it decides. Times are Unix seconds unless named otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from contract.function import FunctionRef
+from contract.job import JobId
+
+
+@dataclass(frozen=True, slots=True)
+class PendingJob:
+    """A queued job."""
+
+    id: JobId
+    function: FunctionRef
+    rows: int
+    # order of urgency
+    due_at_s: float
+    # worthless after
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker that takes groups."""
+
+    id: str
+    free_places: int
+    budget_bytes: int
+    resident: frozenset[FunctionRef]
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionView:
+    """What the policy must know of a function version."""
+
+    weight_bytes: int
+    # activation peak by rows, measured at deploy
+    activation_bytes: Mapping[int, int]
+    max_batch: int
+    is_batchable: bool
+
+    def activation_bytes_at(self, rows: int) -> int:
+        """Activation peak at this many rows: the next larger measurement, else in proportion."""
+        if not self.activation_bytes:
+            return 0
+        largest = max(self.activation_bytes)
+        if rows > largest:
+            return self.activation_bytes[largest] * rows // largest
+        return self.activation_bytes[min(r for r in self.activation_bytes if r >= rows)]
+
+
+class Limits(NamedTuple):
+    """Bounds of one group."""
+
+    functions: int
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Run these jobs as one group on this worker, most urgent first."""
+
+    worker: str
+    jobs: tuple[PendingJob, ...]
+
+
+class Plan(NamedTuple):
+    """What to do now."""
+
+    dispatches: list[Dispatch]
+    expired: list[PendingJob]

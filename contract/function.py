@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from contract.errors import InvalidArtifact, UnknownFunction
 from contract.tensors import TensorSpec
 
-NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_REF = re.compile(rf"({NAME.pattern})(?:@([1-9][0-9]{{0,8}}))?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 # A member of an artifact is one of these, or a file under `files/`.
 MANIFEST, GRAPH, WEIGHTS, HANDLER = (
@@ -32,11 +33,11 @@ class FunctionRef(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> FunctionRef:
         """`NAME` or `NAME@3`; raises UnknownFunction for anything else."""
-        name, at, version = text.partition("@")
-        is_version = version.isdigit() and 1 <= len(version) <= 9 and int(version) > 0
-        if not NAME.fullmatch(name) or (at and not is_version):
+        match = _REF.fullmatch(text)
+        if not match:
             raise UnknownFunction(f"function: expected NAME or NAME@VERSION, got {text[:100]!r}")
-        return cls(name, int(version) if at else 0)
+        name, version = match.groups()
+        return cls(name, int(version or 0))
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}" if self.version else self.name

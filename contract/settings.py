@@ -35,7 +35,7 @@ def parse_bytes(text: str) -> int:
 
 def _int_from(low: int, high: int = 2**31) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not text.lstrip("-").isdigit() or not low <= int(text) <= high:
+        if not re.fullmatch("-?[0-9]{1,12}", text) or not low <= int(text) <= high:
             raise ValueError(f"a whole number from {low} to {high}")
         return int(text)
 

@@ -1,0 +1,161 @@
+"""The policy, as histories written down as data, and what must hold for any of them."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.function import FunctionRef
+from contract.job import JobId
+from contract.store.queue import GroupReport
+from workers.scheduling.costs import Costs
+from workers.scheduling.policy import plan
+from workers.scheduling.records import Dispatch, FunctionView, Limits, PendingJob, WorkerView
+
+MB = 10**6
+NOW_S = 1_000.0
+A, B, C = (FunctionRef(name, 1) for name in "abc")
+FUNCTIONS = {
+    A: FunctionView(40 * MB, {1: 1 * MB, 8: 4 * MB}, max_batch=8, is_batchable=True),
+    B: FunctionView(40 * MB, {1: 1 * MB, 8: 4 * MB}, max_batch=8, is_batchable=True),
+    C: FunctionView(40 * MB, {1: 1 * MB}, max_batch=1, is_batchable=False),
+}
+LIMITS = Limits(functions=8, jobs=16)
+
+
+def job(number: int, function: FunctionRef = A, rows: int = 1, due_in_s: float = 30) -> PendingJob:
+    """A job that is due and worthless at the same moment."""
+    at_s = NOW_S + due_in_s
+    return PendingJob(JobId(f"{number:024d}"), function, rows, at_s, at_s)
+
+
+def worker(
+    name: str = "w", places: int = 1, budget_mb: int = 1000, *has: FunctionRef
+) -> WorkerView:
+    """A worker with free places."""
+    return WorkerView(name, places, budget_mb * MB, frozenset(has))
+
+
+def groups(*jobs: PendingJob, workers: list[WorkerView], limits: Limits = LIMITS) -> list[Dispatch]:
+    """What is dispatched."""
+    return plan(jobs, workers, FUNCTIONS, Costs(), limits, NOW_S).dispatches
+
+
+def test_jobs_of_different_functions_run_as_one_group() -> None:
+    """That is what the platform is for."""
+    one, two = job(1, A), job(2, B)
+    assert groups(one, two, workers=[worker()]) == [Dispatch("w", (one, two))]
+
+
+def test_a_free_worker_gets_a_lone_job_at_once() -> None:
+    """Nothing waits for company."""
+    assert groups(job(1), workers=[worker()]) == [Dispatch("w", (job(1),))]
+
+
+def test_nothing_is_dispatched_to_a_busy_worker() -> None:
+    """Jobs wait, and the next group grows."""
+    assert groups(job(1), workers=[worker(places=0)]) == []
+
+
+def test_the_most_urgent_job_comes_first_and_ties_go_by_acceptance() -> None:
+    """Urgency is when the answer is due."""
+    late, early, second = job(1, due_in_s=30), job(2, due_in_s=5), job(3, due_in_s=5)
+    [group] = groups(late, second, early, workers=[worker()])
+    assert group.jobs == (early, second, late)
+
+
+def test_rows_of_a_function_stay_within_its_largest_batch() -> None:
+    """A larger job waits for the next group; a smaller one behind it may go."""
+    big, bigger, small = job(1, rows=5), job(2, rows=5), job(3, rows=3)
+    [group] = groups(big, bigger, small, workers=[worker()])
+    assert group.jobs == (big, small)
+
+
+def test_jobs_of_a_function_that_mixes_rows_never_share_a_run() -> None:
+    """Rows of different callers would change each other's answers."""
+    assert [len(group.jobs) for group in groups(job(1, C), job(2, C), workers=[worker()])] == [1]
+
+
+def test_a_group_fits_the_budget() -> None:
+    """Weights and activations of all members together."""
+    [group] = groups(job(1, A), job(2, B), workers=[worker(budget_mb=80)])
+    assert [member.function for member in group.jobs] == [A]
+    [group] = groups(job(1, A), job(2, B), workers=[worker(budget_mb=82)])
+    assert [member.function for member in group.jobs] == [A, B]
+
+
+def test_a_function_too_large_for_the_budget_goes_alone() -> None:
+    """The worker refuses it with the bytes it would need; it must not wait for ever."""
+    [group] = groups(job(1, A), job(2, B), workers=[worker(budget_mb=10)])
+    assert len(group.jobs) == 1
+
+
+def test_no_member_makes_another_miss_its_deadline() -> None:
+    """A group ends when its last member ends."""
+    costs = Costs()
+    costs.learn(GroupReport("g", "w", [("b", 1, 1)], 10.0, 0.0, 0.0))
+    urgent, slow = job(1, A, due_in_s=1), job(2, B, due_in_s=60)
+    assert plan([urgent, slow], [worker()], FUNCTIONS, costs, LIMITS, NOW_S).dispatches == [
+        Dispatch("w", (urgent,))
+    ]
+
+
+def test_a_job_whose_deadline_passed_expires() -> None:
+    """It is never given to a worker."""
+    dead = job(1, due_in_s=0)
+    decided = plan([dead], [worker()], FUNCTIONS, Costs(), LIMITS, NOW_S)
+    assert decided.expired == [dead]
+    assert decided.dispatches == []
+
+
+def test_a_worker_that_has_the_weights_is_preferred() -> None:
+    """Swapping costs more than a shorter queue gains."""
+    free, resident = worker("free", 2), worker("resident", 1, 1000, A)
+    assert groups(job(1, A), workers=[free, resident])[0].worker == "resident"
+
+
+def test_every_free_place_is_used_while_jobs_wait() -> None:
+    """Work-conserving."""
+    dispatches = groups(*(job(n, C) for n in range(5)), workers=[worker(places=2), worker("v", 1)])
+    assert sorted(dispatch.worker for dispatch in dispatches) == ["v", "w", "w"]
+
+
+JOBS = st.builds(
+    job,
+    st.integers(0, 10**6),
+    st.sampled_from([A, B, C]),
+    st.integers(1, 1),
+    st.floats(-5, 60),
+)
+WORKERS = st.builds(worker, st.sampled_from("uvw"), st.integers(0, 3), st.integers(1, 300))
+
+
+@given(
+    st.lists(JOBS, max_size=40, unique_by=lambda j: j.id),
+    st.lists(WORKERS, max_size=3, unique_by=lambda w: w.id),
+    st.integers(1, 4),
+    st.integers(1, 8),
+)
+def test_any_plan_is_sound(
+    jobs: list[PendingJob], workers: list[WorkerView], functions: int, most: int
+) -> None:
+    """No job twice, none invented, bounds kept, expired ones apart, places never overdrawn."""
+    limits = Limits(functions, most)
+    decided = plan(jobs, workers, FUNCTIONS, Costs(), limits, NOW_S)
+    given_away = [member for dispatch in decided.dispatches for member in dispatch.jobs]
+    assert len(set(given_away)) == len(given_away)
+    assert set(given_away) <= set(jobs)
+    assert set(decided.expired) == {j for j in jobs if j.deadline_s <= NOW_S}
+    assert not set(given_away) & set(decided.expired)
+    for view in workers:
+        mine = [d for d in decided.dispatches if d.worker == view.id]
+        assert len(mine) <= view.free_places
+    for dispatch in decided.dispatches:
+        members = {member.function for member in dispatch.jobs}
+        assert 1 <= len(dispatch.jobs) <= most
+        assert len(members) <= functions
+        for ref in members:
+            rows = sum(member.rows for member in dispatch.jobs if member.function == ref)
+            assert rows <= FUNCTIONS[ref].max_batch
+    places = sum(view.free_places for view in workers)
+    assert len(decided.dispatches) == places or len(given_away) + len(decided.expired) == len(jobs)

@@ -1,0 +1,22 @@
+"""One platform of real processes for the tests that only call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench._platform import Platform, running_platform
+
+FUNCTIONS = Path(__file__).parent / "functions"
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[Platform]:
+    """A platform with the functions of this folder deployed."""
+    with running_platform(FUSEBOX_COMPUTE_THREADS="2") as running:
+        for name in ("linear", "linear2", "hooked"):
+            running.deploy(str(FUNCTIONS / f"{name}.py"), "--name", name, "--max-batch", "8")
+        running.wait_ready()
+        yield running

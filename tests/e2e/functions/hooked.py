@@ -1,0 +1,37 @@
+"""A function with hooks, some of which misbehave when asked to."""
+
+import os
+import sys
+
+import torch
+
+
+class Double(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+
+def load() -> torch.nn.Module:
+    return Double()
+
+
+def example_inputs() -> dict[str, torch.Tensor]:
+    return {"x": torch.zeros(2, 3)}
+
+
+def preprocess(payload):
+    match payload.get("do"):
+        case "raise":
+            raise ValueError("the payload asked for it")
+        case "exit":
+            os._exit(7)
+        case "print":
+            print("seen in the log")
+            print("seen as an error", file=sys.stderr)
+        case "wrong":
+            return {"y": [[1.0, 2.0, 3.0]]}
+    return {"x": [payload["numbers"]]}
+
+
+def postprocess(outputs):
+    return {"doubled": outputs["output"][0].tolist()}

@@ -1,0 +1,163 @@
+"""How a weights file comes to be in device memory; on a CPU that is a memory map.
+
+What a slot needs of a device is the two protocols here. `MappedLoader` serves CPUs,
+`fusion.loaders_cuda.CudaLoader` GPUs; both give tensors that are views of one buffer.
+"""
+
+import mmap
+import os
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusion.errors import WeightsError
+from fusion.weights import WeightsIndex, check_digests
+
+PAGE_BYTES = mmap.PAGESIZE
+# Linux 5.14, uapi/asm-generic/mman-common.h; Python's mmap has no name for it
+MADV_POPULATE_READ = 22
+
+
+class ResidentWeights(Protocol):
+    """The weights of one function in device memory."""
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Views in file order, device; to be read only, and not after `close`."""
+
+    def wait_ready(self) -> None:
+        """Order what the current stream does next after the copy to the device."""
+
+    def mark_used(self) -> None:
+        """Note that the current stream may still be reading."""
+
+    def close(self) -> bool:
+        """Free the memory; False where a view is still held elsewhere, to be tried again."""
+
+
+class Loader(Protocol):
+    """Brings weights files to one device."""
+
+    def slot_bytes(self, index: WeightsIndex) -> int:
+        """Device bytes that `load` will take."""
+
+    def free_bytes(self) -> int | None:
+        """Measured free device bytes; None where memory is not the device's own to measure."""
+
+    def load(self, path: Path, index: WeightsIndex, is_verified: bool) -> ResidentWeights:
+        """Bring the file in, comparing digests unless `is_verified`; raises WeightsError."""
+
+
+def views(data: Tensor, index: WeightsIndex) -> list[Tensor]:
+    """Each tensor of `index` as a view of `data`, [data_bytes] uint8 on any device."""
+    return [
+        data[entry.offset : entry.offset + entry.nbytes]
+        .view(getattr(torch, entry.dtype))
+        .view(entry.shape)
+        for entry in index.entries
+    ]
+
+
+class MappedWeights:
+    """A weights file mapped read-only and shared, every page present."""
+
+    def __init__(self, file: mmap.mmap, index: WeightsIndex) -> None:
+        self._file = file
+        data = _as_tensor(file)[index.data_offset :]  # [data_bytes] uint8, page cache
+        self._tensors = views(data, index)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Views in file order, in the page cache; a write to one ends the process."""
+        return self._tensors
+
+    def wait_ready(self) -> None:
+        """Nothing to wait for: the pages are present."""
+
+    def mark_used(self) -> None:
+        """Nothing to note: a CPU is done when a call returns."""
+
+    def close(self) -> bool:
+        """Unmap; False while a view is held elsewhere, for its pages are still mapped."""
+        self._tensors = []
+        try:
+            self._file.close()
+        except BufferError:  # a view somewhere keeps its buffer exported
+            return False
+        return True
+
+
+def map_tensors(path: Path, index: WeightsIndex, is_verified: bool = False) -> MappedWeights:
+    """Map the file once (MAP_SHARED, PROT_READ) and make its pages present.
+
+    Raises WeightsError where the file is missing, has another size, cannot be read or, unless
+    `is_verified`, where a digest differs. A mapped file must not be truncated: reading past its
+    end raises SIGBUS.
+    """
+    try:
+        with path.open("rb") as file:
+            found_bytes = os.fstat(file.fileno()).st_size
+            if found_bytes != index.file_bytes:
+                raise WeightsError(f"{path}: {found_bytes} bytes, expected {index.file_bytes}")
+            mapped = mmap.mmap(
+                file.fileno(), index.file_bytes, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ
+            )
+        _populate(mapped)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be mapped: {error}") from error
+    try:
+        if not is_verified:
+            with memoryview(mapped) as whole, whole[index.data_offset :] as data:
+                check_digests(data, index)
+        return MappedWeights(mapped, index)
+    except WeightsError as error:
+        mapped.close()
+        raise WeightsError(f"{path}: {error}") from None
+
+
+class MappedLoader:
+    """Serves a CPU: a slot is the file itself, mapped, so loading copies nothing."""
+
+    def slot_bytes(self, index: WeightsIndex) -> int:
+        """Whole pages of the file, header included: what the process's resident set grows by."""
+        return -(-index.file_bytes // PAGE_BYTES) * PAGE_BYTES
+
+    def free_bytes(self) -> int | None:
+        """None: mapped pages are the page cache's, which the kernel reclaims by itself."""
+        return None
+
+    def load(self, path: Path, index: WeightsIndex, is_verified: bool) -> MappedWeights:
+        """Map the file; see `map_tensors`."""
+        return map_tensors(path, index, is_verified)
+
+
+def _populate(mapped: mmap.mmap) -> None:
+    """Make every page present, so that the first run faults none and residency is true.
+
+    Reading faults shared pages in; MAP_POPULATE on a private writable map copied each of them.
+    """
+    try:
+        mapped.madvise(MADV_POPULATE_READ)
+    except OSError:  # a kernel before 5.14: touch each page
+        bytes(memoryview(mapped)[::PAGE_BYTES])
+
+
+class _Pages:
+    """A map as numpy's array interface, flagged writable and holding the map open.
+
+    torch warns of every read-only buffer, and torch.frombuffer lets go of the export it was given,
+    so that a map could be closed under its tensors. The kernel still refuses writes.
+    """
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self._export = np.frombuffer(mapped, np.uint8)
+        address, _ = self._export.__array_interface__["data"]
+        self.__array_interface__ = {**self._export.__array_interface__, "data": (address, False)}
+
+
+def _as_tensor(mapped: mmap.mmap) -> Tensor:
+    """The map as [file_bytes] uint8, without a copy; open for as long as a view of it lives."""
+    return torch.from_numpy(np.asarray(_Pages(mapped)))

@@ -1,0 +1,235 @@
+"""Device memory for many threads: a group's weights are loaded and pinned in one step.
+
+A group gets all its slots or none, so two groups never hold what the other waits for. A thread
+that holds a lease must not ask for another.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from fusion.device import Device
+from fusion.errors import BudgetExceeded
+from fusion.leases import KEPT_S, Lease, SlotRequest, SlotStats
+from fusion.loaders import Loader, MappedLoader, ResidentWeights
+from fusion.residency import Group, Residency
+
+__all__ = ["KEPT_S", "Lease", "SlotRequest", "SlotStats", "SlotTable", "open_slots"]
+
+Clock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class _Counts:
+    loads: int = 0
+    failed_loads: int = 0
+    loaded_bytes: int = 0
+    load_s: float = 0.0
+
+
+class SlotTable:
+    """Slots of one device: leases by groups, LRU eviction of what nobody holds, one budget.
+
+    `clock` dates uses and loads; timeouts are in real time.
+    """
+
+    def __init__(self, loader: Loader, budget_bytes: int, clock: Clock = time.monotonic) -> None:
+        self._loader = loader
+        self._clock = clock
+        self._changed = threading.Condition()  # guards all below; loads run outside it
+        self._memory = Residency(loader, budget_bytes)
+        self._turns: deque[object] = deque()
+        self._verified: set[str] = set()
+        self._counts = _Counts()
+
+    def acquire(
+        self,
+        requests: Iterable[SlotRequest],
+        scratch_bytes: int = 0,
+        timeout_s: float | None = None,
+    ) -> Lease:
+        """Pin every requested function and reserve `scratch_bytes`, loading what is not resident.
+
+        Waits, in order of arrival, while other leases hold the room. Raises BudgetExceeded when
+        it can never fit, TimeoutError, and what a load raises; then nothing is held.
+        """
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        group = {request.key: request for request in requests}
+        lease = self._admit(group, scratch_bytes, deadline_s)
+        try:
+            for key in group:
+                self._ensure_loaded(lease, key, deadline_s)
+        except BaseException:
+            lease.release()
+            raise
+        return lease
+
+    def charge(self, bytes_: int) -> None:
+        """Count `bytes_` held by others, evicting slots for them.
+
+        Never waits, for the caller may hold a lease: raises BudgetExceeded when there is no room.
+        """
+        with self._changed:
+            if not self._memory.make_room(bytes_, spare=()):
+                raise self._no_room(bytes_, "a charge")
+            self._memory.charged_bytes += bytes_
+
+    def refund(self, bytes_: int) -> None:
+        """Undo `bytes_` of earlier charges."""
+        with self._changed:
+            charged_bytes = self._memory.charged_bytes
+            assert 0 <= bytes_ <= charged_bytes, f"{bytes_} of {charged_bytes} bytes refunded"
+            self._memory.charged_bytes -= bytes_
+            self._changed.notify_all()
+
+    def reclaim_from(self, reclaim: Callable[[int], int]) -> None:
+        """Call `reclaim(bytes)` when slots alone cannot make room.
+
+        It gives up what it can, refunds that, and returns the bytes. It is called under the table's
+        lock: it must not hold a lock of its own while it refunds or charges.
+        """
+        self._memory.reclaim = reclaim
+
+    def evict(self, key: str) -> bool:
+        """Evict a function nobody holds, kept or not; False where it is held or not resident."""
+        with self._changed:
+            if key not in self._memory.slots or self._memory.slots.pins(key):
+                return False
+            self._memory.evict(key)
+            self._changed.notify_all()
+            return True
+
+    def evict_idle(self, now_s: float) -> float | None:
+        """Evict what has been idle for its keep-alive; when to call again, by the table's clock."""
+        with self._changed:
+            self._memory.sweep()
+            due_s = self._memory.evict_idle(now_s)
+            self._changed.notify_all()
+            return due_s
+
+    def stats(self) -> SlotStats:
+        """What is held now, and counts."""
+        with self._changed:
+            slots = self._memory.slots
+            return SlotStats(
+                budget_bytes=self._memory.budget_bytes,
+                resident_bytes=slots.bytes,
+                pinned_bytes=slots.pinned_bytes,
+                scratch_bytes=self._memory.scratch_bytes,
+                charged_bytes=self._memory.charged_bytes,
+                leaving_bytes=self._memory.leaving_bytes,
+                resident=tuple(key for key in slots if slots[key].weights is not None),
+                leases=len(self._memory.leases),
+                waiting=len(self._turns),
+                loads=self._counts.loads,
+                failed_loads=self._counts.failed_loads,
+                evictions=self._memory.evictions,
+                loaded_bytes=self._counts.loaded_bytes,
+                load_s=self._counts.load_s,
+            )
+
+    def check_integrity(self) -> None:
+        """Recount everything from the leases and slots; AssertionError says what differs."""
+        with self._changed:
+            self._memory.check_integrity()
+
+    def _admit(self, group: Group, scratch_bytes: int, deadline_s: float | None) -> Lease:
+        """Reserve the group's bytes and pin its slots once there is room.
+
+        First come, first served: a large group would starve if small ones could pass it, and the
+        scheduler has put the groups in order of urgency already.
+        """
+        lease = Lease({}, scratch_bytes, self._give_back)
+        turn = object()
+        with self._changed:
+            self._turns.append(turn)
+            try:
+                while not self._try_admit(lease, group, turn):
+                    self._wait(deadline_s, group)
+            finally:
+                self._turns.remove(turn)
+                self._changed.notify_all()
+        return lease
+
+    def _try_admit(self, lease: Lease, group: Group, turn: object) -> bool:
+        self._memory.refuse_impossible(group, lease.scratch_bytes)
+        if self._turns[0] is not turn:
+            return False
+        needed_bytes = self._memory.missing_bytes(group) + lease.scratch_bytes
+        if not self._memory.make_room(needed_bytes, spare=group.keys()):
+            if not self._memory.leases:  # nobody is left who could release anything
+                raise self._no_room(needed_bytes, ", ".join(group) or "scratch")
+            return False
+        self._memory.admit(lease, group)
+        return True
+
+    def _ensure_loaded(self, lease: Lease, key: str, deadline_s: float | None) -> None:
+        """Load the slot, or wait for the lease that does; after a failure there, load it here."""
+        slot = lease.slots[key]
+        with self._changed:
+            while slot.is_loading:
+                self._wait(deadline_s, [key])
+            if slot.weights is not None:
+                return
+            slot.is_loading = True
+            is_verified = slot.request.is_verified or key in self._verified
+        began_s = self._clock()
+        weights: ResidentWeights | None = None
+        try:
+            weights = self._loader.load(slot.request.path, slot.request.index, is_verified)
+        finally:
+            with self._changed:
+                self._note_load(lease, key, weights, self._clock() - began_s)
+
+    def _note_load(
+        self, lease: Lease, key: str, weights: ResidentWeights | None, load_s: float
+    ) -> None:
+        slot = lease.slots[key]
+        slot.is_loading = False
+        slot.weights = weights
+        self._changed.notify_all()
+        if weights is None:
+            self._counts.failed_loads += 1
+            return
+        self._verified.add(key)
+        lease.cold.add(key)
+        lease.loaded_bytes += slot.request.index.data_bytes
+        lease.load_s += load_s
+        self._counts.loads += 1
+        self._counts.loaded_bytes += slot.request.index.data_bytes
+        self._counts.load_s += load_s
+
+    def _give_back(self, lease: Lease) -> None:
+        with self._changed:
+            if lease.is_released:
+                return
+            lease.is_released = True
+            try:
+                for weights in lease.resident():
+                    weights.mark_used()
+            finally:
+                self._memory.dismiss(lease, self._clock())
+                self._memory.sweep()
+                self._changed.notify_all()
+
+    def _no_room(self, bytes_: int, what: str) -> BudgetExceeded:
+        what = f"{what} beside what cannot be evicted"
+        return BudgetExceeded(bytes_, self._memory.available_bytes, what)
+
+    def _wait(self, deadline_s: float | None, what: Iterable[str]) -> None:
+        left_s = None if deadline_s is None else deadline_s - time.monotonic()
+        if (left_s is not None and left_s <= 0) or not self._changed.wait(left_s):
+            raise TimeoutError(f"no room for {', '.join(what)} in time")
+
+
+def open_slots(
+    device: Device, budget_bytes: int, clock: Clock = time.monotonic, host_budget_bytes: int = 0
+) -> SlotTable:
+    """The slot table of `device`; `host_budget_bytes` is for pinned copies, on CUDA alone."""
+    if device.kind == "cpu":
+        return SlotTable(MappedLoader(), budget_bytes, clock)
+    from fusion.loaders_cuda import CudaLoader  # a CPU worker has no use for it
+
+    return SlotTable(CudaLoader(device.ordinal, host_budget_bytes), budget_bytes, clock)

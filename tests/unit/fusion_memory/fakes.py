@@ -1,0 +1,88 @@
+"""Fakes handed to the slot table: a loader that counts what it holds, and a clock."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from fusion.errors import WeightsError
+from fusion.slots import SlotRequest
+from fusion.weights import WeightsIndex
+
+
+class FakeClock:
+    """Time that moves when told."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class FakeWeights:
+    """Weights without tensors; `is_viewed` makes them refuse to go."""
+
+    def __init__(self, bytes_: int, loader: "FakeLoader") -> None:
+        self.bytes = bytes_
+        self.is_viewed = False
+        self.uses = 0
+        self._loader = loader
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return []
+
+    def wait_ready(self) -> None:
+        pass
+
+    def mark_used(self) -> None:
+        self.uses += 1
+
+    def close(self) -> bool:
+        if self.is_viewed:
+            return False
+        self._loader.take(-self.bytes)
+        return True
+
+
+class FakeLoader:
+    """Counts the bytes it holds, fails for paths in `broken`, calls `during` in each load."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0
+        self.measured_free_bytes: int | None = None
+        self.broken: set[str] = set()
+        self.loaded: list[str] = []
+        self.verified: list[bool] = []
+        self.weights: dict[str, FakeWeights] = {}
+        self.during: Callable[[str], None] = lambda _: None
+        self._lock = threading.Lock()
+
+    def slot_bytes(self, index: WeightsIndex) -> int:
+        return index.file_bytes
+
+    def free_bytes(self) -> int | None:
+        return self.measured_free_bytes
+
+    def take(self, bytes_: int) -> None:
+        with self._lock:
+            self.held_bytes += bytes_
+            assert 0 <= self.held_bytes <= self.limit_bytes
+
+    def load(self, path: Path, index: WeightsIndex, is_verified: bool) -> FakeWeights:
+        self.during(path.name)
+        if path.name in self.broken:
+            raise WeightsError(f"{path}: broken")
+        self.take(index.file_bytes)
+        self.loaded.append(path.name)
+        self.verified.append(is_verified)
+        self.weights[path.name] = FakeWeights(index.file_bytes, self)
+        return self.weights[path.name]
+
+
+def request(key: str, bytes_: int, keep_alive_s: float | None = None) -> SlotRequest:
+    """A function of `bytes_` whose file is named like its key."""
+    return SlotRequest(key, Path(key), WeightsIndex((), 0, bytes_), keep_alive_s)

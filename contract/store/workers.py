@@ -96,6 +96,11 @@ class Workers:
         """Take or keep a role; whether this token holds it now."""
         return bool(self._server.run("leader", [role, token, int(lease_s * 1000)]))
 
+    def is_led(self, role: str) -> bool:
+        """Whether some process holds the role."""
+        with store_errors():
+            return bool(self._server.redis.exists(keys.leader(role)))
+
     def resign(self, role: str, token: str) -> None:
         """Give the role up so that the standby takes over at once."""
         self._server.run("resign", [role, token])

@@ -7,12 +7,10 @@ import signal
 import sys
 from threading import Event
 
-from contract import keys
-from contract.job import Claim
 from contract.log import configure
 from contract.settings import SettingError, read_settings
 from contract.store import open_store
-from workers.celery_app import RUN_GROUP, make_app
+from workers.celery_app import Sender, make_app
 from workers.scheduling.loop import Scheduler
 
 
@@ -23,16 +21,11 @@ def main() -> None:
     except SettingError as error:
         sys.exit(str(error))
     configure(settings.log_level)
-    app = make_app(settings)
-
-    def send(worker: str, group: str, claims: list[Claim]) -> None:
-        app.send_task(RUN_GROUP, args=[group, claims], queue=keys.queue(worker))
-
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     store = open_store(settings.redis_url, settings.result_ttl_s)
-    Scheduler(settings, store, send).run(stop)
+    Scheduler(settings, store, Sender(make_app(settings)).send).run(stop)
     store.close()
 
 

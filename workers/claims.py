@@ -1,0 +1,74 @@
+"""The claims a worker holds: what the heartbeat renews, and what was lost meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from contract.job import Claim, JobId
+
+
+@dataclass
+class _Held:
+    claim: Claim
+    # never renewed past this moment: a run that hangs loses its jobs in the end
+    until_s: float
+    is_lost: bool = False
+
+
+@dataclass
+class Claims:
+    """Claims of the groups under way; thread-safe. Times are Unix seconds."""
+
+    # called when the last group ended
+    on_idle: Callable[[], None] = lambda: None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _held: dict[JobId, _Held] = field(default_factory=dict)
+    _groups: dict[str, list[JobId]] = field(default_factory=dict)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no group is under way."""
+        return not self._groups
+
+    def begin(self, group: str, claims: Iterable[Claim], until_s: float) -> None:
+        """A group starts; its claims are kept until `until_s` unless `keep_until` says more."""
+        with self._lock:
+            held = {claim.job: _Held(claim, until_s) for claim in claims}
+            self._held.update(held)
+            self._groups[group] = list(held)
+
+    def keep_until(self, job: JobId, until_s: float) -> None:
+        """Renew this job's lease up to that moment and no further."""
+        with self._lock:
+            self._held[job].until_s = until_s
+
+    def end(self, group: str) -> None:
+        """A group is over."""
+        with self._lock:
+            for job in self._groups.pop(group):
+                del self._held[job]
+            is_idle = not self._groups
+        if is_idle:
+            self.on_idle()
+
+    def to_renew(self, now_s: float) -> list[Claim]:
+        """Claims whose leases should go on."""
+        with self._lock:
+            return [
+                held.claim
+                for held in self._held.values()
+                if not held.is_lost and now_s < held.until_s
+            ]
+
+    def lose(self, jobs: Iterable[JobId]) -> None:
+        """These jobs belong to somebody else now."""
+        with self._lock:
+            for job in jobs:
+                if job in self._held:
+                    self._held[job].is_lost = True
+
+    def is_lost(self, job: JobId) -> bool:
+        """Whether running this job would be in vain."""
+        return self._held[job].is_lost

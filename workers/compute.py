@@ -1,0 +1,188 @@
+"""Computing runs: weights in slots, one run at a time on the device, a bad job failing alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from contract.errors import DeadlineExceeded, FuseboxError
+from contract.job import Status
+from contract.log import Log
+from contract.store.queue import Fetched
+from fusion.errors import BudgetExceeded, MemberError
+from fusion.slots import Lease, SlotTable
+from workers.claims import Claims
+from workers.dags import Call, Dags
+from workers.library import Library, Loaded
+from workers.records import Ended, Ran, Staged, Tally, Times
+from workers.runs import Batch, Run, halves, jobs_of, plan_runs, singly, without
+from workers.translation import translate
+
+log = Log("compute")
+
+
+class Results(NamedTuple):
+    """Jobs that were computed, and jobs that ended without."""
+
+    ran: list[Ran]
+    ended: list[Ended]
+
+    def extend(self, other: Results) -> None:
+        """Add another run's."""
+        self.ran.extend(other.ran)
+        self.ended.extend(other.ended)
+
+
+class Computer:
+    """Runs staged jobs on the one device of this worker; called from several threads."""
+
+    def __init__(
+        self,
+        library: Library,
+        slots: SlotTable,
+        dags: Dags,
+        claims: Claims,
+        after_run: Callable[[], None],
+    ) -> None:
+        self._library = library
+        self._slots = slots
+        self._dags = dags
+        self._claims = claims
+        self._after_run = after_run
+        # one run computes while other threads stage theirs: hooks, weights
+        self._device = threading.Lock()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run is on the device now."""
+        return self._device.locked()
+
+    def compute(self, jobs: Sequence[Staged], tally: Tally) -> Results:
+        """Outputs of the jobs, or how they ended; costs are added to `tally`."""
+        results = Results([], [])
+        loaded: dict[str, Loaded] = {}
+        for run in plan_runs(self._load(jobs, loaded, results)):
+            results.extend(self._run(run, loaded, tally))
+        return results
+
+    def _load(
+        self, jobs: Sequence[Staged], loaded: dict[str, Loaded], results: Results
+    ) -> list[Staged]:
+        """Read the artifacts; jobs of a broken one end here, alone."""
+        broken: dict[str, FuseboxError] = {}
+        for function in {job.function.ref: job.function for job in jobs}.values():
+            key = str(function.ref)
+            try:
+                loaded[key] = self._library.get(function)
+            except Exception as error:  # whatever an artifact breaks is its own
+                log.exception("artifact_broken", function=key)
+                broken[key] = translate(error)
+        for job in jobs:
+            if (problem := broken.get(str(job.function.ref))) is not None:
+                results.ended.append(Ended.failed(job, problem))
+        return [job for job in jobs if str(job.function.ref) in loaded]
+
+    def _run(self, run: Run, loaded: dict[str, Loaded], tally: Tally) -> Results:
+        """One run; in parts where memory wants it, job by job where one of them fails."""
+        try:
+            return self._attempt(run, loaded, tally)
+        except Exception as error:  # hostile graphs reach here: nothing may escape
+            jobs = jobs_of(run)
+            if len(jobs) == 1:
+                log.exception("job_failed", job=jobs[0].spec.id, function=jobs[0].function.ref)
+                return Results([], [Ended.failed(jobs[0], translate(error))])
+            if isinstance(error, BudgetExceeded) and len(run) > 1:
+                parts = halves(run)
+            else:
+                log.exception("run_failed", jobs=len(jobs), functions=len(run))
+                tally.isolated += 1
+                parts = singly(run)
+        results = Results([], [])
+        for part in parts:
+            results.extend(self._run(part, loaded, tally))
+        return results
+
+    def _attempt(self, run: Run, loaded: dict[str, Loaded], tally: Tally) -> Results:
+        slots = [loaded[str(batch[0].function.ref)].slot for batch in run]
+        began_s = time.perf_counter()
+        with self._slots.acquire(slots, sum(map(scratch_bytes, run))) as lease:
+            swap_s = time.perf_counter() - began_s
+            tally.swap_s += lease.load_s
+            tally.swap_bytes += lease.loaded_bytes
+            tally.cold.update(key.partition("@")[0] for key in lease.cold)
+            with self._device:
+                wait_s = time.perf_counter() - began_s - swap_s
+                run, ended = self._launchable(run, tally)
+                times = Times(wait_s=wait_s, swap_s=swap_s)
+                results = self._launch(run, loaded, lease, times, tally)
+                results.ended.extend(ended)
+                return results
+
+    def _launchable(self, run: Run, tally: Tally) -> tuple[Run, list[Ended]]:
+        """The last look before the device works: deadlines and fences."""
+        now_s = time.time()
+        # the settlement of a lost job would be void: it is left out
+        lost = [job for job in jobs_of(run) if self._claims.is_lost(job.spec.id)]
+        kept = without(run, lost)
+        late = [job for job in jobs_of(kept) if job.spec.deadline_s <= now_s]
+        tally.expired += len(late)
+        return without(kept, late), [expired(job) for job in late]
+
+    def _launch(
+        self, run: Run, loaded: dict[str, Loaded], lease: Lease, times: Times, tally: Tally
+    ) -> Results:
+        if not run:
+            return Results([], [])
+        calls = [_call(batch, loaded[str(batch[0].function.ref)], lease) for batch in run]
+        found = self._dags.run(calls)
+        self._after_run()
+        tally.build_s += found.build_s
+        tally.compute_s += found.compute_s
+        times = times._replace(build_s=found.build_s, compute_s=found.compute_s)
+        results = Results([], [])
+        for job, result in zip(jobs_of(run), chain(*found.results), strict=True):
+            its_times = times._replace(hooks_s=job.hooks_s)
+            if isinstance(result, MemberError):
+                log.warning("job_failed", job=job.spec.id, function=job.function.ref, reason=result)
+                error = translate(result)
+                results.ended.append(Ended.failed(job, error, times=its_times))
+            else:
+                results.ran.append(Ran(job, result, its_times))
+        if results.ended and len(jobs_of(run)) > 1:
+            tally.isolated += 1
+        return results
+
+
+def expired(job: Fetched | Staged) -> Ended:
+    """The end of a job whose answer would come too late."""
+    return Ended.failed(job, DeadlineExceeded(stage="launch"), Status.EXPIRED)
+
+
+def scratch_bytes(batch: Batch) -> int:
+    """Activation bytes that a batch needs, by what was measured at deploy."""
+    measured = batch[0].function.manifest.activation_bytes
+    rows = sum(job.rows for job in batch)
+    if not measured:
+        return 0
+    largest = max(measured)
+    if rows > largest:
+        return measured[largest] * rows // largest
+    return measured[min(r for r in measured if r >= rows)]
+
+
+def _call(batch: Batch, loaded: Loaded, lease: Lease) -> Call:
+    key = loaded.slot.key
+    by_name = dict(zip(lease.names(key), lease.tensors(key), strict=True))
+    weights = [by_name[spec.name] for spec in loaded.graph.weights]
+    return Call(
+        key,
+        loaded.graph,
+        loaded.program,
+        loaded.weight_keys,
+        weights,
+        [job.inputs for job in batch],
+        sum(job.rows for job in batch),
+    )

@@ -1,0 +1,165 @@
+"""The Celery side of a worker: one queue, a pool of threads, a heartbeat in the consuming loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.app.trace import setup_worker_optimizations
+from celery.worker import WorkController, state
+from celery.worker.consumer.tasks import Tasks
+from kombu.entity import Queue
+
+from contract.errors import FuseboxError
+from contract.job import Claim, JobId
+from contract.log import Log
+from workers.celery_app import RUN_GROUP
+from workers.claims import Claims
+from workers.heartbeat import Heartbeat
+
+log = Log("worker")
+RunGroup = Callable[[str, list[Claim]], None]
+
+
+class Drain:
+    """Leaves the consuming loop on a signal: when no group is under way, or at the time limit.
+
+    `abandon` is called when a group is still under way after `drain_s`.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        heartbeat: Heartbeat,
+        claims: Claims,
+        drain_s: float,
+        abandon: Callable[[], None],
+    ) -> None:
+        self._queue = queue
+        self._heartbeat = heartbeat
+        self._claims = claims
+        self._drain_s = drain_s
+        self._abandon = abandon
+        self._consumer: Any = None
+        self._is_asked = False
+        # a signal wakes the loop through this socket, whatever the loop waits for
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Drain on SIGTERM and SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+
+    def enter_loop(self, consumer: Any, hub: Any) -> None:
+        """The loop of a (new) connection begins."""
+        self._consumer = consumer
+        hub.add_reader(self._woken, self._begin, hub)
+        if self._is_asked:
+            self._stop()
+
+    def leave_loop(self) -> None:
+        """The connection is lost or the worker stops."""
+        self._consumer = None
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._is_asked = True
+        if self._consumer is None:
+            # no loop runs: Celery looks at this between its attempts to connect
+            self._stop()
+
+    def _begin(self, hub: Any) -> None:
+        # other signals wake the loop too
+        if not self._woken.recv(4096) or not self._is_asked:
+            return
+        log.info("draining")
+        self._heartbeat.drain()
+        self._consumer.task_consumer.cancel_by_queue(self._queue)
+        self._claims.on_idle = lambda: hub.call_soon(self._stop)
+        hub.call_later(self._drain_s, self._abandon)
+        if self._claims.is_idle:
+            self._stop()
+
+    def _stop(self) -> None:
+        state.should_stop = os.EX_OK
+
+
+def make_step(
+    heartbeat: Heartbeat, drain: Drain, on_first: Callable[[], None]
+) -> type[bootsteps.StartStopStep]:
+    """A step of Celery's consumer that beats in its loop; Celery makes the instance.
+
+    `on_first` is called before the very first heartbeat, when all else has started.
+    """
+
+    class Beat(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is untyped
+        """Registers anew with the loop of every connection."""
+
+        requires = (Tasks,)
+        is_first = True
+
+        def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
+            if self.is_first:
+                self.is_first = False
+                on_first()
+            heartbeat.beat()
+            hub.call_repeatedly(heartbeat.rhythm.heartbeat_s, heartbeat.beat)
+            drain.enter_loop(consumer, hub)
+
+        def stop(self, _consumer: Any) -> None:
+            drain.leave_loop()
+
+    return Beat
+
+
+def register(app: Celery, run_group: RunGroup) -> None:
+    """Make `run_group` the task that the scheduler sends."""
+
+    def run(group: str, claims: list[list[Any]]) -> None:
+        try:
+            run_group(group, [Claim(JobId(job), fence) for job, fence in claims])
+        except FuseboxError:
+            # Celery would log it to a logger of its own
+            log.exception("group_failed", group=group)
+
+    app.task(run, name=RUN_GROUP)
+
+
+def consume(app: Celery, queue: str, places: int, step: type[bootsteps.StartStopStep]) -> None:
+    """Run groups from the queue until a drain or an unrecoverable error ends the loop."""
+    # Acknowledgements would cost three round trips per group and protect nothing: the job record
+    # is the truth, and its lease brings a lost group back.
+    only = Queue(queue, routing_key=queue, no_ack=True)  # type: ignore[no-untyped-call]  # kombu
+    app.conf.task_queues = [only]
+    app.steps["consumer"].add(step)
+    logging.getLogger("celery").setLevel(logging.WARNING)
+    name = f"worker@{queue}"
+    setup_worker_optimizations(app, name)
+    controller = WorkController(
+        app=app,
+        hostname=name,
+        pool_cls="threads",
+        concurrency=places,
+        queues=[queue],
+        task_events=False,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="WARNING",
+    )
+    controller.start()
+    if controller.exitcode:
+        raise SystemExit(controller.exitcode)

@@ -1,0 +1,1 @@
+"""Handler hosts: the child processes in which a function's own code runs."""

@@ -1,0 +1,191 @@
+"""The child process that runs one function's hooks: `python -m workers.handlers.host FD`.
+
+The first message on the socket says where the function lies and what limits it; the answer is
+`["ready"]`. From then on each message is a batch `[hook, [item, ...]]`, answered item by item:
+
+["ok", value]                     tensors of preprocess, JSON bytes of postprocess
+["refused", code, record]         the body is malformed or an input is wrong: the caller's fault
+["failed", reason, traceback]     the function's own code raised
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import resource
+import select
+import shutil
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from contract.errors import RequestError
+from contract.tensors import TensorSpec, decode_tensor
+from workers.handlers.frames import MARK, pack_frame, receive
+from workers.handlers.values import decode_payload, encode_inputs, encode_result
+
+REASON_CHARS = 300
+TRACEBACK_CHARS = 16_000
+
+
+class Output(io.TextIOWrapper):
+    """A standard stream that marks its lines with the item they belong to.
+
+    Items that print nothing cost nothing: the mark is written with the first line.
+    """
+
+    item = 0
+    _marked = 0
+
+    def write(self, text: str) -> int:
+        """Write text, after a mark where the item is a new one."""
+        if self.item != self._marked:
+            self._marked = self.item
+            super().write(f"\n{MARK}{self.item}\n")
+        return super().write(text)
+
+
+class Outputs:
+    """The standard streams of this process."""
+
+    def __init__(self) -> None:
+        sys.stdout, sys.stderr = self._streams = (_stream(1), _stream(2))
+
+    def begin(self, item: int) -> None:
+        """What is printed from here on belongs to this item of the batch."""
+        for stream in self._streams:
+            stream.item = item
+
+    def flush(self) -> None:
+        """Send what is printed before the item is answered."""
+        for stream in self._streams:
+            # the function may have closed it
+            with contextlib.suppress(ValueError):
+                stream.flush()
+
+
+def _stream(fd: int) -> Output:
+    raw = io.FileIO(fd, "w", closefd=False)
+    return Output(
+        io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+
+
+class Hooks:
+    """The hooks of one function, their arguments decoded and their results encoded."""
+
+    def __init__(self, module: ModuleType, specs: list[TensorSpec], payload_bytes: int) -> None:
+        self._module = module
+        self._specs = specs
+        self._payload_bytes = payload_bytes
+
+    def preprocess(self, item: Any) -> Any:
+        """Tensors of a payload: [media type, bytes] -> {name: tensor record}."""
+        payload = decode_payload(item[0], item[1], self._payload_bytes)
+        return encode_inputs(self._specs, self._module.preprocess(payload))
+
+    def postprocess(self, item: Any) -> Any:
+        """The result of a job's outputs: {name: tensor record} -> JSON bytes."""
+        outputs = {name: decode_tensor(name, record).copy() for name, record in item.items()}
+        return encode_result(self._module.postprocess(outputs))
+
+
+def answer(hook: Callable[[Any], Any], item: Any, reply_bytes: int) -> bytes:
+    """The framed answer to one item; whatever the function raises becomes part of it."""
+    try:
+        frame = pack_frame(["ok", hook(item)])
+        if len(frame) > reply_bytes:
+            raise ValueError(f"returned {len(frame)} bytes, at most {reply_bytes} are taken")
+    except RequestError as error:
+        return pack_frame(["refused", error.code, error.encode()])
+    except BaseException as error:  # noqa: BLE001  # SystemExit too: a job must not end its host
+        return pack_frame(["failed", reason_of(error), own_traceback(error)])
+    return frame
+
+
+def reason_of(error: BaseException) -> str:
+    """One short line: `ValueError: no such word`."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  # the function's own __str__ may raise
+        text = ""
+    name = type(error).__name__
+    return (f"{name}: {text}" if text else name)[:REASON_CHARS]
+
+
+def own_traceback(error: BaseException) -> str:
+    """The traceback without the host's own frames."""
+    try:
+        summary = traceback.TracebackException.from_exception(error, capture_locals=False)
+        part: traceback.TracebackException | None = summary
+        while part is not None:
+            frames = [frame for frame in part.stack if frame.filename != __file__]
+            part.stack = traceback.StackSummary.from_list(frames)
+            part = part.__cause__ or part.__context__
+        return "".join(summary.format())[-TRACEBACK_CHARS:]
+    except Exception:  # noqa: BLE001  # again the function's own __str__
+        return reason_of(error)
+
+
+def load_handler(folder: Path) -> ModuleType:
+    """Import the function's `handler.py`."""
+    sys.path.insert(0, str(folder))
+    spec = importlib.util.spec_from_file_location("handler", folder / "handler.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["handler"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def die_with_worker(channel: socket.socket, scratch: Path) -> None:
+    """End this process when the worker's end of the socket closes, whatever the function does.
+
+    A worker that was killed could not remove the scratch folder, so that is done here.
+    """
+
+    def watch() -> None:
+        poller = select.poll()
+        poller.register(channel, select.POLLRDHUP)
+        poller.poll()
+        shutil.rmtree(scratch, ignore_errors=True)
+        os._exit(0)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def serve(channel: socket.socket) -> None:
+    """Load the function, then answer batches until the worker closes the socket."""
+    folder, inputs, memory_bytes, payload_bytes, reply_bytes = receive(channel)
+    die_with_worker(channel, Path(folder).parent)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    outputs = Outputs()
+    specs = [TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in inputs]
+    try:
+        hooks = Hooks(load_handler(Path(folder)), specs, payload_bytes)
+    except BaseException as error:  # noqa: BLE001  # the function's own code, at import
+        outputs.flush()
+        channel.sendall(pack_frame(["failed", reason_of(error), own_traceback(error)]))
+        return
+    outputs.flush()
+    channel.sendall(pack_frame(["ready"]))
+    while (batch := receive(channel)) is not None:
+        name, items = batch
+        hook = getattr(hooks, name)
+        for index, item in enumerate(items):
+            outputs.begin(index)
+            frame = answer(hook, item, reply_bytes)
+            outputs.flush()
+            channel.sendall(frame)
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))

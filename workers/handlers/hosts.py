@@ -1,0 +1,235 @@
+"""The handler hosts of a worker: one per function version with hooks, started at first use."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from contract.errors import (
+    DeadlineExceeded,
+    FuseboxError,
+    HandlerFailed,
+    HandlerTimeout,
+    RequestError,
+    Unavailable,
+    decode_error,
+)
+from contract.function import Function, FunctionRef
+from contract.job import JobId
+from contract.log import Log
+from contract.tensors import Tensors, decode_tensor
+from workers.handlers.process import HostEnded, HostLimits, HostProcess
+
+log = Log("handlers")
+
+# (function, job or "", level, text)
+WriteLine = Callable[[FunctionRef, str, str, str], None]
+
+
+class HookCall(NamedTuple):
+    """One call of a hook; `item` is [media type, payload] or named tensor records."""
+
+    job: JobId
+    deadline_s: float
+    item: Any
+
+
+@dataclass
+class _Seat:
+    """A function version's host, if it runs, and the lock of whoever uses it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    process: HostProcess | None = None
+    used_at_s: float = 0.0
+
+    def clear(self) -> None:
+        if self.process is not None:
+            self.process.stop()
+            self.process = None
+
+
+class Hosts:
+    """Runs hooks in child processes; thread-safe, one batch at a time per function version."""
+
+    def __init__(
+        self, artifacts: Path, limits: HostLimits, idle_s: float, write_line: WriteLine
+    ) -> None:
+        self._artifacts = artifacts
+        self._limits = limits
+        self._idle_s = idle_s
+        self._write_line = write_line
+        self._lock = threading.Lock()
+        self._seats: dict[FunctionRef, _Seat] = {}
+        self._is_stopped = False
+
+    def preprocess(
+        self, function: Function, calls: Sequence[HookCall]
+    ) -> list[Tensors | FuseboxError]:
+        """Input tensors per call, or why there are none."""
+        return self._run(function, "preprocess", calls, _decode_tensors)
+
+    def postprocess(self, function: Function, calls: Sequence[HookCall]) -> list[Any]:
+        """Results per call; a FuseboxError where there is none."""
+        return self._run(function, "postprocess", calls, _decode_json)
+
+    def stop_idle(self, now_s: float) -> None:
+        """End the hosts that were not used for the idle time; never waits for a busy one."""
+        with self._lock:
+            seats = list(self._seats.items())
+        for ref, seat in seats:
+            if seat.process is None or not seat.lock.acquire(blocking=False):
+                continue
+            try:
+                if seat.process is not None and now_s - seat.used_at_s >= self._idle_s:
+                    log.info("host_idle", function=ref)
+                    seat.clear()
+            finally:
+                seat.lock.release()
+
+    def stop(self) -> None:
+        """End every host for good, busy ones too."""
+        with self._lock:
+            self._is_stopped = True
+            seats = list(self._seats.values())
+        for seat in seats:
+            process = seat.process
+            if process is not None:
+                process.kill()
+            with seat.lock:
+                seat.clear()
+
+    def pids(self) -> Mapping[FunctionRef, int]:
+        """Process ids of the hosts that run."""
+        with self._lock:
+            seats = list(self._seats.items())
+        return {ref: seat.process.pid for ref, seat in seats if seat.process is not None}
+
+    def _run(
+        self,
+        function: Function,
+        hook: str,
+        calls: Sequence[HookCall],
+        decode: Callable[[Any], Any],
+    ) -> list[Any]:
+        with self._lock:
+            seat = self._seats.setdefault(function.ref, _Seat())
+        batch = _Batch(function, hook, self._write_line)
+        results: list[Any] = []
+        with seat.lock:
+            while len(results) < len(calls):
+                call = calls[len(results)]
+                if results and time.time() >= call.deadline_s:
+                    # only those behind one that broke the host: starting another took time
+                    results.append(DeadlineExceeded(stage="hooks"))
+                else:
+                    results += self._some(seat, batch, calls[len(results) :], decode)
+            seat.used_at_s = time.monotonic()
+        return results
+
+    def _some(
+        self,
+        seat: _Seat,
+        batch: _Batch,
+        calls: Sequence[HookCall],
+        decode: Callable[[Any], Any],
+    ) -> list[Any]:
+        """Results of the first calls, up to and including the one that broke the host."""
+        batch.calls = calls
+        try:
+            process = self._started(seat, batch)
+        except FuseboxError as error:
+            return [error] * len(calls)
+        replies: list[Any] = []
+        try:
+            process.call(batch.hook, [call.item for call in calls], replies, batch.write)
+        except HostEnded as ended:
+            seat.clear()
+            results = [batch.result(i, reply, decode) for i, reply in enumerate(replies)]
+            return [*results, batch.broken(len(replies), ended)][: len(calls)]
+        return [batch.result(i, reply, decode) for i, reply in enumerate(replies)]
+
+    def _started(self, seat: _Seat, batch: _Batch) -> HostProcess:
+        if seat.process is not None and seat.process.is_alive:
+            return seat.process
+        seat.clear()
+        if self._is_stopped:
+            raise Unavailable("The worker is stopping.")
+        function = batch.function
+        log.info("host_starts", function=function.ref)
+        try:
+            artifact = self._artifacts / function.digest
+            seat.process = HostProcess(artifact, function.manifest.inputs, self._limits)
+            reply = seat.process.wait_ready(batch.write_loading)
+        except HostEnded as ended:
+            seat.clear()
+            raise batch.broken(None, ended) from ended
+        except OSError as error:
+            log.exception("host_start_failed", function=function.ref)
+            raise HandlerFailed("The function's handler could not be started.") from error
+        if reply != ["ready"]:
+            seat.clear()
+            raise batch.result(None, reply, _decode_json)
+        return seat.process
+
+
+class _Batch:
+    """Turns what a host answers and prints into results and log lines."""
+
+    def __init__(self, function: Function, hook: str, write_line: WriteLine) -> None:
+        self.function = function
+        self.hook = hook
+        self.calls: Sequence[HookCall] = ()
+        self._write_line = write_line
+
+    def write(self, index: int, level: str, text: str) -> None:
+        """A line that was printed while an item ran."""
+        job = self.calls[index].job if index < len(self.calls) else ""
+        self._write_line(self.function.ref, job, level, text)
+
+    def write_loading(self, _index: int, level: str, text: str) -> None:
+        """A line that was printed while the handler was imported."""
+        self._write_line(self.function.ref, "", level, text)
+
+    def result(self, index: int | None, reply: Any, decode: Callable[[Any], Any]) -> Any:
+        """What an answer means; answers come from a process that is not trusted."""
+        match reply:
+            case ["ok", value] if index is not None:
+                with suppress(RequestError, ValueError, TypeError):
+                    return decode(value)
+            case ["refused", str(), dict(record)] if {"code", "detail"} <= record.keys():
+                error = decode_error(record)
+                if isinstance(error, RequestError):
+                    return error
+            case ["failed", str(reason), str(trace)]:
+                self._write(index, "error", trace)
+                where = self.hook if index is not None else "handler.py"
+                return HandlerFailed(f"{where}: {reason[:400]}")
+        return HandlerFailed(f"{self.hook}: the handler's answer could not be read")
+
+    def broken(self, index: int | None, ended: HostEnded) -> FuseboxError:
+        """The error of the call that ended the host."""
+        where = self.hook if index is not None else "handler.py"
+        text = f"{where}: the handler {ended}"
+        self._write(index, "error", text)
+        return HandlerTimeout(text) if ended.is_timeout else HandlerFailed(text)
+
+    def _write(self, index: int | None, level: str, text: str) -> None:
+        if index is None:
+            self.write_loading(0, level, text)
+        else:
+            self.write(index, level, text)
+
+
+def _decode_tensors(value: Any) -> Tensors:
+    return {str(name): decode_tensor(str(name), record) for name, record in value.items()}
+
+
+def _decode_json(value: Any) -> Any:
+    return orjson.loads(value)

@@ -1,0 +1,230 @@
+"""One handler host as its worker sees it: a child process, a socket to it, and its output."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import workers
+from contract.function import HANDLER, INCLUDED
+from contract.tensors import TensorSpec
+from workers.handlers.frames import RECEIVE_BYTES, FrameError, FrameReader, pack_frame
+from workers.handlers.output import OnLine, OutputLines
+
+# The child gets these and nothing else of the worker's environment: no addresses, no secrets.
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+_ROOT = Path(workers.__file__).parent.parent
+_STOP_S = 2.0
+
+
+class HostLimits(NamedTuple):
+    """What a host may use."""
+
+    call_s: float
+    memory_bytes: int
+    # of an unpacked archive
+    payload_bytes: int
+    # of one answer
+    reply_bytes: int
+
+
+class HostEnded(Exception):
+    """The host ended, or had to be ended; `is_timeout` when a call took too long."""
+
+    def __init__(self, problem: str, is_timeout: bool = False) -> None:
+        super().__init__(problem)
+        self.is_timeout = is_timeout
+
+
+class HostProcess:
+    """A running host. Not thread-safe; its owner calls from one thread at a time."""
+
+    def __init__(self, artifact: Path, inputs: Sequence[TensorSpec], limits: HostLimits) -> None:
+        self._limits = limits
+        self._scratch = Path(tempfile.mkdtemp(prefix="fusebox-host-"))
+        try:
+            folder = _copy_code(artifact, self._scratch / "function")
+            self._start()
+            self._send([str(folder), list(inputs), *limits[1:]])
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        self._channel, theirs = socket.socketpair()
+        stdout, out = os.pipe()
+        stderr, err = os.pipe()
+        self._outputs = {stdout: OutputLines("info"), stderr: OutputLines("error")}
+        self._poller = select.poll()
+        for fd in (self._channel.fileno(), stdout, stderr):
+            self._poller.register(fd, select.POLLIN)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "workers.handlers.host", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                pass_fds=[theirs.fileno()],
+                cwd=self._scratch,
+                env=_environment(self._scratch),
+                # its own children end with it, and a Ctrl-C on the terminal is not for it
+                start_new_session=True,
+            )
+        finally:
+            theirs.close()
+            os.close(out)
+            os.close(err)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the child still runs."""
+        return self._process.poll() is None
+
+    def wait_ready(self, on_line: OnLine) -> list[Any]:
+        """The child's first answer: whether the function's code could be imported."""
+        replies: list[list[Any]] = []
+        self._receive(replies, 1, on_line)
+        return replies[0]
+
+    def call(
+        self, hook: str, items: Sequence[Any], replies: list[list[Any]], on_line: OnLine
+    ) -> None:
+        """Run a hook on each item in turn, appending each answer as it comes.
+
+        Raises HostEnded when the child did not answer them all: the first without an answer is
+        the one that ended it.
+        """
+        self._send([hook, items])
+        self._receive(replies, len(items), on_line)
+
+    def kill(self) -> None:
+        """End the child and all it started; a call under way raises HostEnded."""
+        # the group outlives its leader while the function's own children run
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End the child and remove its files; no call may be under way."""
+        if hasattr(self, "_process"):
+            self.kill()
+            self._process.wait(_STOP_S)
+        if hasattr(self, "_outputs"):
+            self._channel.close()
+            for fd in self._outputs:
+                os.close(fd)
+            self._outputs = {}
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _send(self, message: Any) -> None:
+        self._channel.settimeout(self._limits.call_s)
+        try:
+            self._channel.sendall(pack_frame(message))
+        except TimeoutError as error:
+            raise HostEnded("did not take its input in time", is_timeout=True) from error
+        except OSError as error:
+            raise HostEnded(self._how_it_ended()) from error
+
+    def _receive(self, replies: list[list[Any]], count: int, on_line: OnLine) -> None:
+        reader = FrameReader(self._limits.reply_bytes)
+        for lines in self._outputs.values():
+            lines.begin()
+        last_at_s = time.monotonic()
+        try:
+            while len(replies) < count:
+                came = self._wait(reader, last_at_s + self._limits.call_s, on_line)
+                if came:
+                    replies += came
+                    last_at_s = time.monotonic()
+        except FrameError as error:
+            raise HostEnded(f"sent {error}") from error
+        finally:
+            self._drain(on_line)
+
+    def _wait(self, reader: FrameReader, end_s: float, on_line: OnLine) -> list[Any]:
+        remaining_s = end_s - time.monotonic()
+        ready = dict(self._poller.poll(max(0.0, remaining_s) * 1000)) if remaining_s > 0 else {}
+        if not ready and time.monotonic() >= end_s:
+            problem = f"took longer than {self._limits.call_s:g} s"
+            raise HostEnded(problem, is_timeout=True)
+        for fd in ready.keys() & self._outputs.keys():
+            self._read_output(fd, on_line)
+        if self._channel.fileno() not in ready:
+            return []
+        try:
+            data = self._channel.recv(RECEIVE_BYTES)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            raise HostEnded(self._how_it_ended())
+        return reader.feed(data)
+
+    def _drain(self, on_line: OnLine) -> None:
+        for fd in list(self._outputs):
+            poller = select.poll()
+            poller.register(fd, select.POLLIN)
+            # one pipe's worth: a child that never stops printing must not hold its caller
+            if poller.poll(0):
+                self._read_output(fd, on_line)
+            if fd in self._outputs:
+                self._outputs[fd].end(on_line)
+
+    def _read_output(self, fd: int, on_line: OnLine) -> None:
+        data = os.read(fd, RECEIVE_BYTES)
+        if data:
+            self._outputs[fd].feed(data, on_line)
+        else:
+            # the child closed it; polling it on would spin
+            self._poller.unregister(fd)
+            self._outputs.pop(fd).end(on_line)
+            os.close(fd)
+
+    def _how_it_ended(self) -> str:
+        try:
+            code = self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            return "closed its connection"
+        if code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with exit status {code}"
+
+
+def _copy_code(artifact: Path, folder: Path) -> Path:
+    """The handler and its files side by side, as copies: what the function writes stays its own."""
+    included = artifact / INCLUDED
+    if included.is_dir():
+        shutil.copytree(included, folder)
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(artifact / HANDLER, folder / HANDLER)
+    return folder
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return passed | {
+        "PYTHONPATH": str(_ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        # cores belong to the graphs; a hook is one thread
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "MALLOC_ARENA_MAX": "2",
+    }

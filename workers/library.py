@@ -1,0 +1,80 @@
+"""Artifacts as this worker has read them: graphs, generated programs, weights indexes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from contract.function import GRAPH, WEIGHTS, Function
+from fusion.codegen import Program, generate
+from fusion.errors import GraphError
+from fusion.ir import Graph
+from fusion.slots import SlotRequest
+from fusion.weights import WeightsIndex, read_index
+
+# A graph is some hundred kilobytes of records; this many are kept.
+KEPT = 512
+T = TypeVar("T")
+
+
+class Loaded(NamedTuple):
+    """What it takes to run a function, its weights aside."""
+
+    graph: Graph
+    # of the architecture: shared with other functions, so names are to be read from `graph`
+    program: Program
+    # content hash per weight, in the graph's order
+    weight_keys: tuple[str, ...]
+    slot: SlotRequest
+
+
+class Library:
+    """Reads each artifact once; generates code once per architecture. Thread-safe."""
+
+    def __init__(self, artifacts: Path) -> None:
+        self._artifacts = artifacts
+        self._lock = threading.Lock()
+        self._graphs: OrderedDict[str, tuple[Graph, WeightsIndex]] = OrderedDict()
+        self._programs: OrderedDict[str, Program] = OrderedDict()
+        self._file_bytes: dict[str, int] = {}
+
+    def get(self, function: Function) -> Loaded:
+        """The function's artifact; GraphError, WeightsError or OSError say that it is broken."""
+        folder = self._artifacts / function.digest
+        # two threads may read the same artifact at once: cheaper than holding the lock meanwhile
+        graph, index = self._kept(self._graphs, function.digest) or _read(folder)
+        if graph.architecture != function.manifest.architecture:
+            raise GraphError("architecture", "differs from the manifest's")
+        program = self._kept(self._programs, graph.architecture) or generate(graph)
+        with self._lock:
+            _keep(self._graphs, function.digest, (graph, index))
+            _keep(self._programs, graph.architecture, program)
+            self._file_bytes[str(function.ref)] = index.file_bytes
+        keep_alive_s = function.manifest.keep_alive_s
+        request = SlotRequest(str(function.ref), folder / WEIGHTS, index, keep_alive_s)
+        hashes = {entry.name: entry.sha256 for entry in index.entries}
+        weight_keys = tuple(hashes[spec.name] for spec in graph.weights)
+        return Loaded(graph, program, weight_keys, request)
+
+    def file_bytes(self, keys: Iterable[str]) -> dict[str, int]:
+        """Bytes of the weights files of these functions, by slot key."""
+        with self._lock:
+            return {key: self._file_bytes[key] for key in keys}
+
+    def _kept(self, entries: OrderedDict[str, T], key: str) -> T | None:
+        with self._lock:
+            return entries.get(key)
+
+
+def _keep(entries: OrderedDict[str, T], key: str, value: T) -> None:
+    entries[key] = value
+    entries.move_to_end(key)
+    if len(entries) > KEPT:
+        entries.popitem(last=False)
+
+
+def _read(folder: Path) -> tuple[Graph, WeightsIndex]:
+    return Graph.decode((folder / GRAPH).read_bytes()), read_index(folder / WEIGHTS)

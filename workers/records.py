@@ -1,0 +1,89 @@
+"""What a group's jobs are on their way through a worker: fetched, staged, run, ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from contract.errors import FuseboxError
+from contract.function import Function
+from contract.job import Claim, JobSpec, Status
+from contract.store.queue import Fetched
+from contract.tensors import Tensors
+
+
+class Times(NamedTuple):
+    """Seconds that one job spent in each step; what it waited for counts as the step's."""
+
+    # for the device, while another run computed
+    wait_s: float = 0.0
+    hooks_s: float = 0.0
+    # from asking for the weights of its run until all of them were in their slots
+    swap_s: float = 0.0
+    # making the fused DAG, 0 where the cache had it
+    build_s: float = 0.0
+    compute_s: float = 0.0
+
+
+NO_TIMES = Times()
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A job whose inputs are tensors that fit its function."""
+
+    claim: Claim
+    spec: JobSpec
+    function: Function
+    inputs: Tensors
+    rows: int
+    hooks_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A job that was computed; `outputs` are its own rows, on the host."""
+
+    job: Staged
+    outputs: Tensors
+    times: Times
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job ended: with outputs, a result, or an error."""
+
+    claim: Claim
+    spec: JobSpec
+    status: Status
+    rows: int = 0
+    outputs: Tensors | None = None
+    result: Any = None
+    error: FuseboxError | None = None
+    times: Times = NO_TIMES
+
+    @classmethod
+    def failed(
+        cls,
+        job: Fetched | Staged,
+        error: FuseboxError,
+        status: Status = Status.FAILED,
+        times: Times = NO_TIMES,
+    ) -> Ended:
+        """The end of a job with an error."""
+        rows = job.rows if isinstance(job, Staged) else job.spec.rows
+        return cls(job.claim, job.spec, status, rows, error=error, times=times)
+
+
+@dataclass
+class Tally:
+    """What one group cost, summed while it runs."""
+
+    compute_s: float = 0.0
+    swap_s: float = 0.0
+    build_s: float = 0.0
+    swap_bytes: int = 0
+    isolated: int = 0
+    expired: int = 0
+    # functions whose weights had to be loaded
+    cold: set[str] = field(default_factory=set)

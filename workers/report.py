@@ -1,0 +1,56 @@
+"""What a worker says of itself."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from contract.store.workers import DagCacheReport, WorkerReport
+from fusion.cache import CacheStats
+from workers.gauge import Gauge
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Makes reports of one worker; fixed facts here, the rest measured for each."""
+
+    id: str
+    device: str
+    device_name: str
+    places: int
+    started_at_s: float
+    gauge: Gauge
+    is_busy: Callable[[], bool]
+    # bytes by slot key
+    sizes: Callable[[Iterable[str]], dict[str, int]]
+    dags: Callable[[], CacheStats]
+    strategies: Callable[[], dict[str, str]]
+
+    def report(self, is_draining: bool) -> WorkerReport:
+        """The worker now."""
+        slots, process_bytes = self.gauge.latest if self.is_busy() else self.gauge.measure()
+        dags = self.dags()
+        return WorkerReport(
+            id=self.id,
+            device=self.device,
+            device_name=self.device_name,
+            pid=os.getpid(),
+            places=self.places,
+            budget_bytes=slots.budget_bytes,
+            resident_bytes=slots.resident_bytes + slots.leaving_bytes,
+            process_bytes=process_bytes,
+            baseline_bytes=self.gauge.baseline_bytes,
+            functions=self.sizes(slots.resident),
+            hosted=[],
+            dag_cache=DagCacheReport(
+                dags.entries, dags.bytes, dags.hits, dags.misses, dags.evictions
+            ),
+            loads=slots.loads,
+            evictions=slots.evictions,
+            is_draining=is_draining,
+            started_at_s=self.started_at_s,
+            heartbeat_at_s=time.time(),
+            strategies=self.strategies(),
+        )

@@ -1,0 +1,101 @@
+"""From the ends of a group's jobs to one settlement. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from contract import keys
+from contract.job import Outcome, Status
+from contract.store.queue import GroupReport, Settlement
+from contract.store.telemetry import latency_bucket
+from contract.tensors import encode_tensor
+from workers.records import Ended, Tally
+
+
+def settlements(ended: Sequence[Ended], fetched_at_s: float, now_s: float) -> list[Settlement]:
+    """What the store keeps of every job."""
+    ran = [one for one in ended if one.status is Status.SUCCEEDED or one.times.compute_s]
+    functions = len({one.spec.ref for one in ran})
+    shared = {one.claim.job for one in ran}
+    return [
+        _settlement(
+            one,
+            fetched_at_s,
+            now_s,
+            (len(ran), functions) if one.claim.job in shared else (0, 0),
+        )
+        for one in ended
+    ]
+
+
+def timings_ms(ended: Ended, fetched_at_s: float, now_s: float) -> dict[str, float]:
+    """Milliseconds per stage of `contract.job.TIMINGS`."""
+    times = ended.times
+    accepted_at_s = ended.spec.accepted_at_s
+    seconds = {
+        "queue": max(0.0, fetched_at_s - accepted_at_s) + times.wait_s,
+        "swap": times.swap_s,
+        "build": times.build_s,
+        "compute": times.compute_s,
+        "hooks": times.hooks_s,
+        "total": max(0.0, now_s - accepted_at_s),
+    }
+    return {stage: round(value * 1000, 3) for stage, value in seconds.items()}
+
+
+def counters(
+    ended: Sequence[Ended], tally: Tally, fetched_at_s: float
+) -> dict[tuple[str, str], int]:
+    """Amounts to add, by (hash, field); totals and statuses are counted by the settle script."""
+    count: Counter[tuple[str, str]] = Counter()
+    for one in ended:
+        stats = keys.stats(one.spec.function)
+        for stage, value_ms in timings_ms(one, fetched_at_s, fetched_at_s).items():
+            if stage != "total" and value_ms:
+                count[stats, f"us:{stage}"] += round(value_ms * 1000)
+    for name in {one.spec.function for one in ended}:
+        count[keys.stats(name), "groups"] += 1
+    for name in tally.cold:
+        count[keys.stats(name), "cold"] += 1
+    count[keys.COUNTERS, "groups"] += 1
+    count[keys.COUNTERS, "group_jobs"] += len(ended)
+    count[keys.COUNTERS, "group_functions"] += len({one.spec.ref for one in ended})
+    count[keys.COUNTERS, "swap_bytes"] += tally.swap_bytes
+    count[keys.COUNTERS, "isolated"] += tally.isolated
+    count[keys.COUNTERS, "expired:launch"] += tally.expired
+    return {field: amount for field, amount in count.items() if amount}
+
+
+def report(group: str, worker: str, ended: Sequence[Ended], tally: Tally) -> GroupReport:
+    """What the scheduler learns from the group; members are the functions that computed."""
+    rows: Counter[tuple[str, int]] = Counter()
+    for one in ended:
+        if one.times.compute_s:
+            rows[one.spec.ref] += one.rows
+    return GroupReport(
+        group,
+        worker,
+        [(name, version, n) for (name, version), n in rows.items()],
+        tally.compute_s,
+        tally.swap_s,
+        tally.build_s,
+        tally.swap_bytes,
+    )
+
+
+def _settlement(
+    ended: Ended, fetched_at_s: float, now_s: float, group: tuple[int, int]
+) -> Settlement:
+    total_s = max(0.0, now_s - ended.spec.accepted_at_s)
+    outputs = ended.outputs
+    outcome = Outcome(
+        ended.status,
+        timings_ms(ended, fetched_at_s, now_s),
+        None if outputs is None else {n: encode_tensor(t) for n, t in outputs.items()},
+        ended.result,
+        None if ended.error is None else ended.error.encode(),
+        *group,
+    )
+    bucket, total_us = latency_bucket(total_s), round(total_s * 1e6)
+    return Settlement(ended.claim, outcome, bucket, total_us, ended.rows)

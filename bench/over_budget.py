@@ -23,6 +23,7 @@ from _report import Row, finish
 
 FAMILY = ROOT / "examples" / "resnet-family"
 NAMES = [f"resnet-{number}" for number in range(1, 9)]
+INPUT = "images"
 BUDGET_BYTES = 150_000_000
 CLIENTS = 8
 TOLERANCE = 1e-4
@@ -57,7 +58,8 @@ def expected_outputs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     for number, name in enumerate(NAMES):
         handler = importlib.import_module(name)
         model = handler.load().eval()
-        x = torch.randn(1, *handler.example_inputs()["x"].shape[1:], generator=_seed(number))
+        shape = handler.example_inputs()[INPUT].shape
+        x = torch.randn(1, *shape[1:], generator=_seed(number))
         with torch.inference_mode():
             found[name] = (x.numpy(), model(x).numpy())
     return found
@@ -72,7 +74,7 @@ def call_until(
 ) -> Tally:
     """One client: the functions in turn, each from a different start."""
     tally = Tally()
-    bodies = {name: {"inputs": {"x": pairs[name][0].tolist()}} for name in NAMES}
+    bodies = {name: {"inputs": {INPUT: pairs[name][0].tolist()}} for name in NAMES}
     with requests.Session() as session:
         turn = first
         while time.monotonic() < end_s:

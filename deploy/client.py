@@ -1,0 +1,189 @@
+"""The platform over HTTP, as the command line and scripts use it."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
+
+import requests
+
+from contract.errors import FuseboxError, MalformedBody, decode_error
+from deploy.errors import Unreachable, WaitTimeout
+from deploy.options import DEFAULT_URL
+
+Record = dict[str, Any]  # an answer of the API: docs/http.md says what is in it
+
+CONNECT_S = 5.0
+ANSWER_S = 30.0
+# The gateway ends a long poll by itself; a deployment or an invocation may take long to begin one.
+PATIENCE_S = 600.0
+# Shorter than the time after which proxies drop a silent connection.
+LONG_POLL_S = 30.0
+_PROBLEM = "application/problem+json"
+_OF_HTTP = frozenset({"type", "title", "status", "instance"})
+_SETTLED = frozenset({"succeeded", "failed", "expired", "cancelled"})
+
+
+class Body(NamedTuple):
+    """The body of an invocation and its media type."""
+
+    content_type: str
+    data: bytes
+
+
+def is_settled(job: Record) -> bool:
+    """Whether a job's record is final; the answer of a synchronous call has no status and is."""
+    return "status" not in job or job["status"] in _SETTLED
+
+
+class Client:
+    """One gateway. Not for several threads at once: each takes a client of its own.
+
+    Every method raises the error of `contract.errors` that the platform answers with, and
+    Unreachable where nothing answers.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL) -> None:
+        self.url = url.rstrip("/")
+        self._session = requests.Session()
+        # proxies of the environment are for the internet; looking them up costs 0.2 ms a request
+        self._session.trust_env = False
+        self._session.headers["Accept"] = "application/json"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+    def deploy(self, name: str, artifact: Path, digest: str) -> Record:
+        """Upload an artifact, whose sha-256 is `digest` in hexadecimal; the new version."""
+        field = base64.b64encode(bytes.fromhex(digest)).decode()
+        headers = {"Content-Digest": f"sha-256=:{field}:", "Content-Type": "application/x-tar"}
+        with artifact.open("rb") as tar:
+            return self._call("PUT", _function(name), data=tar, headers=headers, wait_s=PATIENCE_S)
+
+    def invoke(self, name: str, body: Body, wait_s: float | None = None) -> Record:
+        """Call a function; a job without result where it has none within `wait_s`."""
+        headers = {"Content-Type": body.content_type}
+        if wait_s is not None:
+            headers["Prefer"] = f"wait={wait_s:g}"
+        return self._invoke(name, body, headers)
+
+    def submit(self, name: str, body: Body) -> Record:
+        """Call a function without waiting; the job as it was accepted."""
+        headers = {"Content-Type": body.content_type, "Prefer": "respond-async"}
+        return self._invoke(name, body, headers)
+
+    def job(self, job_id: str, wait_s: float | None = None) -> Record:
+        """A job as it is, or as it is when it settles or `wait_s` have passed."""
+        params = {} if wait_s is None else {"wait": f"{wait_s:g}"}
+        patience_s = (wait_s or 0.0) + ANSWER_S
+        return self._call("GET", _job(job_id), params=params, wait_s=patience_s)
+
+    def wait(self, job_id: str, timeout_s: float | None = None) -> Record:
+        """A job once it has settled; raises WaitTimeout."""
+        give_up_at_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = LONG_POLL_S if give_up_at_s is None else give_up_at_s - time.monotonic()
+            job = self.job(job_id, max(0.0, min(LONG_POLL_S, left_s)))
+            if is_settled(job):
+                return job
+            if give_up_at_s is not None and time.monotonic() >= give_up_at_s:
+                raise WaitTimeout(f"job {job_id} is still {job['status']}", job_id=job_id)
+
+    def cancel(self, job_id: str) -> Record:
+        """Cancel a job; raises JobSettled where it has a result."""
+        return self._call("DELETE", _job(job_id))
+
+    def functions(self) -> list[Record]:
+        """The latest version of every function."""
+        found: list[Record] = self._call("GET", "/v1/functions")["functions"]
+        return found
+
+    def function(self, name: str) -> Record:
+        """One function, `NAME` or `NAME@3`."""
+        return self._call("GET", _function(name))
+
+    def remove(self, name: str) -> Record:
+        """Take a function, or one version of it, out of service."""
+        return self._call("DELETE", _function(name))
+
+    def logs(self, name: str, count: int = 100, since_s: float = 0.0) -> list[Record]:
+        """What a function's own code printed and raised; `since_s` is Unix seconds."""
+        params = {"count": str(count)} | ({"since": f"{since_s:.3f}"} if since_s else {})
+        found: list[Record] = self._call("GET", f"{_function(name)}/logs", params=params)["lines"]
+        return found
+
+    def stats(self) -> Record:
+        """Counters of all functions and of the platform."""
+        return self._call("GET", "/v1/stats")
+
+    def workers(self) -> list[Record]:
+        """Every worker as it reports itself."""
+        found: list[Record] = self._call("GET", "/v1/workers")["workers"]
+        return found
+
+    def _invoke(self, name: str, body: Body, headers: Mapping[str, str]) -> Record:
+        path = f"{_function(name)}/invoke"
+        return self._call("POST", path, data=body.data, headers=headers, wait_s=PATIENCE_S)
+
+    def _call(self, method: str, path: str, *, wait_s: float = ANSWER_S, **options: Any) -> Record:
+        with self._reachable():
+            answer = self._session.request(
+                method, self.url + path, timeout=(CONNECT_S, wait_s), **options
+            )
+        return _record(answer, self.url)
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except requests.Timeout as error:
+            raise Unreachable(f"{self.url} does not answer in time", url=self.url) from error
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+            raise Unreachable(
+                f"no Fusebox answers at {self.url}; start one with `fusebox up`, "
+                "or set FUSEBOX_URL",
+                url=self.url,
+            ) from error
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+            raise MalformedBody(f"FUSEBOX_URL: {self.url!r} is no URL of a gateway") from error
+
+
+def _function(name: str) -> str:
+    return f"/v1/functions/{quote(name, safe='@')}"
+
+
+def _job(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _record(answer: requests.Response, url: str) -> Record:
+    try:
+        record = answer.json()
+    except requests.exceptions.JSONDecodeError:
+        record = None
+    if answer.ok and isinstance(record, dict):
+        return record
+    if answer.headers.get("Content-Type", "").startswith(_PROBLEM) and isinstance(record, dict):
+        raise decode_error({key: value for key, value in record.items() if key not in _OF_HTTP})
+    reason = f"{answer.status_code} {answer.reason}".strip()
+    if answer.status_code in (502, 503, 504):
+        raise Unreachable(f"{url} answers {reason}", url=url)
+    raise FuseboxError(f"{url} answers {reason}, not as a Fusebox does; is FUSEBOX_URL right?")

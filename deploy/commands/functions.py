@@ -1,0 +1,143 @@
+"""`fusebox ls`, `describe`, `logs` and `rm`."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deploy.verb import Terminal, complete_function, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from deploy.client import Record
+
+FOLLOW_S = 1.0
+MAX_LINES = 1000
+
+
+@verb("ls")
+def ls(terminal: Terminal) -> None:
+    """List the deployed functions."""
+    with terminal.client() as client:
+        functions = client.functions()
+    terminal.show({"functions": functions}, lambda: _list(functions))
+
+
+@verb("describe")
+@click.argument("name", shell_complete=complete_function)
+def describe(terminal: Terminal, name: str) -> None:
+    """Show one function: NAME, or NAME@3 for a version."""
+    with terminal.client() as client:
+        function = client.function(name)
+    terminal.show(function, lambda: _description(function))
+
+
+@verb("rm")
+@click.argument("name", shell_complete=complete_function)
+def rm(terminal: Terminal, name: str) -> None:
+    """Take a function, or one version NAME@3, out of service. Accepted jobs still run."""
+    with terminal.client() as client:
+        removed = client.remove(name)
+    versions = ", ".join(str(version) for version in removed["removed_versions"])
+    terminal.show(removed, lambda: f"removed {removed['name']}, versions {versions}")
+
+
+@verb("logs")
+@click.argument("name", shell_complete=complete_function)
+@click.option(
+    "--count", type=click.IntRange(1, MAX_LINES), default=100, show_default=True, help="Lines."
+)
+@click.option("--since", "since_s", type=float, help="Only lines of the last so many seconds.")
+@click.option("--follow", is_flag=True, help="Go on until Ctrl-C.")
+def logs(terminal: Terminal, name: str, count: int, since_s: float | None, follow: bool) -> None:
+    """Show what a function's own code printed and raised, oldest first."""
+    after_s = 0.0 if since_s is None else max(0.0, time.time() - since_s)
+    shown: set[tuple[Any, ...]] = set()
+    with terminal.client() as client:
+        while True:
+            lines = client.logs(name, count, after_s)
+            news = [line for line in lines if tuple(line.values()) not in shown]
+            for line in news:
+                _print_line(terminal, line)
+            if not follow:
+                return
+            # the next question begins at the last line's moment, which several lines may share
+            shown = {tuple(line.values()) for line in lines} or shown
+            after_s = max([after_s, *(_unix_s(line["at"]) for line in lines)])
+            count = MAX_LINES
+            time.sleep(FOLLOW_S)  # the API has no stream of lines
+
+
+def _print_line(terminal: Terminal, line: Record) -> None:
+    if terminal.is_json:
+        terminal.line(line)
+        return
+    at = datetime.fromtimestamp(_unix_s(line["at"])).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    job = f" job {line['job']}" if line["job"] else ""
+    head = click.style(f"{at} @{line['version']}{job}", dim=True)
+    text = click.style(line["text"], fg="red") if line["level"] == "error" else line["text"]
+    click.echo(f"{head} {text}")
+
+
+def _unix_s(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()
+
+
+def _list(functions: list[Record]) -> Table | str:
+    from rich.table import Table
+
+    from deploy.render import human_bytes, human_ms, human_specs
+
+    if not functions:
+        return "no functions; deploy one with `fusebox deploy PATH`"
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for heading in ("NAME", "VERSION", "TIER", "WEIGHTS", "SLO", "INPUTS"):
+        table.add_column(heading, justify="right" if heading in ("VERSION", "WEIGHTS") else "left")
+    for function in functions:
+        table.add_row(
+            function["name"],
+            str(function["version"]),
+            function["tier"],
+            human_bytes(function["weight_bytes"]),
+            human_ms(function["slo_ms"]),
+            human_specs(function["inputs"]),
+        )
+    return table
+
+
+def _description(function: Record) -> Table:
+    from deploy.render import human_bytes, human_ms, human_specs, pairs
+
+    hooks = [hook for hook in ("preprocess", "postprocess") if function[f"has_{hook}"]]
+    keep_alive_s = function["keep_alive_s"]
+    rows = [
+        ("name", f"{function['name']}@{function['version']}"),
+        ("versions", ", ".join(map(str, function["versions"]))),
+        ("created", function["created_at"]),
+        ("tier", function["tier"]),
+        ("inputs", human_specs(function["inputs"])),
+        ("outputs", human_specs(function["outputs"])),
+        ("hooks", ", ".join(hooks) or "none"),
+        ("parameters", f"{function['parameters']:,}"),
+        ("weights", human_bytes(function["weight_bytes"])),
+        ("activations", _activations(function["activation_bytes"])),
+        ("operators", f"{function['operators']} ({function['operators_exported']} exported)"),
+        ("max batch", f"{function['max_batch']} rows"),
+        ("joins other jobs", "yes" if function["is_batchable"] else "no"),
+        ("slo", human_ms(function["slo_ms"])),
+        ("timeout", human_ms(function["timeout_ms"])),
+        ("keep alive", "default" if keep_alive_s is None else f"{keep_alive_s:g} s"),
+        ("architecture", function["architecture"]),
+        ("digest", function["digest"]),
+    ]
+    return pairs(rows)
+
+
+def _activations(by_rows: dict[str, int]) -> str:
+    from deploy.render import human_bytes
+
+    return ", ".join(f"{human_bytes(size)} at {rows} rows" for rows, size in by_rows.items())

@@ -1,0 +1,87 @@
+"""`fusebox jobs get|wait|cancel`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from deploy.errors import FAILED, OK, TOO_LATE
+from deploy.verb import Terminal, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from deploy.client import Record
+
+_EXIT_CODES = {"succeeded": OK, "failed": FAILED, "cancelled": FAILED, "expired": TOO_LATE}
+
+
+@click.group("jobs")
+def jobs() -> None:
+    """Show, await or cancel jobs."""
+
+
+@verb("get")
+@click.argument("job")
+def get(terminal: Terminal, job: str) -> None:
+    """Show a job as it is now."""
+    with terminal.client() as client:
+        record = client.job(job)
+    terminal.show(record, lambda: job_table(record))
+
+
+@verb("wait")
+@click.argument("job")
+@click.option("--timeout", "timeout_s", type=float, help="Seconds to wait at most.")
+def wait(terminal: Terminal, job: str, timeout_s: float | None) -> None:
+    """Wait until a job settles; exits 0 if it succeeded, 1 if not, 5 if it came too late."""
+    with terminal.client() as client:
+        record = client.wait(job, timeout_s)
+    terminal.show(record, lambda: job_table(record))
+    sys.exit(_EXIT_CODES[record["status"]])
+
+
+@verb("cancel")
+@click.argument("job")
+def cancel(terminal: Terminal, job: str) -> None:
+    """Cancel a job that has no result yet."""
+    with terminal.client() as client:
+        record = client.cancel(job)
+    terminal.show(record, lambda: f"{record['job']} is {record['status']}")
+
+
+for _command in (get, wait, cancel):
+    jobs.add_command(_command)
+
+
+def job_table(record: Record) -> Table:
+    """A job for people."""
+    from deploy.render import pairs, shortened
+
+    rows = [
+        ("job", record["job"]),
+        ("function", f"{record['function']}@{record['version']}"),
+        ("status", record["status"]),
+        ("created", record["created_at"]),
+        ("attempts", str(record["attempts"])),
+    ]
+    if record["timings_ms"]:
+        rows.append(("timings", timings_text(record["timings_ms"])))
+    if "error" in record:
+        rows.append(("error", f"{record['error']['code']}: {record['error']['detail']}"))
+    rows += [
+        (field, json.dumps(shortened(record[field])))
+        for field in ("outputs", "result")
+        if field in record
+    ]
+    return pairs(rows)
+
+
+def timings_text(timings_ms: dict[str, float]) -> str:
+    """`queue 1.25 ms, compute 3 ms, ...`; stages that took no time are left out."""
+    from deploy.render import human_ms
+
+    return ", ".join(f"{stage} {human_ms(ms)}" for stage, ms in timings_ms.items() if ms)

@@ -1,0 +1,46 @@
+"""Errors of the command line, and the exit codes that scripts can use."""
+
+from __future__ import annotations
+
+from contract.errors import (
+    DeadlineExceeded,
+    FuseboxError,
+    NotFound,
+    QueueFull,
+    RequestError,
+    Unavailable,
+)
+
+OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE, TOO_LATE = range(6)
+INTERRUPTED = 130
+
+_EXIT_CODES: tuple[tuple[type[FuseboxError], int], ...] = (
+    (NotFound, NOT_FOUND),
+    (RequestError, USAGE),
+    (Unavailable, UNREACHABLE),
+    (QueueFull, UNREACHABLE),
+    (DeadlineExceeded, TOO_LATE),
+)
+
+
+class Unreachable(Unavailable):
+    """No gateway answers at this URL."""
+
+    code = "unreachable"
+
+
+class WaitTimeout(DeadlineExceeded):
+    """The job had no result within the time the caller waited."""
+
+    code = "wait_timeout"
+
+
+class PackagingError(FuseboxError):
+    """The model cannot be deployed as it is."""
+
+    code, http_status = "packaging_failed", 422
+
+
+def exit_code(error: FuseboxError) -> int:
+    """What a process ends with that met this error."""
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)

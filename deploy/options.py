@@ -1,0 +1,20 @@
+"""What the user says on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `fusebox deploy`. `keep_alive_s`: 0 evicts when idle, -1 pins."""
+
+    name: str | None = None
+    slo_ms: float | None = None
+    timeout_ms: float = 60_000.0
+    max_batch: int = 32
+    keep_alive_s: float | None = None
+    include: tuple[Path, ...] = ()

@@ -1,0 +1,96 @@
+"""A view of `fusebox top` as a screen."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from deploy.render import human_bytes, human_ms
+from deploy.top_view import FunctionLine, View, WorkerLine
+
+_TIER_STYLES = {"device": "green", "host": "yellow", "disk": "dim"}
+_BAR_COLUMNS = 24
+
+
+def screen(view: View, url: str) -> RenderableType:
+    """The whole screen."""
+    return Group(_head(view, url), "", _workers(view), "", _functions(view))
+
+
+def _head(view: View, url: str) -> Text:
+    rows_per_s = sum(line.rows_per_s for line in view.functions)
+    head = Text.assemble(
+        ("fusebox ", "bold"),
+        (url, "dim"),
+        f"   {rows_per_s:.1f} rows/s   {view.queued} queued   {view.running} running",
+    )
+    if view.drift:
+        # a job being moved between two states is counted at one moment: any drift is a fault
+        head.append(f"   drift {view.drift}", "bold red")
+    return head
+
+
+def _workers(view: View) -> RenderableType:
+    if not view.workers:
+        return Text("no worker is alive", style="bold red")
+    table = _table(
+        "WORKER", "DEVICE", "MEMORY", ">USED", ">BUDGET", ">RESIDENT", ">LOADS", ">EVICTED",
+        ">DAGS", ">DAG HITS", ">DAG EVICTED",
+    )  # fmt: skip
+    for worker in view.workers:
+        table.add_row(*_worker_cells(worker))
+    return table
+
+
+def _worker_cells(worker: WorkerLine) -> list[RenderableType]:
+    lookups = worker.dag_hits + worker.dag_misses
+    hits = f"{worker.dag_hits}/{lookups}" + (f" {worker.dag_hits / lookups:.0%}" if lookups else "")
+    return [
+        worker.id + (" draining" if worker.is_draining else ""),
+        worker.device,
+        ProgressBar(worker.budget_bytes, worker.resident_bytes, width=_BAR_COLUMNS),
+        human_bytes(worker.resident_bytes),
+        human_bytes(worker.budget_bytes),
+        str(worker.resident),
+        str(worker.loads),
+        str(worker.evictions),
+        f"{worker.dag_entries} {human_bytes(worker.dag_bytes)}",
+        hits,
+        str(worker.dag_evictions),
+    ]
+
+
+def _functions(view: View) -> RenderableType:
+    if not view.functions:
+        return Text("no functions are deployed", style="dim")
+    table = _table(
+        "FUNCTION", "TIER", ">BYTES", ">QUEUE", ">ROWS/S", ">JOBS/S", ">P50", ">P99", ">FAILED"
+    )
+    for line in view.functions:
+        table.add_row(*_function_cells(line))
+    return table
+
+
+def _function_cells(line: FunctionLine) -> list[RenderableType]:
+    return [
+        f"{line.name}@{line.version}",
+        Text(line.tier, _TIER_STYLES[line.tier]),
+        human_bytes(line.weight_bytes),
+        str(line.queued),
+        f"{line.rows_per_s:.1f}",
+        f"{line.jobs_per_s:.1f}",
+        human_ms(line.p50_ms),
+        human_ms(line.p99_ms),
+        Text(str(line.failed), "red" if line.failed else ""),
+    ]
+
+
+def _table(*headings: str) -> Table:
+    """A table whose headings begin with > where the column holds numbers."""
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for heading in headings:
+        justify = "right" if heading.startswith(">") else "left"
+        table.add_column(heading.removeprefix(">"), justify=justify, no_wrap=True)  # type: ignore[arg-type]  # one of rich's literals
+    return table

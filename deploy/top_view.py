@@ -1,0 +1,135 @@
+"""What `fusebox top` shows: two moments of the platform's counters, and what happened between."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from contract.store.telemetry import quantile_s
+from deploy.client import Record
+
+
+class Moment(NamedTuple):
+    """GET /v1/stats and GET /v1/workers of one moment."""
+
+    stats: Record
+    workers: list[Record]
+
+
+@dataclass(frozen=True)
+class FunctionLine:
+    """One function; rates and latencies are of the time between the moments."""
+
+    name: str
+    version: int
+    tier: str
+    weight_bytes: int
+    queued: int
+    rows_per_s: float
+    jobs_per_s: float
+    p50_ms: float | None
+    p99_ms: float | None
+    failed: int
+
+
+@dataclass(frozen=True)
+class WorkerLine:
+    """One worker; the counters of its DAG cache count from its start."""
+
+    id: str
+    device: str
+    budget_bytes: int
+    resident_bytes: int
+    resident: int
+    loads: int
+    evictions: int
+    dag_entries: int
+    dag_bytes: int
+    dag_hits: int
+    dag_misses: int
+    dag_evictions: int
+    is_draining: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """A refresh of the screen."""
+
+    at_s: float
+    seconds: float
+    queued: int
+    running: int
+    drift: int
+    functions: tuple[FunctionLine, ...]
+    workers: tuple[WorkerLine, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The view as plain JSON values."""
+        return asdict(self)
+
+
+def view(before: Moment, after: Moment) -> View:
+    """What to show at `after`, with rates since `before`."""
+    seconds = after.stats["at_s"] - before.stats["at_s"]
+    earlier = {function["name"]: function for function in before.stats["functions"]}
+    lines = [
+        _function_line(earlier.get(function["name"], function), function, seconds)
+        for function in after.stats["functions"]
+    ]
+    jobs = after.stats["jobs"]
+    return View(
+        at_s=after.stats["at_s"],
+        seconds=seconds,
+        queued=jobs["queued"],
+        running=jobs["running"],
+        drift=jobs["drift"],
+        functions=tuple(sorted(lines, key=lambda line: (-line.rows_per_s, line.name))),
+        workers=tuple(_worker_line(worker) for worker in after.workers),
+    )
+
+
+def _function_line(before: Record, after: Record, seconds: float) -> FunctionLine:
+    counts = [now - then for now, then in zip(after["latency"], before["latency"], strict=True)]
+    # counters begin anew when a function is removed and deployed again
+    if min(counts) < 0:
+        before, counts = after, [0] * len(counts)
+    stats = {f"latency:{i}": count for i, count in enumerate(counts)}
+    return FunctionLine(
+        name=after["name"],
+        version=after["version"],
+        tier=after["tier"],
+        weight_bytes=after["weight_bytes"],
+        queued=after["queued"],
+        rows_per_s=_rate(after["rows"] - before["rows"], seconds),
+        jobs_per_s=_rate(sum(counts), seconds),
+        p50_ms=_in_ms(quantile_s(stats, 0.5)),
+        p99_ms=_in_ms(quantile_s(stats, 0.99)),
+        failed=after["jobs"]["failed"],
+    )
+
+
+def _worker_line(worker: Record) -> WorkerLine:
+    cache = worker["dag_cache"]
+    return WorkerLine(
+        id=worker["id"],
+        device=worker["device"],
+        budget_bytes=worker["budget_bytes"],
+        resident_bytes=worker["resident_bytes"],
+        resident=len(worker["functions"]),
+        loads=worker["loads"],
+        evictions=worker["evictions"],
+        dag_entries=cache["entries"],
+        dag_bytes=cache["bytes"],
+        dag_hits=cache["hits"],
+        dag_misses=cache["misses"],
+        dag_evictions=cache["evictions"],
+        is_draining=worker["is_draining"],
+    )
+
+
+def _rate(count: float, seconds: float) -> float:
+    return count / seconds if seconds > 0 else 0.0
+
+
+def _in_ms(latency_s: float | None) -> float | None:
+    return None if latency_s is None else latency_s * 1000

@@ -1,0 +1,116 @@
+"""What all verbs have in common: --json, --url, --debug, and one place where errors end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from contract.errors import FuseboxError
+from deploy.errors import INTERRUPTED, exit_code
+from deploy.options import DEFAULT_URL
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from deploy.client import Client
+
+
+class Terminal:
+    """Where a verb writes: results to standard output, all else to standard error."""
+
+    def __init__(self, url: str, is_json: bool) -> None:
+        self.url = url
+        self.is_json = is_json
+
+    def client(self) -> Client:
+        """A client of the chosen gateway."""
+        from deploy.client import Client  # `requests` takes 60 ms to import
+
+        return Client(self.url)
+
+    @property
+    def errors(self) -> Console:
+        """Standard error, for people."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False)
+
+    def show(self, record: Any, for_people: Callable[[], RenderableType]) -> None:
+        """A result, as one line of JSON or as people read it."""
+        if self.is_json:
+            self.line(record)
+            return
+        from rich.console import Console
+
+        Console(highlight=False).print(for_people())
+
+    def line(self, record: Any) -> None:
+        """One line of JSON."""
+        click.echo(json.dumps(record))
+
+    def fail(self, error: FuseboxError) -> None:
+        """An error, in the form that results have."""
+        if self.is_json:
+            self.line({"error": error.encode()})
+        else:
+            click.echo(f"fusebox: {error.detail}", err=True)
+
+
+def verb(name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """A command whose function takes a Terminal first; its FuseboxErrors become exit codes."""
+
+    def decorate(body: Callable[..., None]) -> click.Command:
+        def run(url: str, is_json: bool, debug: bool, **options: Any) -> None:
+            terminal = Terminal(url, is_json)
+            try:
+                body(terminal, **options)
+            except FuseboxError as error:
+                if debug:
+                    raise
+                terminal.fail(error)
+                sys.exit(exit_code(error))
+            except KeyboardInterrupt:
+                sys.exit(INTERRUPTED)
+
+        run.__doc__ = body.__doc__
+        run.__click_params__ = getattr(body, "__click_params__", [])  # type: ignore[attr-defined]  # click keeps options there
+        command = click.command(name, cls=click.Command)(run)
+        command.params += _common()
+        return command
+
+    return decorate
+
+
+def _common() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["--json", "is_json"], is_flag=True, help="Write JSON: one object, or one a line."
+        ),
+        click.Option(
+            ["--url"],
+            envvar="FUSEBOX_URL",
+            default=DEFAULT_URL,
+            show_default=True,
+            help="The gateway to ask (FUSEBOX_URL).",
+        ),
+        click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
+    ]
+
+
+def complete_function(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Names of deployed functions, for the shell's completion; none where nothing answers."""
+    from deploy.client import Client
+
+    url = context.params.get("url") or DEFAULT_URL
+    with Client(url) as client:
+        try:
+            names = [function["name"] for function in client.functions()]
+        except FuseboxError:
+            return []  # a shell must not show a traceback between two keystrokes
+    return [name for name in names if name.startswith(incomplete)]

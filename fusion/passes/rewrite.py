@@ -1,0 +1,73 @@
+"""What every pass needs: moving references, adding weights, dropping what nothing uses."""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from fusion.bindings import dtype_name
+from fusion.ir import Arg, Graph, Ref, WeightSpec
+
+Weights = dict[str, Tensor]  # by the names of the graph's weights
+
+
+def substitute(graph: Graph, moved: dict[Ref, Arg]) -> Graph:
+    """Every use of a key becomes a use of its value; chains are followed."""
+
+    def move(ref: Ref) -> Arg:
+        value: Arg = ref
+        while isinstance(value, Ref) and value in moved:
+            value = moved[value]
+        return value
+
+    def move_output(ref: Ref) -> Ref:
+        value = move(ref)
+        assert isinstance(value, Ref), "an output is a tensor"
+        return value
+
+    return replace(
+        graph,
+        nodes=tuple(node.rewire(move) for node in graph.nodes),
+        outputs=tuple(o._replace(value=move_output(o.value)) for o in graph.outputs),
+    )
+
+
+def add_weight(graph: Graph, weights: Weights, name: str, tensor: Tensor) -> tuple[Graph, Ref]:
+    """Append a weight under an unused name; `weights` is the caller's own copy and gets it too."""
+    unique, number = name, 1
+    while unique in weights:
+        unique, number = f"{name}.{number}", number + 1
+    weights[unique] = tensor.contiguous()
+    spec = WeightSpec(unique, dtype_name(tensor.dtype), tuple(tensor.shape))
+    return replace(graph, weights=(*graph.weights, spec)), Ref("weight", len(graph.weights))
+
+
+def remove_dead_code(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+    """Drop nodes and weights no output depends on; weights are put in order of first use."""
+    kept = _needed_nodes(graph)
+    moved: dict[Ref, Ref] = {}
+    order: list[int] = []
+
+    def move(ref: Ref) -> Ref:
+        if ref.kind == "weight" and ref not in moved:
+            moved[ref] = Ref("weight", len(order))
+            order.append(ref.index)
+        elif ref.kind == "node":
+            return Ref("node", kept[ref.index], ref.output)
+        return moved.get(ref, ref)
+
+    nodes = tuple(graph.nodes[index].rewire(move) for index in kept)
+    outputs = tuple(o._replace(value=move(o.value)) for o in graph.outputs)
+    specs = tuple(graph.weights[index] for index in order)
+    return (
+        replace(graph, nodes=nodes, outputs=outputs, weights=specs),
+        {spec.name: weights[spec.name] for spec in specs},
+    )
+
+
+def _needed_nodes(graph: Graph) -> dict[int, int]:
+    """Index of each needed node -> its new index."""
+    needed = {o.value.index for o in graph.outputs if o.value.kind == "node"}
+    for index in reversed(range(len(graph.nodes))):
+        if index in needed:
+            needed |= {r.index for r in graph.nodes[index].refs() if r.kind == "node"}
+    return {old: new for new, old in enumerate(sorted(needed))}

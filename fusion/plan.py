@@ -1,0 +1,98 @@
+"""One call of a fused DAG made ready: its jobs joined where they may be, and told apart again."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from fusion.codegen import Program
+from fusion.errors import FusionError, IntegrityError, MemberError
+from fusion.ir import Graph
+from fusion.strategies.concat import Job, concat, rows_of, split
+from fusion.strategies.work import MEMBER_ERRORS, Outcome, Work, attempt
+
+AnyJob = Job | Mapping[str, Tensor]  # inputs in the graph's order, or by name
+JobResult = list[Tensor] | MemberError  # outputs in the graph's order, or why there are none
+
+
+class Plan(NamedTuple):
+    """What one member does in a run."""
+
+    member: int
+    program: Program
+    weights: Sequence[Tensor]
+    jobs: Sequence[Job]
+    rows: Sequence[int]  # per job
+    work: Work | None  # None: the jobs run one by one
+
+    def results(self, outcome: Outcome) -> list[JobResult]:
+        """Per job its share of what the work gave."""
+        if isinstance(outcome, Exception) and len(self.jobs) > 1:
+            return self.run_apart()  # only the job that is at fault fails
+        try:
+            return [*split(_unwrap(outcome), self.rows)]
+        except (*MEMBER_ERRORS, FusionError) as error:
+            return [self._error(j, error) for j in range(len(self.jobs))]
+
+    def run_apart(self) -> list[JobResult]:
+        """Each job on its own."""
+        return [self._run_job(j) for j in range(len(self.jobs))]
+
+    def _run_job(self, j: int) -> JobResult:
+        outcome = attempt(Work(self.program, self.weights, self.jobs[j]))
+        try:
+            return split(_unwrap(outcome), [self.rows[j]])[0]
+        except (*MEMBER_ERRORS, FusionError) as error:
+            return self._error(j, error)
+
+    def _error(self, j: int, cause: Exception) -> MemberError:
+        error = MemberError(self.member, j, f"{type(cause).__name__}: {cause}")
+        error.__cause__ = cause
+        return error
+
+
+def make_plan(
+    member: int, program: Program, weights: Sequence[Tensor], given: Sequence[AnyJob]
+) -> Plan:
+    """Join the jobs; raises IntegrityError when weights or jobs do not fit the program."""
+    graph = program.graph
+    if not given or len(weights) != len(graph.weights):
+        raise IntegrityError(
+            f"member {member} has {len(graph.weights)} weights and at least one job, "
+            f"got {len(weights)} and {len(given)}"
+        )
+    jobs = [_in_order(graph, job) for job in given]
+    rows = [rows_of(job) for job in jobs]
+    work = None
+    if len(jobs) == 1:
+        work = Work(program, weights, jobs[0])
+    elif graph.batchable and graph.fixed_rows is None:
+        work = _joined(program, weights, jobs)
+    return Plan(member, program, weights, jobs, rows, work)
+
+
+def _joined(program: Program, weights: Sequence[Tensor], jobs: Sequence[Job]) -> Work | None:
+    try:
+        return Work(program, weights, concat(jobs))
+    except MEMBER_ERRORS:  # shapes do not join: the jobs run apart, and those at fault fail there
+        return None
+
+
+def _in_order(graph: Graph, job: AnyJob) -> Job:
+    if isinstance(job, Mapping):
+        if job.keys() != {spec.name for spec in graph.inputs}:
+            raise IntegrityError(f"a job has inputs {sorted(job)}, its graph takes {_names(graph)}")
+        return [job[spec.name] for spec in graph.inputs]
+    if len(job) != len(graph.inputs):
+        raise IntegrityError(f"a job has {len(job)} inputs, its graph takes {_names(graph)}")
+    return job
+
+
+def _names(graph: Graph) -> list[str]:
+    return [spec.name for spec in graph.inputs]
+
+
+def _unwrap(outcome: Outcome) -> list[Tensor]:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

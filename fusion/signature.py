@@ -1,0 +1,28 @@
+"""Which parameter of forward each input of a function is."""
+
+import inspect
+from collections.abc import Sequence
+
+from torch import nn
+
+from fusion.errors import ExportError
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def parameter_names(module: nn.Module, inputs: Sequence[str]) -> dict[str, str]:
+    """Parameter -> input, in forward's order.
+
+    Inputs are named after parameters; where none of the names match, they are taken in order.
+    """
+    parameters = inspect.signature(module.forward).parameters.values()
+    known = [p.name for p in parameters if p.kind in _NAMED]
+    if set(inputs) <= set(known):
+        return {name: name for name in known if name in inputs}
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return {name: name for name in inputs}
+    if set(inputs).isdisjoint(known) and len(inputs) <= len(known):
+        return dict(zip(known, inputs, strict=False))
+    unknown = sorted(set(inputs) - set(known))
+    problem = f"example inputs {unknown} are no parameters of forward, which takes {known}"
+    raise ExportError(problem, "Name the inputs after forward's parameters")

@@ -1,0 +1,1 @@
+"""How members become one executable: a strategy takes the members' work and runs all of it."""

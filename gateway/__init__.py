@@ -1,0 +1,1 @@
+"""The HTTP side of Fusebox: a Flask application that accepts jobs and waits for their replies."""

@@ -1,0 +1,154 @@
+"""The Flask application: routes, and the one place where errors become answers.
+
+Handlers are plain functions from a `Gateway` and what they need of the request to an `Answer`; this
+module alone knows Flask. Invocations, the hot path, pass Flask's contexts by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, request
+from werkzeug.wsgi import get_input_stream
+
+from contract.errors import MalformedBody, PayloadTooLarge
+from contract.settings import Settings
+from contract.store import Store
+from gateway import functions, health, jobs, pages
+from gateway.answer import STATUS_LINES, Answer, json_answer
+from gateway.context import Gateway
+from gateway.invoke import invoke
+from gateway.metrics import metrics
+from gateway.openapi import document
+from gateway.overview import Overview
+from gateway.problems import translate
+from gateway.query import query_number
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_BEFORE_NAME, _AFTER_NAME = "/v1/functions/", "/invoke"
+
+
+def create_app(settings: Settings, store: Store) -> Flask:
+    """The gateway over a store; nothing connects before the first request."""
+    gateway = Gateway.wire(settings, store)
+    app = Flask(__name__)
+    app.extensions["gateway"] = gateway
+    app.register_error_handler(Exception, lambda error: _respond(translate(error, request.path)))
+    _route_functions(app, gateway)
+    _route_jobs(app, gateway)
+    _route_platform(app, gateway)
+    pages.route(app, gateway)
+    # a WSGI middleware is set by assignment: https://flask.palletsprojects.com/patterns/wsgi
+    app.wsgi_app = _short_cut(gateway, app.wsgi_app)  # type: ignore[method-assign, assignment]
+    return app
+
+
+def _route_functions(app: Flask, gateway: Gateway) -> None:
+    def deploy(name: str) -> Response:
+        body = get_input_stream(
+            request.environ, max_content_length=gateway.settings.max_artifact_bytes
+        )
+        headers = request.headers
+        content_type, digest = headers.get("Content-Type", ""), headers.get("Content-Digest", "")
+        return _respond(functions.deploy(gateway, name, content_type, digest, body.read))
+
+    def show_log(name: str) -> Response:
+        count, since = request.args.get("count", "100"), request.args.get("since", "0")
+        return _respond(functions.show_log(gateway, name, count, since))
+
+    add = app.add_url_rule
+    item = "/v1/functions/<name>"
+    add("/v1/functions", "functions", lambda: _respond(functions.show_all(gateway)))
+    add(item, "deploy", deploy, methods=["PUT"])
+    add(item, "function", lambda name: _respond(functions.show(gateway, name)))
+    add(item, "remove", lambda name: _respond(functions.remove(gateway, name)), methods=["DELETE"])
+    add(f"{item}/logs", "logs", show_log)
+    add(
+        f"{item}/invoke",
+        "invoke",
+        lambda name: _respond(_invoke(gateway, name, request.environ)),
+        methods=["POST"],
+    )
+
+
+def _route_jobs(app: Flask, gateway: Gateway) -> None:
+    def show(job_id: str) -> Response:
+        text = request.args.get("wait")
+        wait_s = None if text is None else query_number("wait", text, 0, 1e9)
+        return _respond(jobs.show(gateway, job_id, request.headers.get("Accept", ""), wait_s))
+
+    def cancel(job_id: str) -> Response:
+        return _respond(jobs.cancel(gateway, job_id, request.headers.get("Accept", "")))
+
+    app.add_url_rule("/v1/jobs/<job_id>", "job", show)
+    app.add_url_rule("/v1/jobs/<job_id>", "cancel", cancel, methods=["DELETE"])
+
+
+def _route_platform(app: Flask, gateway: Gateway) -> None:
+    def workers() -> Answer:
+        return json_answer({"workers": [asdict(worker) for worker in gateway.store.workers.all()]})
+
+    answers: dict[str, Callable[[], Answer]] = {
+        "/v1/workers": workers,
+        "/v1/stats": lambda: json_answer(Overview.read(gateway.store).as_json()),
+        "/healthz": health.healthy,
+        "/readyz": lambda: health.ready(gateway),
+        "/metrics": lambda: metrics(gateway.store),
+        "/openapi.json": lambda: json_answer(document()),
+    }
+    for path, answer in answers.items():
+        app.add_url_rule(path, path.strip("/"), lambda answer=answer: _respond(answer()))
+
+
+def _respond(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, answer.wsgi_headers)
+
+
+def _invoke(gateway: Gateway, name: str, environ: WSGIEnvironment) -> Answer:
+    return invoke(gateway, name, environ, _read(environ, gateway.settings.max_body_bytes))
+
+
+def _read(environ: WSGIEnvironment, max_bytes: int) -> bytes:
+    """The whole body; raises PayloadTooLarge and MalformedBody."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    if not length.isdigit():
+        return get_input_stream(environ, max_content_length=max_bytes).read()
+    if int(length) > max_bytes:
+        raise PayloadTooLarge(f"A body may hold {max_bytes} bytes, this one has {length}.")
+    body: bytes = environ["wsgi.input"].read(int(length))
+    if len(body) != int(length):
+        raise MalformedBody(f"body: expected {length} bytes, got {len(body)}")
+    return body
+
+
+def _short_cut(gateway: Gateway, app: WSGIApplication) -> WSGIApplication:
+    """Answer invocations without Flask's contexts, which cost as much as all the rest of one."""
+
+    def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path: str = environ["PATH_INFO"]
+        if (
+            environ["REQUEST_METHOD"] != "POST"
+            or not path.startswith(_BEFORE_NAME)
+            or not path.endswith(_AFTER_NAME)
+        ):
+            return app(environ, start_response)
+        name = path[len(_BEFORE_NAME) : -len(_AFTER_NAME)]
+        try:
+            answer = _invoke(gateway, name, environ)
+        except Exception as error:  # noqa: BLE001  # as Flask's own error handler does
+            answer = translate(error, path)
+        start_response(STATUS_LINES[answer.status], answer.wsgi_headers)
+        return (answer.body,)
+
+    return call
+
+
+def gateway_of(app: Any) -> Gateway:
+    """The gateway behind an application of `create_app`."""
+    found = app.extensions["gateway"]
+    assert isinstance(found, Gateway)
+    return found

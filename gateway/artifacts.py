@@ -1,0 +1,187 @@
+"""The artifact store: one folder per digest, placed whole or not at all.
+
+`artifacts/<digest>/` holds the members of an artifact; `artifacts/.incoming/<digest>.<token>/` is
+an upload under way, and stands until its version is published. Several gateway processes share it
+without locks: a sweep leaves alone what is arriving, and puts back what arrived meanwhile.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from contract.errors import DigestMismatch, InvalidArtifact, PayloadTooLarge, RequestError
+from contract.function import GRAPH, HANDLER, INCLUDED, MANIFEST, WEIGHTS, Manifest
+from contract.log import Log
+from gateway.artifact_check import read_manifest
+from gateway.tar import Member, Read, TarError, members
+
+log = Log("artifacts")
+MAX_MEMBERS = 1_000
+MAX_NAME_CHARS = 200
+# What a crashed gateway left behind is an upload no longer than this.
+ABANDONED_S = 24 * 3600.0
+_INCOMING = ".incoming"
+_DIGEST_FIELD = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):\s*(?:$|,)")
+
+
+def parse_content_digest(header: str) -> str:
+    """The hexadecimal sha-256 of a `Content-Digest` (RFC 9530); raises RequestError."""
+    found = _DIGEST_FIELD.search(header)
+    try:
+        digest = base64.b64decode(found[1], validate=True) if found else b""
+    except binascii.Error:
+        digest = b""
+    if len(digest) != hashlib.sha256().digest_size:
+        raise RequestError("Content-Digest: expected sha-256=:<base64 of 32 bytes>:")
+    return digest.hex()
+
+
+class _Upload:
+    """A body that is counted and hashed as it is read."""
+
+    def __init__(self, read: Read, max_bytes: int) -> None:
+        self._read = read
+        self._left_bytes = self._max_bytes = max_bytes
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self._read(size)
+        self._left_bytes -= len(data)
+        if self._left_bytes < 0:
+            raise PayloadTooLarge(f"An artifact may hold {self._max_bytes} bytes.")
+        self._hash.update(data)
+        # Bytes that are there already are read without waiting: let other requests have their turn.
+        time.sleep(0)
+        return data
+
+    def finish(self) -> str:
+        """The digest of all of it, padding after the last member included."""
+        while self.read(2**20):
+            pass
+        return self._hash.hexdigest()
+
+
+class Artifacts:
+    """The artifacts under one folder."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+
+    @contextmanager
+    def receive(self, read: Read, digest: str) -> Iterator[Manifest]:
+        """Unpack, check and place an upload; publish it inside, so that no sweep takes it.
+
+        Raises DigestMismatch, InvalidArtifact, PayloadTooLarge.
+        """
+        incoming = self._folder / _INCOMING / f"{digest}.{secrets.token_hex(8)}"
+        unpacked = incoming / "unpacked"
+        unpacked.mkdir(parents=True)
+        try:
+            upload = _Upload(read, self._max_bytes)
+            try:
+                _unpack(upload.read, unpacked)
+                actual = upload.finish()
+            except TarError as error:
+                raise InvalidArtifact(f"artifact: {error}") from error
+            if actual != digest:
+                raise DigestMismatch(expected=digest, actual=actual)
+            manifest = read_manifest(unpacked)
+            self._place(unpacked, digest)
+            yield manifest
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+
+    def sweep(self, needed: Callable[[], set[str]]) -> list[str]:
+        """Remove every artifact that nothing needs and nobody is uploading; their digests."""
+        if not self._folder.is_dir():
+            return []
+        stored = {path.name for path in self._folder.iterdir() if path.name != _INCOMING}
+        removed = []
+        for digest in stored - needed() - self._arriving():
+            grave = self._folder / _INCOMING / f"removed.{secrets.token_hex(8)}"
+            if not _moved(self._folder / digest, grave):
+                continue
+            # in this order: an upload that has ended by now has published before it ended
+            if digest in self._arriving() or digest in needed():
+                _moved(grave, self._folder / digest)
+            else:
+                removed.append(digest)
+            shutil.rmtree(grave, ignore_errors=True)
+        self._remove_abandoned()
+        log.info("swept", removed=len(removed))
+        return removed
+
+    def _place(self, unpacked: Path, digest: str) -> None:
+        target = self._folder / digest
+        if not _moved(unpacked, target) and not target.is_dir():
+            # swept between the two looks
+            unpacked.rename(target)
+
+    def _arriving(self) -> set[str]:
+        incoming = self._folder / _INCOMING
+        incoming.mkdir(exist_ok=True)
+        return {path.name.partition(".")[0] for path in incoming.iterdir()}
+
+    def _remove_abandoned(self) -> None:
+        before_s = time.time() - ABANDONED_S
+        for path in (self._folder / _INCOMING).iterdir():
+            try:
+                is_abandoned = path.stat().st_mtime < before_s
+            except FileNotFoundError:
+                continue  # its upload has just ended
+            if is_abandoned:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _moved(source: Path, target: Path) -> bool:
+    """Rename a folder; False where the target exists or the source is gone."""
+    try:
+        source.rename(target)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        if target.is_dir():
+            return False
+        raise
+    return True
+
+
+def _unpack(read: Read, folder: Path) -> None:
+    seen: set[str] = set()
+    for member in members(read):
+        name = _checked_name(member)
+        if name in seen:
+            raise TarError(f"{name!r} twice")
+        seen.add(name)
+        if len(seen) > MAX_MEMBERS:
+            raise TarError(f"more than {MAX_MEMBERS} files")
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                for chunk in member.chunks:
+                    file.write(chunk)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise TarError(f"{name!r} is both a file and a folder") from error
+
+
+def _checked_name(member: Member) -> str:
+    """The member's name, if it is one that an artifact may have."""
+    name = member.name
+    if name in (MANIFEST, GRAPH, WEIGHTS, HANDLER):
+        return name
+    parts = name.removeprefix(INCLUDED).split("/")
+    is_plain = name.isprintable() and len(name) <= MAX_NAME_CHARS and "\\" not in name
+    if not name.startswith(INCLUDED) or not is_plain or any(p in ("", ".", "..") for p in parts):
+        raise TarError(f"a file named {name[:100]!r}, which an artifact does not have")
+    return name

@@ -1,0 +1,56 @@
+"""Everything a handler works with, wired once per process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from threading import Event, Timer
+
+from contract.settings import Settings
+from contract.store import Store
+from gateway.artifacts import Artifacts
+from gateway.group_commit import GroupCommit
+from gateway.lookup import Lookup
+from gateway.replies import Replies
+
+# Waits without a client's leave to answer 202 are cut this long before the process is killed.
+LAST_CALL_S = 2.0
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """One gateway process."""
+
+    settings: Settings
+    store: Store
+    lookup: Lookup
+    commit: GroupCommit
+    replies: Replies
+    artifacts: Artifacts
+    draining: Event = field(default_factory=Event)
+
+    @classmethod
+    def wire(cls, settings: Settings, store: Store) -> Gateway:
+        """The parts over this store; nothing connects or starts before it is used."""
+        return cls(
+            settings,
+            store,
+            Lookup(store.functions),
+            GroupCommit(
+                lambda group: store.jobs.submit(
+                    group, settings.queue_limit, settings.function_queue_limit
+                )
+            ),
+            Replies(store),
+            Artifacts(settings.artifacts, settings.max_artifact_bytes),
+        )
+
+    def drain(self) -> None:
+        """Be not ready, let polls go at once and everybody else in time; more often is harmless."""
+        if self.draining.is_set():
+            return
+        self.draining.set()
+        self.replies.release(only_polls=True)
+        last_call_s = max(0.0, self.settings.drain_s - LAST_CALL_S)
+        timer = Timer(last_call_s, self.replies.release, kwargs={"only_polls": False})
+        timer.daemon = True
+        timer.start()

@@ -1,0 +1,109 @@
+"""Functions: deployed, listed, described, logged, removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contract.errors import RequestError, UnknownFunction, UnsupportedMediaType
+from contract.function import Function, FunctionRef
+from contract.log import Log
+from contract.store.telemetry import LOG_LINES
+from gateway.answer import Answer, json_answer, rfc3339
+from gateway.artifacts import parse_content_digest
+from gateway.context import Gateway
+from gateway.overview import tier
+from gateway.query import query_number
+from gateway.tar import Read
+
+log = Log("gateway")
+TAR = "application/x-tar"
+
+
+def deploy(
+    gateway: Gateway, name: str, content_type: str, content_digest: str, read: Read
+) -> Answer:
+    """PUT /v1/functions/<name>: store the artifact and make it the latest version."""
+    ref = FunctionRef.parse(name)
+    if ref.version:
+        raise RequestError(f"function: expected NAME, got {name!r}; the platform numbers versions")
+    if content_type.partition(";")[0].strip().lower() != TAR:
+        raise UnsupportedMediaType(
+            f"Content-Type: expected {TAR}, got {content_type[:200]!r}", accepted=[TAR]
+        )
+    digest = parse_content_digest(content_digest)
+    with gateway.artifacts.receive(read, digest) as manifest:
+        function = gateway.store.functions.publish(ref.name, digest, manifest)
+    gateway.lookup.forget(ref)
+    log.info("deployed", function=function.ref, digest=digest)
+    location = ("Location", f"/v1/functions/{function.ref}")
+    return json_answer(_describe(gateway, function), 201, [location])
+
+
+def show_all(gateway: Gateway) -> Answer:
+    """GET /v1/functions: the latest version of each."""
+    workers = gateway.store.workers.all()
+    functions = gateway.store.functions.all()
+    return json_answer({"functions": [_record(function, tier(function, workers))
+                                      for function in functions]})  # fmt: skip
+
+
+def show(gateway: Gateway, name: str) -> Answer:
+    """GET /v1/functions/<name>: one version and the numbers of all."""
+    return json_answer(_describe(gateway, gateway.store.functions.get(FunctionRef.parse(name))))
+
+
+def remove(gateway: Gateway, name: str) -> Answer:
+    """DELETE /v1/functions/<name>: jobs already accepted still run."""
+    ref = FunctionRef.parse(name)
+    versions = gateway.store.functions.retire(ref)
+    gateway.lookup.forget(ref)
+    gateway.artifacts.sweep(gateway.store.functions.digests)
+    log.info("removed", function=ref, versions=versions)
+    return json_answer({"name": ref.name, "removed_versions": versions})
+
+
+def show_log(gateway: Gateway, name: str, count: str, since: str) -> Answer:
+    """GET /v1/functions/<name>/logs: what its own code printed and raised, oldest first."""
+    ref = FunctionRef.parse(name)
+    lines = gateway.store.telemetry.read_log(
+        ref.name,
+        int(query_number("count", count, 1, LOG_LINES)),
+        query_number("since", since, 0, 1e11),
+    )
+    if not lines:
+        gateway.store.functions.get(ref)
+    return json_answer(
+        {
+            "lines": [
+                {
+                    "at": rfc3339(line.at_s),
+                    "version": line.version,
+                    "job": line.job,
+                    "level": line.level,
+                    "text": line.text,
+                }
+                for line in lines
+                if ref.version in (0, line.version)
+            ]
+        }
+    )
+
+
+def _describe(gateway: Gateway, function: Function) -> dict[str, Any]:
+    record = _record(function, tier(function, gateway.store.workers.all()))
+    try:
+        versions = gateway.store.functions.versions(function.name)
+    except UnknownFunction:
+        versions = []  # removed since it was read
+    return record | {"versions": versions}
+
+
+def _record(function: Function, place: str) -> dict[str, Any]:
+    return {
+        "name": function.name,
+        "version": function.version,
+        "tier": place,
+        "created_at": rfc3339(function.created_at_s),
+        "digest": function.digest,
+        **function.manifest.as_json(),
+    }

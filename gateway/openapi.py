@@ -1,0 +1,279 @@
+"""The OpenAPI 3.1 description of the gateway, as data; tests hold it against routes and answers."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from contract.errors import BY_CODE
+from contract.function import NAME
+from contract.job import JOB_ID_CHARS, TIMINGS, Status
+from gateway.answer import JSON
+from gateway.functions import TAR
+from gateway.openapi_schemas import schemas
+from gateway.preferences import MSGPACK, NPY, NPZ
+from gateway.problems import PROBLEM
+
+Record = dict[str, Any]
+
+_ANY: Record = {"schema": {}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_TEXT = {"schema": {"type": "string"}}
+_STAGES = ", ".join(TIMINGS)
+_HEADERS: Record = {
+    "Fusebox-Job": {"description": "The job's id.", "schema": {"type": "string"}},
+    "Server-Timing": {
+        "description": f"Milliseconds by stage: {_STAGES}; total alone before the job has run.",
+        "schema": {"type": "string"},
+    },
+}
+_PREFERENCE: Record = {
+    "Preference-Applied": {"description": "What of Prefer was used.", "schema": {"type": "string"}}
+}
+_LOCATION: Record = {"Location": {"description": "Where to find it.", "schema": {"type": "string"}}}
+_NAME_PARAMETER: Record = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "description": "`NAME` for the latest version, `NAME@3` for version 3.",
+    "schema": {"type": "string", "pattern": f"^{NAME.pattern}(@[1-9][0-9]{{0,8}})?$"},
+}
+_JOB_PARAMETER: Record = {
+    "name": "job_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": f"^[0-9a-f]{{{JOB_ID_CHARS}}}$"},
+}
+_ACCEPT: Record = {
+    "name": "Accept",
+    "in": "header",
+    "description": f"`{NPZ}` needs outputs, `{NPY}` a single one. JSON without it.",
+    "schema": {"type": "string", "default": JSON},
+}
+
+
+def _query(name: str, about: str, **schema: Any) -> Record:
+    return {"name": name, "in": "query", "description": about, "schema": schema}
+
+
+def _header(name: str, about: str, **more: Any) -> Record:
+    return {
+        "name": name,
+        "in": "header",
+        "description": about,
+        "schema": {"type": "string"},
+        **more,
+    }
+
+
+def _ref(name: str) -> Record:
+    return {"schema": {"$ref": f"#/components/schemas/{name}"}}
+
+
+def _shown(about: str, schema: str | None, **more: Any) -> Record:
+    """A response in JSON."""
+    return {"description": about, "content": {JSON: _ref(schema) if schema else _ANY}, **more}
+
+
+def _problems(*codes: str) -> Record:
+    """Responses for these codes of the error tree, by status."""
+    by_status: dict[str, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(str(BY_CODE[code].http_status), []).append(code)
+    found: Record = {}
+    for status, names in sorted(by_status.items()):
+        about = " ".join(f"`{name}`: {BY_CODE[name].__doc__}" for name in names)
+        found[status] = {"description": about, "content": {PROBLEM: _ref("Problem")}}
+        if status in ("429", "503"):
+            seconds = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+            found[status]["headers"] = {"Retry-After": seconds}
+    return found
+
+
+def _operation(identity: str, tag: str, summary: str, responses: Record, **more: Any) -> Record:
+    return {
+        "operationId": identity,
+        "tags": [tag],
+        "summary": summary,
+        "responses": responses,
+        **more,
+    }
+
+
+_STORE = ("store_unavailable", "internal")
+_OF_JOBS = (
+    "function_failed", "handler_failed", "handler_timeout", "worker_lost",
+    "out_of_memory", "deadline_exceeded", "job_cancelled",
+)  # fmt: skip
+
+
+def _invoke() -> Record:
+    arrays = {NPZ: _BINARY, NPY: _BINARY}
+    return _operation(
+        "invoke",
+        "invocations",
+        "Call a function",
+        {
+            "200": {
+                "description": "The outputs, or what postprocess returned.",
+                "headers": _HEADERS | _PREFERENCE,
+                "content": {JSON: _ref("Result"), MSGPACK: _ref("Result"), **arrays},
+            },
+            "202": {
+                "description": "Accepted; the job goes on and is found at Location.",
+                "headers": _HEADERS | _PREFERENCE | _LOCATION,
+                "content": {JSON: _ref("Job"), MSGPACK: _ref("Job")},
+            },
+            **_problems(
+                "malformed_body", "not_acceptable", "payload_too_large", "unsupported_media_type",
+                "invalid_input", "unknown_function", "queue_full", "unavailable",
+                *_OF_JOBS, *_STORE,
+            ),
+        },
+        description="Waits for the answer, unless `Prefer` says otherwise. A function with a "
+        "preprocess takes the whole body, of any type, as its payload.",
+        parameters=[
+            _header("Prefer", "`respond-async` answers 202 at once, `wait=S` after S seconds."),
+            _ACCEPT,
+        ],
+        requestBody={
+            "required": True,
+            "content": {
+                JSON: _ref("Inputs"),
+                MSGPACK: _ref("PackedInputs"),
+                **arrays,
+                "*/*": {"schema": {"description": "Only with a preprocess."}},
+            },
+        },
+    )  # fmt: skip
+
+
+def _functions() -> Record:
+    digest = _header(
+        "Content-Digest", "`sha-256=:<base64>:` of the body (RFC 9530).", required=True
+    )
+    deploy = _operation(
+        "deploy",
+        "functions",
+        "Deploy an artifact as the next version",
+        {
+            "201": _shown("The new version.", "Function", headers=_LOCATION),
+            **_problems(
+                "bad_request", "digest_mismatch", "payload_too_large", "unsupported_media_type",
+                "invalid_artifact", "unknown_function", *_STORE,
+            ),
+        },
+        parameters=[digest],
+        requestBody={"required": True, "content": {TAR: _BINARY}},
+    )  # fmt: skip
+    listing = _operation(
+        "functions",
+        "functions",
+        "The latest version of every function",
+        {"200": _shown("By name.", "Functions"), **_problems(*_STORE)},
+    )
+    describe = _operation(
+        "function",
+        "functions",
+        "Describe a version",
+        {"200": _shown("The version.", "Function"), **_problems("unknown_function", *_STORE)},
+    )
+    remove = _operation(
+        "remove",
+        "functions",
+        "Take a version, or all, out of service; accepted jobs still run",
+        {"200": _shown("What was removed.", "Removed"), **_problems("unknown_function", *_STORE)},
+    )
+    lines = _operation(
+        "logs",
+        "functions",
+        "What the function's own code printed and raised",
+        {
+            "200": _shown("The newest lines, oldest first.", "Log"),
+            **_problems("unknown_function", "invalid_input", *_STORE),
+        },
+        parameters=[
+            _query("count", "Lines at most.", type="integer", minimum=1, maximum=1000, default=100),
+            _query("since", "Not before, Unix seconds.", type="number", minimum=0, default=0),
+        ],
+    )
+    item = {"parameters": [_NAME_PARAMETER]}
+    return {
+        "/v1/functions": {"get": listing},
+        "/v1/functions/{name}": {"get": describe, "put": deploy, "delete": remove, **item},
+        "/v1/functions/{name}/invoke": {"post": _invoke(), **item},
+        "/v1/functions/{name}/logs": {"get": lines, **item},
+    }
+
+
+def _jobs() -> Record:
+    job = {JSON: _ref("Job"), MSGPACK: _ref("Job")}
+    shown = {"description": "The job.", "headers": _HEADERS}
+    wait = _query("wait", "Answer when the job settles, or after this time, seconds.",
+                  type="number", minimum=0)  # fmt: skip
+    show = _operation(
+        "job",
+        "jobs",
+        "A job, at once or when it has settled",
+        {
+            "200": shown | {"content": job | {NPZ: _BINARY, NPY: _BINARY}},
+            **_problems("unknown_job", "not_acceptable", "invalid_input", *_STORE),
+        },
+        parameters=[wait, _ACCEPT],
+    )
+    cancel = _operation(
+        "cancel",
+        "jobs",
+        "Cancel a job",
+        {
+            "200": shown | {"content": job},
+            **_problems("unknown_job", "not_acceptable", "job_settled", *_STORE),
+        },
+    )
+    return {"/v1/jobs/{job_id}": {"get": show, "delete": cancel, "parameters": [_JOB_PARAMETER]}}
+
+
+def _platform() -> Record:
+    def get(identity: str, summary: str, answer: Record, *codes: str) -> Record:
+        responses = {"200": answer, **_problems(*codes)}
+        return {"get": _operation(identity, "platform", summary, responses)}
+
+    def text(media: str) -> Record:
+        return {"description": "The page.", "content": {media: _TEXT}}
+
+    status = get("status", "The status page", text("text/html"), "internal")
+    status["get"]["responses"]["503"] = text("text/html")
+    status["get"]["parameters"] = [_query("part", "Only what changes.", type="string")]
+    return {
+        "/v1/workers": get("workers", "The workers", _shown("By id.", "Workers"), *_STORE),
+        "/v1/stats": get("stats", "All counters", _shown("Of this moment.", "Stats"), *_STORE),
+        "/healthz": get("healthz", "Alive", _shown("This process answers.", "Status"), "internal"),
+        "/readyz": get("readyz", "Able to answer a deployed function", _shown("It is.", "Status"),
+                       "unavailable", *_STORE),
+        "/metrics": get("metrics", "Prometheus metrics", text("text/plain"), *_STORE),
+        "/openapi.json": get("openapi", "This document", _shown("OpenAPI 3.1.", None), "internal"),
+        "/": status,
+        "/docs": get("docs", "This document for people", text("text/html"), "internal"),
+    }  # fmt: skip
+
+
+@cache
+def document() -> Record:
+    """GET /openapi.json."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Fusebox",
+            "version": "1",
+            "summary": "Functions as a service for PyTorch models on one small accelerator.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [
+            {"name": "invocations", "description": "Call functions."},
+            {"name": "jobs", "description": f"Every call is a job: {', '.join(Status)}."},
+            {"name": "functions", "description": "Deploy, describe and remove functions."},
+            {"name": "platform", "description": "Workers, counters, health and pages."},
+        ],
+        "paths": _functions() | _jobs() | _platform(),
+        "components": {"schemas": schemas()},
+    }

@@ -1,0 +1,203 @@
+"""The schemas of the OpenAPI description (JSON Schema 2020-12)."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from contract.errors import BY_CODE
+from contract.function import Manifest
+from contract.job import SETTLED, TIMINGS, Status
+from contract.store.workers import DagCacheReport, WorkerReport
+from contract.tensors import DTYPES
+
+Schema = dict[str, Any]
+
+_STRING: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "number"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_FLAG: Schema = {"type": "boolean"}
+_OPTIONAL: Schema = {"type": ["number", "null"]}
+_TIME: Schema = {"type": "string", "format": "date-time"}
+_TIER: Schema = {"type": "string", "enum": ["device", "host", "disk"]}
+_MAP_OF_COUNTS: Schema = {"type": "object", "additionalProperties": {"type": "integer"}}
+_OF_ANNOTATION = {"str": _STRING, "int": _COUNT, "float": _NUMBER, "bool": _FLAG}
+
+
+def _object(properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name not in optional],
+    }
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _of_record(record: type, special: Schema) -> Schema:
+    """The properties of a dataclass; `special` names those that are not plain."""
+    return {
+        field.name: special.get(field.name) or _OF_ANNOTATION[str(field.type)]
+        for field in fields(record)
+    }
+
+
+_TENSOR_SPEC = _object(
+    {
+        "name": _STRING,
+        "dtype": {"type": "string", "enum": list(DTYPES)},
+        "shape": _list({"type": ["integer", "null"], "description": "null stands for rows"}),
+    }
+)
+_TIMINGS: Schema = {
+    "type": "object",
+    "description": "Milliseconds by stage; empty before the job has run.",
+    "properties": dict.fromkeys(TIMINGS, _NUMBER),
+}
+_GROUP = _object({"jobs": _COUNT, "functions": _COUNT})
+_OUTCOME: Schema = {
+    "outputs": {
+        "type": "object",
+        "description": "Tensors by name, as nested lists, rows first; NaN and infinities are null. "
+        "In msgpack maps of dtype, shape and data (little-endian, row-major).",
+    },
+    "result": {"description": "What postprocess returned."},
+    "error": _object({"code": _STRING, "detail": _STRING}),
+    "timings_ms": _TIMINGS,
+    "group": _GROUP,
+}
+
+
+def _function() -> Schema:
+    spec = _list(_ref("TensorSpec"))
+    special = {
+        "inputs": spec,
+        "outputs": spec,
+        "activation_bytes": _MAP_OF_COUNTS,
+        "slo_ms": _OPTIONAL,
+        "keep_alive_s": _OPTIONAL,
+    }
+    own = {
+        "name": _STRING,
+        "version": _COUNT,
+        "tier": _TIER,
+        "created_at": _TIME,
+        "digest": _STRING,
+        "versions": _list(_COUNT),
+    }
+    return _object(own | _of_record(Manifest, special), optional=("versions",))
+
+
+def _stats() -> Schema:
+    jobs = {str(status): _COUNT for status in SETTLED}
+    function = _object(
+        {
+            "name": _STRING,
+            "version": _COUNT,
+            "tier": _TIER,
+            "weight_bytes": _COUNT,
+            "slo_ms": _OPTIONAL,
+            "queued": {"type": "integer"},
+            "jobs": _object(jobs),
+            "rows": _COUNT,
+            "groups": _COUNT,
+            "cold": _COUNT,
+            "p50_ms": _OPTIONAL,
+            "p99_ms": _OPTIONAL,
+            "latency": _list(_COUNT),
+            "stages_ms": _object(dict.fromkeys(TIMINGS, _NUMBER)),
+        }
+    )
+    totals = {str(status): {"type": "integer"} for status in Status}
+    return _object(
+        {
+            "at_s": _NUMBER,
+            "functions": _list(function),
+            "jobs": _object({"accepted": _COUNT, **totals, "drift": {"type": "integer"}}),
+            "latency_bounds_s": _list(_NUMBER),
+            "dag_cache": _ref("DagCache"),
+            "loads": _COUNT,
+            "evictions": _COUNT,
+            "counters": _MAP_OF_COUNTS,
+        }
+    )
+
+
+def _problem() -> Schema:
+    about = "Stable; of the error tree: " + ", ".join(BY_CODE)
+    own = {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": _STRING,
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": _STRING,
+        "instance": {"type": "string", "format": "uri-reference"},
+        "code": _STRING | {"description": about},
+    }
+    extra = {
+        "job_id": _STRING,
+        "function": _STRING,
+        "retry_after_ms": _COUNT,
+        "field": _STRING,
+        "expected": _STRING,
+        "actual": _STRING,
+        "missing": _list(_STRING),
+        "accepted": _list(_STRING),
+    }
+    return _object(own | extra, optional=tuple(extra))
+
+
+def _worker() -> Schema:
+    special = {
+        "functions": _MAP_OF_COUNTS | {"description": "NAME@VERSION of residents, and their bytes"},
+        "hosted": _list(_STRING),
+        "dag_cache": _ref("DagCache"),
+        "strategies": {"type": "object", "additionalProperties": _STRING},
+    }
+    return _object(_of_record(WorkerReport, special))
+
+
+def schemas() -> Schema:
+    """Every schema, by name."""
+    identity = {"job": _STRING, "function": _STRING, "version": _COUNT}
+    state = {
+        "status": {"type": "string", "enum": [str(status) for status in Status]},
+        "created_at": _TIME,
+        "attempts": _COUNT,
+    }
+    line = {"at": _TIME, "version": _COUNT, "job": _STRING, "level": _STRING, "text": _STRING}
+    tensor = {
+        "dtype": {"type": "string", "enum": list(DTYPES)},
+        "shape": _list(_COUNT),
+        "data": {"type": "string", "format": "binary"},
+    }
+    packed = {"type": "object", "additionalProperties": _object(tensor)}
+    nested = {
+        "type": "object",
+        "description": "Nested lists by input name, rows first. The whole body is the payload of a "
+        "function with a preprocess.",
+    }
+    return {
+        "Inputs": _object({"inputs": nested}),
+        "PackedInputs": _object({"inputs": packed}),
+        "Result": _object(identity | _OUTCOME, optional=("outputs", "result", "error")),
+        "Job": _object(
+            identity | state | _OUTCOME, optional=("outputs", "result", "error", "group")
+        ),
+        "TensorSpec": _TENSOR_SPEC,
+        "Function": _function(),
+        "Functions": _object({"functions": _list(_ref("Function"))}),
+        "Removed": _object({"name": _STRING, "removed_versions": _list(_COUNT)}),
+        "Log": _object({"lines": _list(_object(line))}),
+        "Worker": _worker(),
+        "Workers": _object({"workers": _list(_ref("Worker"))}),
+        "DagCache": _object(_of_record(DagCacheReport, {})),
+        "Stats": _stats(),
+        "Status": _object({"status": _STRING}),
+        "Problem": _problem(),
+    }

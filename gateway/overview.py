@@ -1,0 +1,113 @@
+"""The platform at one moment, as read from the store: what stats, metrics and pages show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from contract.function import Function
+from contract.job import SETTLED, TIMINGS
+from contract.store import Store
+from contract.store.telemetry import LATENCY_BOUNDS_S, Conservation, quantile_s
+from contract.store.workers import DagCacheReport, WorkerReport
+
+Counters = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything that is counted, for all functions and workers."""
+
+    at_s: float
+    functions: list[Function]
+    stats: Mapping[str, Counters]
+    queued: Counters
+    counters: Counters
+    conservation: Conservation
+    workers: list[WorkerReport]
+
+    @classmethod
+    def read(cls, store: Store) -> Overview:
+        """Read it now; raises StoreUnavailable."""
+        functions = store.functions.all()
+        return cls(
+            time.time(),
+            functions,
+            store.telemetry.stats([function.name for function in functions]),
+            store.telemetry.queued(),
+            store.telemetry.counters(),
+            store.telemetry.conservation(),
+            store.workers.all(),
+        )
+
+    @property
+    def dag_cache(self) -> DagCacheReport:
+        """The caches of all workers together."""
+        caches = [worker.dag_cache for worker in self.workers]
+        return DagCacheReport(
+            sum(cache.entries for cache in caches),
+            sum(cache.bytes for cache in caches),
+            sum(cache.hits for cache in caches),
+            sum(cache.misses for cache in caches),
+            sum(cache.evictions for cache in caches),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """GET /v1/stats."""
+        now = self.conservation
+        return {
+            "at_s": self.at_s,
+            "functions": [self.function_stats(function) for function in self.functions],
+            "jobs": {
+                "accepted": now.accepted,
+                "queued": now.queued,
+                "running": now.running,
+                **now.settled,
+                "drift": now.drift,
+            },
+            "latency_bounds_s": LATENCY_BOUNDS_S,
+            "dag_cache": asdict(self.dag_cache),
+            "loads": sum(worker.loads for worker in self.workers),
+            "evictions": sum(worker.evictions for worker in self.workers),
+            "counters": self.counters,
+        }
+
+    def function_stats(self, function: Function) -> dict[str, Any]:
+        """One function: where it is, what waits for it, and its counters since the first call."""
+        stats = self.stats[function.name]
+        return {
+            "name": function.name,
+            "version": function.version,
+            "tier": tier(function, self.workers),
+            "weight_bytes": function.manifest.weight_bytes,
+            "slo_ms": function.manifest.slo_ms,
+            "queued": self.queued.get(function.name, 0),
+            "jobs": {str(status): stats.get(f"jobs:{status}", 0) for status in SETTLED},
+            "rows": stats.get("rows", 0),
+            "groups": stats.get("groups", 0),
+            "cold": stats.get("cold", 0),
+            "p50_ms": _in_ms(quantile_s(dict(stats), 0.5)),
+            "p99_ms": _in_ms(quantile_s(dict(stats), 0.99)),
+            "latency": latency_counts(stats),
+            "stages_ms": {stage: stats.get(f"us:{stage}", 0) / 1000 for stage in TIMINGS},
+        }
+
+
+def latency_counts(stats: Counters) -> list[int]:
+    """Jobs per latency bucket; the last counts those slower than every bound."""
+    return [stats.get(f"latency:{bucket}", 0) for bucket in range(len(LATENCY_BOUNDS_S) + 1)]
+
+
+def tier(function: Function, workers: Iterable[WorkerReport]) -> str:
+    """The nearest place where some worker has the weights: device, host or disk."""
+    ref = str(function.ref)
+    workers = list(workers)
+    if any(ref in worker.functions for worker in workers):
+        return "device"
+    return "host" if any(ref in worker.hosted for worker in workers) else "disk"
+
+
+def _in_ms(latency_s: float | None) -> float | None:
+    return None if latency_s is None else latency_s * 1000

@@ -1,0 +1,77 @@
+"""Pages for people: the status page at `/` and the API at `/docs`. Nothing comes from outside."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flask import Flask, Response, make_response, render_template, request
+from markupsafe import Markup, escape
+
+from contract.errors import BY_CODE, StoreUnavailable
+from gateway.context import Gateway
+from gateway.openapi import document
+from gateway.overview import Overview
+
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:"
+)
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def route(app: Flask, gateway: Gateway) -> None:
+    """Add the pages and what their templates need."""
+    filters = {"in_bytes": in_bytes, "in_ms": in_ms, "number": number, "marked": marked}
+    app.jinja_env.filters |= filters
+    app.add_url_rule("/", "status", lambda: _status(gateway))
+    app.add_url_rule("/docs", "docs", _docs)
+
+
+def _status(gateway: Gateway) -> Response:
+    """The page; with `?part` only what changes, which the page's script asks for."""
+    template = "status_part.html" if "part" in request.args else "status.html"
+    try:
+        overview = Overview.read(gateway.store)
+    except StoreUnavailable:
+        return _page(template, 503, stats=None)
+    return _page(template, stats=overview.as_json(), workers=overview.workers)
+
+
+def _docs() -> Response:
+    errors = [(error.code, error.http_status, error.__doc__) for error in BY_CODE.values()]
+    return _page("docs.html", api=document(), errors=errors)
+
+
+def _page(template: str, status: int = 200, **values: Any) -> Response:
+    response = make_response(render_template(template, **values), status)
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def in_bytes(count: float) -> str:
+    """Bytes for people, powers of ten: 45.2 MB."""
+    for unit in _UNITS:
+        if abs(count) < 999.5 or unit == _UNITS[-1]:
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" or abs(count) >= 99.95 else f"{count:.1f} {unit}"
+
+
+def in_ms(latency_ms: float | None) -> str:
+    """Milliseconds for people; a dash where nothing was measured."""
+    if latency_ms is None:
+        return "–"  # noqa: RUF001  # an en dash is meant
+    if latency_ms >= 9999.5:
+        return f"{latency_ms / 1000:.1f} s"
+    return f"{latency_ms:.0f} ms" if latency_ms >= 99.5 else f"{latency_ms:.1f} ms"
+
+
+def number(count: float) -> str:
+    """A whole number with thin spaces between thousands."""
+    return f"{count:,.0f}".replace(",", "\u202f")
+
+
+def marked(text: str) -> Markup:
+    """Text whose `words` in backticks are code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped

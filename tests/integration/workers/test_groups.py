@@ -1,0 +1,211 @@
+"""Groups on a real worker process: what runs together, and what fails alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from contract.job import Outcome, Status
+from tests.integration.workers.builders import (
+    Platform,
+    WorkerProcess,
+    floats,
+    linear_graph,
+    output_of,
+    picking_graph,
+)
+
+TABLE = {"w": torch.arange(32.0).reshape(8, 4)}
+HOOKS = """
+import numpy as np
+def preprocess(payload):
+    print("got", payload)
+    return {"x": np.array([payload["x"]], np.float32)}
+def postprocess(outputs):
+    return {"largest": outputs["y"].max()}
+"""
+
+
+def rows(*values: int) -> dict[str, np.ndarray]:
+    """Indices into the table."""
+    return {"x": np.array(values, np.int64)}
+
+
+def code_of(outcome: Outcome) -> str:
+    """The error's code."""
+    assert outcome.error is not None, outcome
+    return str(outcome.error["code"])
+
+
+def test_jobs_of_two_functions_run_as_one_group(platform: Platform, worker: WorkerProcess) -> None:
+    """Each job gets its own rows of its own function, and both know the group."""
+    echo = platform.deploy("echo")
+    double = platform.deploy("double", weights={"w": 2 * torch.eye(4)})
+    jobs = [platform.submit(f, floats(1, 2, 3, n)) for f in (echo, double) for n in range(3)]
+    outcomes = platform.run(worker.id, *jobs)
+    expected = [[[1, 2, 3, n]] for n in range(3)] + [[[2, 4, 6, 2 * n]] for n in range(3)]
+    assert expected == [output_of(outcome) for outcome in outcomes]
+    assert {(6, 2)} == {(o.group_jobs, o.group_functions) for o in outcomes}
+
+
+def test_timings_cover_every_stage(platform: Platform, worker: WorkerProcess) -> None:
+    """Stages are there, none is negative, and together they are within the total."""
+    function = platform.deploy("timed")
+    (outcome,) = platform.run(worker.id, platform.submit(function, floats(0, 0, 0, 0)))
+    timings = dict(outcome.timings_ms)
+    total_ms = timings.pop("total")
+    assert set(timings) == {"queue", "swap", "build", "compute", "hooks"}
+    assert min(timings.values()) >= 0
+    assert sum(timings.values()) <= total_ms
+
+
+def test_hooks_run_and_what_they_print_is_logged(platform: Platform, worker: WorkerProcess) -> None:
+    """A JSON body in, the result of postprocess out."""
+    function = platform.deploy("hooked", handler=HOOKS)
+    job = platform.submit(function, b'{"x": [1, 5, 3, 2]}', "application/json")
+    (outcome,) = platform.run(worker.id, job)
+    assert outcome.result == {"largest": 5.0}
+    line = next(x for x in platform.store.telemetry.read_log("hooked") if "got" in x.text)
+    assert (job, 1, "info") == (line.job, line.version, line.level)
+
+
+def test_a_job_that_the_graph_fails_on_fails_alone(
+    platform: Platform, worker: WorkerProcess
+) -> None:
+    """An index outside the table; the other jobs of the batch and of the group succeed."""
+    pick = platform.deploy("pick", picking_graph(), TABLE)
+    echo = platform.deploy("beside")
+    good, bad = platform.submit(pick, rows(1)), platform.submit(pick, rows(99))
+    other, also = platform.submit(echo, floats(1, 2, 3, 4)), platform.submit(pick, rows(7))
+    outcomes = platform.run(worker.id, good, bad, other, also)
+    assert [outcome.status for outcome in outcomes] == [
+        Status.SUCCEEDED,
+        Status.FAILED,
+        Status.SUCCEEDED,
+        Status.SUCCEEDED,
+    ]
+    assert code_of(outcomes[1]) == "function_failed"
+    assert output_of(outcomes[3]) == [[28, 29, 30, 31]]
+    assert platform.store.telemetry.counters()["isolated"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "field"),
+    [
+        ({"x": np.zeros((9, 4), np.float32)}, "inputs.x"),
+        ({"x": np.zeros((1, 5), np.float32)}, "inputs.x"),
+        ({"x": np.zeros((1, 4), np.float64)}, "inputs.x"),
+        ({"z": np.zeros((1, 4), np.float32)}, "inputs.x"),
+    ],
+)
+def test_a_wrong_input_is_refused_with_its_field(
+    platform: Platform, worker: WorkerProcess, inputs: dict[str, np.ndarray], field: str
+) -> None:
+    """More rows than max_batch, another shape, dtype or name; the job beside it succeeds."""
+    function = platform.deploy("strict")
+    good = platform.submit(function, floats(1, 2, 3, 4))
+    outcomes = platform.run(worker.id, platform.submit(function, inputs), good)
+    assert code_of(outcomes[0]) == "invalid_input"
+    assert outcomes[0].error is not None
+    assert field == outcomes[0].error["field"]
+    assert outcomes[1].status is Status.SUCCEEDED
+
+
+def test_more_rows_than_max_batch_run_in_several_batches(
+    platform: Platform, worker: WorkerProcess
+) -> None:
+    """Twenty jobs of a function that takes eight rows at once."""
+    function = platform.deploy("many")
+    jobs = [platform.submit(function, floats(n, 0, 0, 0)) for n in range(20)]
+    outcomes = platform.run(worker.id, *jobs)
+    assert [[[float(n), 0, 0, 0]] for n in range(20)] == [output_of(o) for o in outcomes]
+
+
+@pytest.mark.parametrize("damage", ["graph.json", "weights.safetensors"])
+def test_a_broken_artifact_fails_its_own_function_alone(
+    platform: Platform, worker: WorkerProcess, damage: str
+) -> None:
+    """Bytes changed on disk after deployment; nothing of the path leaks."""
+    broken, sound = platform.deploy("broken"), platform.deploy("sound")
+    path = platform.settings.artifacts / broken.digest / damage
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 0xFF
+    path.write_bytes(data)
+    bad, good = (platform.submit(f, floats(1, 2, 3, 4)) for f in (broken, sound))
+    outcomes = platform.run(worker.id, bad, good)
+    assert code_of(outcomes[0]) == "function_failed"
+    assert str(platform.settings.artifacts) not in str(outcomes[0].error)
+    assert outcomes[1].status is Status.SUCCEEDED
+
+
+def test_a_function_larger_than_the_budget_is_told_so(
+    platform: Platform, worker: WorkerProcess
+) -> None:
+    """Out of memory with the bytes that are needed and the budget; the other job succeeds."""
+    width = 4500  # 81 MB of float32, the budget is 64 MB
+    huge = platform.deploy("huge", linear_graph(width), {"w": torch.zeros(width, width)})
+    sound = platform.deploy("small")
+    bad = platform.submit(huge, {"x": np.zeros((1, width), np.float32)})
+    good = platform.submit(sound, floats(1, 2, 3, 4))
+    outcomes = platform.run(worker.id, bad, good)
+    assert code_of(outcomes[0]) == "out_of_memory"
+    assert outcomes[0].error is not None
+    assert outcomes[0].error["needed_bytes"] > outcomes[0].error["budget_bytes"]
+    assert outcomes[1].status is Status.SUCCEEDED
+
+
+def test_a_group_that_does_not_fit_at_once_runs_in_parts(
+    platform: Platform, worker: WorkerProcess
+) -> None:
+    """Four functions of 25 MB under a budget of 64 MB."""
+    width = 2500
+    graph, weights = linear_graph(width), torch.eye(width)
+    functions = [platform.deploy(f"part-{n}", graph, {"w": n * weights}) for n in range(4)]
+    one = {"x": np.ones((1, width), np.float32)}
+    outcomes = platform.run(worker.id, *[platform.submit(f, one) for f in functions])
+    assert [output_of(outcome)[0][0] for outcome in outcomes] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_job_past_its_deadline_is_not_run(platform: Platform, worker: WorkerProcess) -> None:
+    """It expires at launch, and is counted there."""
+    function = platform.deploy("late")
+    before = platform.store.telemetry.counters().get("expired:launch", 0)
+    late = platform.submit(function, floats(0, 0, 0, 0), timeout_s=-1)
+    (outcome,) = platform.run(worker.id, late)
+    assert (outcome.status, code_of(outcome)) == (Status.EXPIRED, "deadline_exceeded")
+    assert before + 1 == platform.store.telemetry.counters()["expired:launch"]
+
+
+def test_not_a_number_comes_through(platform: Platform, worker: WorkerProcess) -> None:
+    """NaN in is NaN out: tensors are bytes."""
+    function = platform.deploy("nan")
+    (outcome,) = platform.run(worker.id, platform.submit(function, floats(math.nan, 0, 0, 0)))
+    assert math.isnan(output_of(outcome)[0][0])
+
+
+def test_a_cancelled_job_is_left_out(platform: Platform, worker: WorkerProcess) -> None:
+    """Its claim is void by the time the worker fetches; the others of the group run."""
+    function = platform.deploy("given-up")
+    gone, kept = (platform.submit(function, floats(1, 2, 3, 4)) for _ in range(2))
+    group, claims = platform.claim(worker.id, [gone, kept])
+    platform.store.jobs.cancel(gone)
+    platform.send(worker.id, group, claims)
+    assert platform.wait(gone).status is Status.CANCELLED
+    assert platform.wait(kept).status is Status.SUCCEEDED
+
+
+def test_every_group_gives_its_place_back(platform: Platform, worker: WorkerProcess) -> None:
+    """Also one of which every job failed, or none was left."""
+    function = platform.deploy("placed")
+    tail = platform.store.queue.signal_tail()
+    platform.dispatch(worker.id, [platform.submit(function, {"x": np.zeros((1, 1), np.int64)})])
+    gone = platform.submit(function, floats(1, 2, 3, 4))
+    group, claims = platform.claim(worker.id, [gone])
+    platform.store.jobs.cancel(gone)
+    platform.send(worker.id, group, claims)
+    platform.wait_for_groups(tail, 2)
+    assert platform.store.queue.groups() == {}
+    assert platform.store.telemetry.conservation().drift == 0

@@ -1,0 +1,238 @@
+"""The command line: what it prints, and what it exits with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from contract.errors import BY_CODE
+from deploy.cli import main
+from deploy.errors import exit_code
+from tests.unit.deploy.conftest import Fusebox
+from tests.unit.deploy.fake_gateway import ANSWER, FUNCTION, JOB, FakeGateway, job, problem
+
+ROOT = Path(__file__).resolve().parents[3]
+INVOKE = "/v1/functions/echo/invoke"
+LINE = {
+    "at": "2026-01-02T03:04:05.678Z",
+    "version": 2,
+    "job": JOB,
+    "level": "error",
+    "text": "ValueError: no",
+}
+
+
+@pytest.fixture
+def full(gateway: FakeGateway) -> FakeGateway:
+    """A gateway with one function, one job and one line of log."""
+    gateway.on("GET", "/v1/functions", (200, {"functions": [FUNCTION]}))
+    gateway.on("GET", "/v1/functions/echo", (200, FUNCTION))
+    gateway.on("DELETE", "/v1/functions/echo", (200, {"name": "echo", "removed_versions": [1, 2]}))
+    gateway.on("GET", "/v1/functions/echo/logs", (200, {"lines": [LINE]}))
+    gateway.on("POST", INVOKE, (200, ANSWER))
+    gateway.on("GET", f"/v1/jobs/{JOB}", (200, job("succeeded", outputs={"y": [1.0]})))
+    gateway.on("DELETE", f"/v1/jobs/{JOB}", (200, job("cancelled")))
+    return gateway
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["ls"], {"functions": [FUNCTION]}),
+        (["describe", "echo"], FUNCTION),
+        (["rm", "echo"], {"name": "echo", "removed_versions": [1, 2]}),
+        (["logs", "echo"], LINE),
+        (["invoke", "echo", "--data", "{}"], ANSWER),
+        (["jobs", "get", JOB], job("succeeded", outputs={"y": [1.0]})),
+        (["jobs", "wait", JOB], job("succeeded", outputs={"y": [1.0]})),
+        (["jobs", "cancel", JOB], job("cancelled")),
+    ],
+)
+@pytest.mark.usefixtures("full")
+def test_json_is_the_record_in_one_line(
+    fusebox: Fusebox, args: list[str], expected: dict[str, Any]
+) -> None:
+    """What scripts read is what the API answers."""
+    result = fusebox(*args, "--json")
+    assert (0, expected) == (result.exit_code, json.loads(result.stdout))
+    assert result.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "texts"),
+    [
+        (["ls"], ["echo", "44.9 MB", "x float32 [rows, 4]", "50 ms", "device"]),
+        (["describe", "echo"], ["echo@2", "1, 2", "1,234", "48 (68 exported)", "preprocess"]),
+        (["rm", "echo"], ["removed echo, versions 1, 2"]),
+        (["logs", "echo"], ["ValueError: no", JOB, "@2"]),
+        (["jobs", "get", JOB], [JOB, "succeeded", '{"y": [1.0]}']),
+        (["jobs", "cancel", JOB], [f"{JOB} is cancelled"]),
+    ],
+)
+@pytest.mark.usefixtures("full")
+def test_people_read_tables(fusebox: Fusebox, args: list[str], texts: list[str]) -> None:
+    """With everything that they came for."""
+    result = fusebox(*args)
+    assert result.exit_code == 0
+    assert [] == [text for text in texts if text not in result.stdout]
+
+
+@pytest.mark.usefixtures("full")
+def test_an_answer_can_be_piped_on(fusebox: Fusebox) -> None:
+    """Standard output holds the outputs alone; timings and the job stand beside them."""
+    result = fusebox("invoke", "echo", "--data", '{"inputs": {}}')
+    assert ANSWER["outputs"] == json.loads(result.stdout)
+    assert JOB in result.stderr
+    assert "compute 2 ms" in result.stderr
+
+
+@pytest.mark.parametrize("code", sorted(BY_CODE))
+def test_an_error_ends_in_its_exit_code_and_one_line(
+    fusebox: Fusebox, gateway: FakeGateway, code: str
+) -> None:
+    """No traceback; the same as JSON for scripts."""
+    error = BY_CODE[code]
+    gateway.on("POST", INVOKE, problem(error.http_status, code, "it went wrong"))
+    plain = fusebox("invoke", "echo", "--data", "1")
+    as_json = fusebox("invoke", "echo", "--data", "1", "--json")
+    expected = exit_code(error())
+    assert (expected, expected) == (plain.exit_code, as_json.exit_code)
+    assert plain.stderr == "fusebox: it went wrong\n"
+    assert {"code": code, "detail": "it went wrong"} == json.loads(as_json.stdout)["error"]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("function_failed", 1),
+        ("invalid_input", 2),
+        ("unknown_function", 3),
+        ("unknown_job", 3),
+        ("store_unavailable", 4),
+        ("queue_full", 4),
+        ("deadline_exceeded", 5),
+    ],
+)
+def test_exit_codes_are_stable(code: str, expected: int) -> None:
+    """Scripts rely on them; docs/cli.md lists them."""
+    assert expected == exit_code(BY_CODE[code]())
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [("succeeded", 0), ("failed", 1), ("cancelled", 1), ("expired", 5)]
+)
+def test_waiting_exits_with_how_the_job_ended(
+    fusebox: Fusebox, gateway: FakeGateway, status: str, expected: int
+) -> None:
+    """`jobs wait` is made for scripts."""
+    gateway.on("GET", f"/v1/jobs/{JOB}", (200, job(status)))
+    assert expected == fusebox("jobs", "wait", JOB).exit_code
+
+
+def test_async_prints_the_job_alone(fusebox: Fusebox, gateway: FakeGateway) -> None:
+    """So that it can be put into a variable."""
+    gateway.on("POST", INVOKE, (202, job("queued")))
+    result = fusebox("invoke", "echo", "--data", "1", "--async")
+    assert (0, f"{JOB}\n") == (result.exit_code, result.stdout)
+
+
+def test_a_wait_without_a_result_is_too_late(fusebox: Fusebox, gateway: FakeGateway) -> None:
+    """The job is named, and goes on."""
+    gateway.on("POST", INVOKE, (202, job("running")))
+    result = fusebox("invoke", "echo", "--data", "1", "--wait", "0.1")
+    assert (5, f"{JOB}\n") == (result.exit_code, result.stdout)
+
+
+@pytest.mark.usefixtures("full")
+def test_repeat_measures(fusebox: Fusebox) -> None:
+    """The latency table, and the same as JSON."""
+    args = ("invoke", "echo", "--data", "1", "--repeat", "8", "--concurrency", "2")
+    table = fusebox(*args)
+    assert [] == [
+        text
+        for text in ("8, 0 failed", "p50", "p95", "p99", "4.00 jobs", "0.0%", "per second")
+        if text not in table.stdout
+    ]
+    summary = json.loads(fusebox(*args, "--json").stdout)
+    assert (8, 0, 4.0, 0.0) == (
+        summary["requests"],
+        summary["failed"],
+        summary["mean_group_jobs"],
+        summary["cold_share"],
+    )
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["nonsense"],
+        ["invoke", "echo"],
+        ["invoke", "echo", "--data", "1", "--concurrency", "2"],
+        ["invoke", "echo", "--data", "1", "--async", "--wait", "1"],
+        ["invoke", "echo", "--data", "1", "--repeat", "2", "--async"],
+        ["completion", "powershell"],
+        ["jobs", "get"],
+    ],
+)
+def test_wrong_usage_exits_with_2(fusebox: Fusebox, args: list[str]) -> None:
+    """Before anything is asked."""
+    assert fusebox(*args).exit_code == 2
+
+
+def test_no_platform_exits_with_4_and_names_the_url() -> None:
+    """And says what to do."""
+    result = CliRunner().invoke(main, ["ls", "--url", "http://127.0.0.1:1"])
+    assert result.exit_code == 4
+    assert "http://127.0.0.1:1; start one with `fusebox up`" in result.stderr
+
+
+def test_top_writes_a_line_of_json_per_refresh(fusebox: Fusebox, gateway: FakeGateway) -> None:
+    """Without a terminal it is still of use."""
+    jobs = {"queued": 1, "running": 2, "drift": 0}
+    gateway.on("GET", "/v1/stats", (200, {"at_s": 1.0, "functions": [], "jobs": jobs}))
+    gateway.on("GET", "/v1/workers", (200, {"workers": []}))
+    result = fusebox("top", "--json", "--interval", "0.1", "--count", "2")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(1, 2), (1, 2)] == [(line["queued"], line["running"]) for line in lines]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(fusebox: Fusebox, shell: str) -> None:
+    """It calls `fusebox` back."""
+    result = fusebox("completion", shell)
+    assert result.exit_code == 0
+    assert "_FUSEBOX_COMPLETE" in result.stdout
+
+
+@pytest.mark.usefixtures("full")
+def test_names_of_functions_complete(gateway: FakeGateway) -> None:
+    """The shell asks with the words typed so far."""
+    env = {
+        "_FUSEBOX_COMPLETE": "bash_complete",
+        "COMP_WORDS": "fusebox describe e",
+        "COMP_CWORD": "2",
+        "FUSEBOX_URL": gateway.url,
+    }
+    result = CliRunner().invoke(main, [], env=env, prog_name="fusebox")
+    assert "plain,echo" in result.stdout
+
+
+@pytest.mark.parametrize("verb", [["ls"], ["invoke", "x", "--data", "1"], ["jobs", "get", "x"]])
+def test_verbs_start_without_heavy_imports(verb: list[str]) -> None:
+    """Only packaging needs torch; the others answer before its import would have ended."""
+    code = (
+        "import sys\n"
+        "from deploy.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'numpy', 'redis', 'transformers'} & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", code, *verb, "--url", "http://127.0.0.1:1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

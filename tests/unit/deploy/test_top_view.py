@@ -1,0 +1,88 @@
+"""`fusebox top`: rates are of the time between two moments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from contract.store.telemetry import LATENCY_BOUNDS_S, latency_bucket
+from deploy.top_screen import screen
+from deploy.top_view import Moment, view
+
+WORKER: dict[str, Any] = {
+    "id": "w-1",
+    "device": "cpu",
+    "budget_bytes": 150_000_000,
+    "resident_bytes": 134_676_144,
+    "functions": {"resnet-1@1": 44_892_048},
+    "loads": 9,
+    "evictions": 6,
+    "dag_cache": {"entries": 3, "bytes": 4096, "hits": 30, "misses": 10, "evictions": 1},
+    "is_draining": False,
+}
+
+
+def stats(at_s: float, rows: int, *latencies_s: float, drift: int = 0) -> dict[str, Any]:
+    """GET /v1/stats with one function."""
+    latency = [0] * (len(LATENCY_BOUNDS_S) + 1)
+    for latency_s in latencies_s:
+        latency[latency_bucket(latency_s)] += 1
+    function = {
+        "name": "resnet-1",
+        "version": 1,
+        "tier": "device",
+        "weight_bytes": 44_892_048,
+        "queued": 5,
+        "rows": rows,
+        "latency": latency,
+        "jobs": {"failed": 2},
+    }
+    jobs = {"queued": 5, "running": 1, "drift": drift}
+    return {"at_s": at_s, "functions": [function], "jobs": jobs}
+
+
+def test_rates_and_latencies_are_of_what_happened_in_between() -> None:
+    """What was slow before is not shown as slow now."""
+    before = Moment(stats(100.0, 10, 9.0, 9.0), [WORKER])
+    after = Moment(stats(104.0, 50, 9.0, 9.0, *[0.004] * 8), [WORKER])
+    (line,) = view(before, after).functions
+    assert (10.0, 2.0) == (line.rows_per_s, line.jobs_per_s)
+    assert line.p99_ms is not None
+    assert 3.0 <= line.p99_ms <= 5.0
+
+
+def test_a_function_that_answered_nothing_has_no_latency() -> None:
+    """Zero would be a lie."""
+    moment = Moment(stats(100.0, 10, 9.0), [WORKER])
+    (line,) = view(moment, moment).functions
+    assert (0.0, None, None) == (line.rows_per_s, line.p50_ms, line.p99_ms)
+
+
+def test_counters_that_began_anew_do_not_go_backwards() -> None:
+    """A function may be removed and deployed again between two refreshes."""
+    before = Moment(stats(100.0, 1000, 0.1, 0.1), [WORKER])
+    (line,) = view(before, Moment(stats(101.0, 0), [WORKER])).functions
+    assert (0.0, None) == (line.rows_per_s, line.p50_ms)
+
+
+def test_the_screen_shows_tiers_bytes_queues_rates_and_caches() -> None:
+    """Everything that the view holds, at the width of a usual terminal."""
+    before, after = Moment(stats(0.0, 0), [WORKER]), Moment(stats(1.0, 7, 0.004), [WORKER])
+    console = Console(width=140)
+    with console.capture() as captured:
+        console.print(screen(view(before, after), "http://here"))
+    shown = captured.get()
+    for text in ("resnet-1@1", "device", "44.9 MB", "7.0", "150.0 MB", "30/40 75%", "w-1", "5 qu"):
+        assert text in shown
+
+
+def test_drift_is_shown_only_where_there_is_some() -> None:
+    """It must read 0, so any other number stands out."""
+    quiet = Moment(stats(0.0, 0), [WORKER])
+    faulty = Moment(stats(1.0, 0, drift=3), [])
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(screen(view(quiet, faulty), "u"))
+    assert "drift 3" in captured.get()
+    assert "no worker is alive" in captured.get()

@@ -70,6 +70,18 @@ class Manifest:
         """Whether jobs of this function pass through a handler host."""
         return self.has_preprocess or self.has_postprocess
 
+    def activation_bytes_at(self, rows: int) -> int:
+        """Activation peak of a run of this many rows: a line through what was measured."""
+        if not self.activation_bytes:
+            return 0
+        below = max((r for r in self.activation_bytes if r <= rows), default=0)
+        above = min((r for r in self.activation_bytes if r > rows), default=0)
+        low = self.activation_bytes.get(below, 0)
+        if not above:
+            return low * rows // below
+        high = self.activation_bytes[above]
+        return low + (high - low) * (rows - below) // (above - below)
+
     def encode(self) -> bytes:
         """Canonical JSON."""
         return json.dumps(self.as_json(), sort_keys=True, indent=1).encode()

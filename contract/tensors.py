@@ -107,7 +107,11 @@ def _to_dtype(field: str, dtype: str, want: str, tensor: Tensor) -> Tensor:
         limits = np.iinfo(target)
         if tensor.size and (tensor.min() < limits.min or tensor.max() > limits.max):
             raise InvalidInput.of(field, want, f"a number outside {limits.min}..{limits.max}")
-    return tensor.astype(target)
+    try:
+        with np.errstate(over="raise"):
+            return tensor.astype(target)
+    except FloatingPointError as error:
+        raise InvalidInput.of(field, want, f"a number beyond {dtype}") from error
 
 
 def rows_of(specs: tuple[TensorSpec, ...], tensors: Mapping[str, Tensor], max_rows: int) -> int:

@@ -35,31 +35,27 @@ def _head(view: View, url: str) -> Text:
 def _workers(view: View) -> RenderableType:
     if not view.workers:
         return Text("no worker is alive", style="bold red")
-    table = _table(
-        "WORKER", "DEVICE", "MEMORY", ">USED", ">BUDGET", ">RESIDENT", ">LOADS", ">EVICTED",
-        ">DAGS", ">DAG HITS", ">DAG EVICTED",
-    )  # fmt: skip
-    for worker in view.workers:
-        table.add_row(*_worker_cells(worker))
-    return table
+    return Group(*(part for worker in view.workers for part in _worker(worker)))
 
 
-def _worker_cells(worker: WorkerLine) -> list[RenderableType]:
-    lookups = worker.dag_hits + worker.dag_misses
-    hits = f"{worker.dag_hits}/{lookups}" + (f" {worker.dag_hits / lookups:.0%}" if lookups else "")
-    return [
-        worker.id + (" draining" if worker.is_draining else ""),
-        worker.device,
+def _worker(worker: WorkerLine) -> tuple[RenderableType, ...]:
+    """Three lines: a table of so many columns would not fit a narrow terminal."""
+    used, budget = human_bytes(worker.resident_bytes), human_bytes(worker.budget_bytes)
+    memory = Table.grid(padding=(0, 1))
+    memory.add_row(
+        Text.assemble((worker.id, "bold"), f" {worker.device}"),
         ProgressBar(worker.budget_bytes, worker.resident_bytes, width=_BAR_COLUMNS),
-        human_bytes(worker.resident_bytes),
-        human_bytes(worker.budget_bytes),
-        str(worker.resident),
-        str(worker.loads),
-        str(worker.evictions),
-        f"{worker.dag_entries} {human_bytes(worker.dag_bytes)}",
-        hits,
-        str(worker.dag_evictions),
-    ]
+        f"{used} of {budget}" + ("   draining" if worker.is_draining else ""),
+    )
+    lookups = worker.dag_hits + worker.dag_misses
+    share = f" {worker.dag_hits / lookups:.0%}" if lookups else ""
+    return (
+        memory,
+        f"  weights    {worker.resident} resident   {worker.loads} loads   "
+        f"{worker.evictions} evictions",
+        f"  DAG cache  {worker.dag_entries} in {human_bytes(worker.dag_bytes)}   "
+        f"{worker.dag_hits}/{lookups} hits{share}   {worker.dag_evictions} evictions",
+    )
 
 
 def _functions(view: View) -> RenderableType:
@@ -89,7 +85,7 @@ def _function_cells(line: FunctionLine) -> list[RenderableType]:
 
 def _table(*headings: str) -> Table:
     """A table whose headings begin with > where the column holds numbers."""
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))
     for heading in headings:
         justify = "right" if heading.startswith(">") else "left"
         table.add_column(heading.removeprefix(">"), justify=justify, no_wrap=True)  # type: ignore[arg-type]  # one of rich's literals

@@ -13,6 +13,8 @@ from contract.errors import FuseboxError
 from deploy.errors import INTERRUPTED, exit_code
 from deploy.options import DEFAULT_URL
 
+PIPE_COLUMNS = 160
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -37,7 +39,7 @@ class Terminal:
         """Standard error, for people."""
         from rich.console import Console
 
-        return Console(stderr=True, highlight=False)
+        return Console(stderr=True, highlight=False, markup=False)
 
     def show(self, record: Any, for_people: Callable[[], RenderableType]) -> None:
         """A result, as one line of JSON or as people read it."""
@@ -46,7 +48,10 @@ class Terminal:
             return
         from rich.console import Console
 
-        Console(highlight=False).print(for_people())
+        # a pipe has no width, and what a script or a pager gets should not be cut at 80 columns
+        width = None if sys.stdout.isatty() else PIPE_COLUMNS
+        # without markup: the shape [rows, 4] is no style
+        Console(highlight=False, markup=False, width=width).print(for_people())
 
     def line(self, record: Any) -> None:
         """One line of JSON."""

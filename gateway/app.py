@@ -50,7 +50,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
 def _route_functions(app: Flask, gateway: Gateway) -> None:
     def deploy(name: str) -> Response:
         body = get_input_stream(
-            request.environ, max_content_length=gateway.settings.max_artifact_bytes
+            request.environ, max_content_length=gateway.settings.max_artifact_bytes + 1
         )
         headers = request.headers
         content_type, digest = headers.get("Content-Type", ""), headers.get("Content-Digest", "")
@@ -116,12 +116,16 @@ def _read(environ: WSGIEnvironment, max_bytes: int) -> bytes:
     """The whole body; raises PayloadTooLarge and MalformedBody."""
     length = environ.get("CONTENT_LENGTH") or ""
     if not length.isdigit():
-        return get_input_stream(environ, max_content_length=max_bytes).read()
-    if int(length) > max_bytes:
+        # chunked; the stream ends silently at its limit
+        body: bytes = get_input_stream(environ, max_content_length=max_bytes + 1).read()
+    elif int(length) > max_bytes:
         raise PayloadTooLarge(f"A body may hold {max_bytes} bytes, this one has {length}.")
-    body: bytes = environ["wsgi.input"].read(int(length))
-    if len(body) != int(length):
-        raise MalformedBody(f"body: expected {length} bytes, got {len(body)}")
+    else:
+        body = environ["wsgi.input"].read(int(length))
+        if len(body) != int(length):
+            raise MalformedBody(f"body: expected {length} bytes, got {len(body)}")
+    if len(body) > max_bytes:
+        raise PayloadTooLarge(f"A body may hold {max_bytes} bytes.")
     return body
 
 

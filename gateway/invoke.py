@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from contract.errors import DeadlineExceeded, RequestError, Unavailable
+from contract.errors import DeadlineExceeded, RequestError, StoreUnavailable, Unavailable
 from contract.function import Function, FunctionRef
 from contract.job import Job, JobId, JobSpec, Status, Submission, new_job_id
 from contract.store.jobs import StaleVersion
@@ -61,7 +61,11 @@ def invoke(gateway: Gateway, name: str, environ: Mapping[str, Any], body: bytes)
 
 def _unanswered(gateway: Gateway, spec: JobSpec, media: str, prefer: Prefer) -> Answer:
     """No reply came: it may have been lost with its connection, but the record is the truth."""
-    job = gateway.store.jobs.get(spec.id)
+    try:
+        job = gateway.store.jobs.get(spec.id)
+    except StoreUnavailable:
+        error = StoreUnavailable("The job was accepted, but the job store does not answer now.")
+        return answers.failed(spec, error, {})
     if job.outcome is not None:
         return answers.settled(spec, job.outcome, media, prefer)
     if time.time() >= spec.deadline_s:

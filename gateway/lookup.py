@@ -1,8 +1,8 @@
 """Functions as this process remembers them.
 
 Safe because the store refuses, atomically with the enqueue, a version that is retired or, for a
-caller that asked for the latest, no longer the latest: then `forget` and look again. A request that
-does not fit a remembered version may fit a newer one, so `is_current` is asked before it is refused.
+caller that asked for the latest, no longer the latest: then `forget` and look again. A request
+that does not fit a remembered version may fit a newer one: ask `is_current` before refusing it.
 """
 
 from __future__ import annotations

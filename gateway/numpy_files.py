@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import io
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -24,6 +25,16 @@ _LENGTH_BYTES = {1: 2, 2: 4}
 # numpy writes 118; more than this only serves to keep the parser busy
 MAX_HEADER_BYTES = 10_000
 MAX_MEMBERS = 256
+# zipfile raises all of these for damaged files; NotImplementedError is a RuntimeError
+_BAD_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    OSError,
+    RuntimeError,
+)
 
 
 def read_npy(data: bytes, field: str = "body") -> Tensor:
@@ -80,7 +91,7 @@ def read_npz(data: bytes, max_unpacked_bytes: int) -> Tensors:
                 )
                 for member in members
             }
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
+    except _BAD_ZIP as error:
         raise MalformedBody(f"body: not a .npz file ({error})") from error
 
 

@@ -61,7 +61,7 @@ def in_bytes(count: float) -> str:
 def in_ms(latency_ms: float | None) -> str:
     """Milliseconds for people; a dash where nothing was measured."""
     if latency_ms is None:
-        return "–"  # noqa: RUF001  # an en dash is meant
+        return "\u2013"
     if latency_ms >= 9999.5:
         return f"{latency_ms / 1000:.1f} s"
     return f"{latency_ms:.0f} ms" if latency_ms >= 99.5 else f"{latency_ms:.1f} ms"

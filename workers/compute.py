@@ -116,8 +116,9 @@ class Computer:
             with self._device:
                 wait_s = time.perf_counter() - began_s - swap_s
                 run, ended = self._launchable(run, tally)
-                times = Times(wait_s=wait_s, swap_s=swap_s)
-                results = self._launch(run, loaded, lease, times, tally)
+                results = self._launch(
+                    run, loaded, lease, Times(wait_s=wait_s, swap_s=swap_s), tally
+                )
                 results.ended.extend(ended)
                 return results
 
@@ -142,9 +143,12 @@ class Computer:
         tally.build_s += found.build_s
         tally.compute_s += found.compute_s
         times = times._replace(build_s=found.build_s, compute_s=found.compute_s)
+        # whose own weights were here has waited for the others', not swapped
+        warm_times = times._replace(wait_s=times.wait_s + times.swap_s, swap_s=0.0)
         results = Results([], [])
         for job, result in zip(jobs_of(run), chain(*found.results), strict=True):
-            its_times = times._replace(hooks_s=job.hooks_s)
+            is_cold = str(job.function.ref) in lease.cold
+            its_times = (times if is_cold else warm_times)._replace(hooks_s=job.hooks_s)
             if isinstance(result, MemberError):
                 log.warning("job_failed", job=job.spec.id, function=job.function.ref, reason=result)
                 error = translate(result)
@@ -163,14 +167,8 @@ def expired(job: Fetched | Staged) -> Ended:
 
 def scratch_bytes(batch: Batch) -> int:
     """Activation bytes that a batch needs, by what was measured at deploy."""
-    measured = batch[0].function.manifest.activation_bytes
     rows = sum(job.rows for job in batch)
-    if not measured:
-        return 0
-    largest = max(measured)
-    if rows > largest:
-        return measured[largest] * rows // largest
-    return measured[min(r for r in measured if r >= rows)]
+    return batch[0].function.manifest.activation_bytes_at(rows)
 
 
 def _call(batch: Batch, loaded: Loaded, lease: Lease) -> Call:

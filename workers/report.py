@@ -39,7 +39,7 @@ class Reporter:
             pid=os.getpid(),
             places=self.places,
             budget_bytes=slots.budget_bytes,
-            resident_bytes=slots.resident_bytes + slots.leaving_bytes,
+            resident_bytes=slots.used_bytes - slots.scratch_bytes,
             process_bytes=process_bytes,
             baseline_bytes=self.gauge.baseline_bytes,
             functions=self.sizes(slots.resident),

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch.nn import functional
 
+from fusion.strategies.lanes import Lanes
 
-@torch.inference_mode()
-def warm_up(device: torch.device, threads: int) -> None:
+
+def warm_up(device: torch.device, threads: int, lanes: Lanes | None) -> None:
     """Page the libraries in and start their threads; leaves `threads` as torch's own number.
 
     Operators page in code of their own, so what a worker takes before it holds any weights is
-    only known after a convolution, a product, a norm and an attention have run.
+    only known after a convolution, a product, a norm and an attention have run. Lanes run them
+    too: oneDNN keeps scratch memory per thread, as large as the largest convolution wanted.
     """
     for count in {1, threads}:
         torch.set_num_threads(count)
-        for rows in (1, 4):
-            _small_network(device, rows)
+        _networks(device)
     torch.set_num_threads(threads)
+    if lanes is not None:
+        lanes.run([[partial(_networks, device)]] * lanes.count)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@torch.inference_mode()
+def _networks(device: torch.device) -> None:
+    for rows in (1, 4):
+        _small_network(device, rows)
+        _deep_convolutions(device, rows)
+
+
+def _deep_convolutions(device: torch.device, rows: int) -> None:
+    image = torch.rand(rows, 512, 7, 7, device=device)  # [rows, 512, 7, 7] float32
+    for size in (1, 3):
+        kernels = torch.rand(512, 512, size, size, device=device)
+        functional.conv2d(image, kernels, padding=size // 2)
 
 
 def _small_network(device: torch.device, rows: int) -> None:

@@ -61,8 +61,10 @@ class Parts(NamedTuple):
 def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     """Run groups until drained."""
     device = parse_device(settings.device)
-    warm_up(torch.device(str(device)), settings.compute_threads or torch.get_num_threads())
-    parts = wire(settings, store, device, name(str(device)))
+    threads = settings.compute_threads or torch.get_num_threads()
+    lanes = make_lanes(device, threads)
+    warm_up(torch.device(str(device)), threads, lanes)
+    parts = wire(settings, store, device, lanes, name(str(device)))
     queue = keys.queue(parts.id)
     drain = Drain(queue, parts.heartbeat, parts.claims, settings.drain_s, partial(_abandon, parts))
     app = make_app(settings)
@@ -76,7 +78,9 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     _close(parts)
 
 
-def wire(settings: Settings, store: Store, device: Device, worker: str) -> Parts:
+def wire(
+    settings: Settings, store: Store, device: Device, lanes: Lanes | None, worker: str
+) -> Parts:
     """Put a worker together; nothing is resident and nothing runs yet."""
     budget_bytes = settings.memory_budget_bytes or default_budget_bytes(device)
     slots = open_slots(device, budget_bytes)
@@ -90,7 +94,7 @@ def wire(settings: Settings, store: Store, device: Device, worker: str) -> Parts
         settings.artifacts.resolve(), host_limits(settings), settings.handler_idle_s, logs.write
     )
     library = Library(settings.artifacts.resolve())
-    dags = Dags(cache, torch.device(str(device)), make_lanes(device))
+    dags = Dags(cache, torch.device(str(device)), lanes)
     gauge = Gauge(slots.stats, settings.heartbeat_s)
     reporter = Reporter(
         id=worker,
@@ -116,10 +120,9 @@ def wire(settings: Settings, store: Store, device: Device, worker: str) -> Parts
     return Parts(worker, device, claims, hosts, logs, executor, heartbeat, gauge)
 
 
-def make_lanes(device: Device) -> Lanes | None:
-    """A thread per core to run members side by side; a GPU has streams instead."""
-    count = torch.get_num_threads()
-    return Lanes(count) if device.kind == "cpu" and count > 1 else None
+def make_lanes(device: Device, threads: int) -> Lanes | None:
+    """A lane per thread to run members side by side; a GPU has streams instead."""
+    return Lanes(threads) if device.kind == "cpu" and threads > 1 else None
 
 
 def host_limits(settings: Settings) -> HostLimits:

@@ -31,6 +31,7 @@ class WorkerReport:
     pid: int
     places: int
     budget_bytes: int
+    # weights in slots and what fused DAGs hold
     resident_bytes: int
     process_bytes: int
     # process_bytes when the worker was ready and nothing was resident

@@ -140,4 +140,4 @@ def _description(function: Record) -> Table:
 def _activations(by_rows: dict[str, int]) -> str:
     from deploy.render import human_bytes
 
-    return ", ".join(f"{human_bytes(size)} at {rows} rows" for rows, size in by_rows.items())
+    return ", ".join(f"{human_bytes(size)} at rows {rows}" for rows, size in by_rows.items())

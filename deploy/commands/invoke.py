@@ -73,7 +73,7 @@ def _invoke_once(
             f"{record['status']}; await it with: fusebox jobs wait {record['job']}", err=True
         )
     else:
-        _print_answer(terminal, record)
+        _print_answer(record)
     if "status" in record and not is_async:
         sys.exit(_unfinished(terminal, record))
 
@@ -87,7 +87,7 @@ def _unfinished(terminal: Terminal, record: Record) -> int:
     return exit_code(error)
 
 
-def _print_answer(terminal: Terminal, record: Record) -> None:
+def _print_answer(record: Record) -> None:
     """The answer alone on standard output, so that it can be piped on; the rest beside it."""
     from deploy.commands.jobs import timings_text
     from deploy.render import shortened
@@ -98,10 +98,12 @@ def _print_answer(terminal: Terminal, record: Record) -> None:
     else:
         click.echo(json.dumps(answer))
     group = record["group"]
-    terminal.errors.print(
-        f"[dim]{record['function']}@{record['version']}  job {record['job']}  "
+    click.secho(
+        f"{record['function']}@{record['version']}  job {record['job']}  "
         f"{timings_text(record['timings_ms'])}  "
-        f"in a group of {group['jobs']} jobs, {group['functions']} functions[/dim]"
+        f"in a group of {group['jobs']} jobs, {group['functions']} functions",
+        dim=True,
+        err=True,
     )
 
 

@@ -52,7 +52,7 @@ def _show(views: Iterator[View], url: str) -> None:
 
     from deploy.top_screen import screen
 
-    console = Console()
+    console = Console(markup=False)
     # the alternate screen gives the terminal back as it was; a pipe gets the last refresh
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         for seen in views:

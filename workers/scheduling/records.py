@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,19 +38,10 @@ class FunctionView:
     """What the policy must know of a function version."""
 
     weight_bytes: int
-    # activation peak by rows, measured at deploy
-    activation_bytes: Mapping[int, int]
+    # activation peak of a run of so many rows
+    activation_bytes_at: Callable[[int], int]
     max_batch: int
     is_batchable: bool
-
-    def activation_bytes_at(self, rows: int) -> int:
-        """Activation peak at this many rows: the next larger measurement, else in proportion."""
-        if not self.activation_bytes:
-            return 0
-        largest = max(self.activation_bytes)
-        if rows > largest:
-            return self.activation_bytes[largest] * rows // largest
-        return self.activation_bytes[min(r for r in self.activation_bytes if r >= rows)]
 
 
 class Limits(NamedTuple):

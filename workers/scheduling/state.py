@@ -44,7 +44,7 @@ class State:
         manifest = function.manifest
         self.functions[function.ref] = FunctionView(
             manifest.weight_bytes,
-            manifest.activation_bytes,
+            manifest.activation_bytes_at,
             manifest.max_batch,
             manifest.is_batchable,
         )

@@ -98,6 +98,13 @@ def test_any_bytes_are_a_manifest_or_invalid(data: bytes) -> None:
         Manifest.decode(data)
 
 
+def test_activations_lie_on_a_line_through_what_was_measured() -> None:
+    """Below, between and above the measured rows."""
+    at = a_manifest(activation_bytes={2: 100, 10: 500}).activation_bytes_at
+    assert [at(rows) for rows in (1, 2, 6, 10, 20)] == [50, 100, 300, 500, 1000]
+    assert a_manifest(activation_bytes={}).activation_bytes_at(3) == 0
+
+
 def test_function_references_are_names_with_an_optional_version() -> None:
     """Anything else cannot be the name of a function."""
     assert FunctionRef.parse("echo") == FunctionRef("echo", 0)

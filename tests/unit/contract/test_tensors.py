@@ -85,6 +85,8 @@ def test_a_lying_tensor_record_is_malformed(record: object, part: str) -> None:
         ("int64", [[1.5, 2.0]], "numbers with a fraction"),
         ("uint8", [[0, 256]], "a number outside 0..255"),
         ("bool", [[0, 1]], "values of int64"),
+        ("float32", [[1e39, 0]], "a number beyond float32"),
+        ("float16", [[70000, 0]], "a number beyond float16"),
         ("float32", [[1, 2, 3]], "shape [1, 3]"),
         ("float32", [1, 2], "shape [2]"),
     ],

@@ -80,7 +80,7 @@ def test_people_read_tables(fusebox: Fusebox, args: list[str], texts: list[str])
     """With everything that they came for."""
     result = fusebox(*args)
     assert result.exit_code == 0
-    assert [] == [text for text in texts if text not in result.stdout]
+    assert [text for text in texts if text not in result.stdout] == []
 
 
 @pytest.mark.usefixtures("full")
@@ -154,18 +154,18 @@ def test_repeat_measures(fusebox: Fusebox) -> None:
     """The latency table, and the same as JSON."""
     args = ("invoke", "echo", "--data", "1", "--repeat", "8", "--concurrency", "2")
     table = fusebox(*args)
-    assert [] == [
+    assert [
         text
         for text in ("8, 0 failed", "p50", "p95", "p99", "4.00 jobs", "0.0%", "per second")
         if text not in table.stdout
-    ]
+    ] == []
     summary = json.loads(fusebox(*args, "--json").stdout)
-    assert (8, 0, 4.0, 0.0) == (
+    assert (
         summary["requests"],
         summary["failed"],
         summary["mean_group_jobs"],
         summary["cold_share"],
-    )
+    ) == (8, 0, 4.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_top_writes_a_line_of_json_per_refresh(fusebox: Fusebox, gateway: FakeGa
     gateway.on("GET", "/v1/workers", (200, {"workers": []}))
     result = fusebox("top", "--json", "--interval", "0.1", "--count", "2")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [(1, 2), (1, 2)] == [(line["queued"], line["running"]) for line in lines]
+    assert [(line["queued"], line["running"]) for line in lines] == [(1, 2), (1, 2)]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

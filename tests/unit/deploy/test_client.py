@@ -18,7 +18,7 @@ BODY = Body("application/json", b"{}")
 
 def test_a_problem_becomes_the_error_of_its_code(gateway: FakeGateway) -> None:
     """With its detail and its own members, without those that only HTTP needs."""
-    reply = problem(429, "queue_full", "too many", retry_after_ms=1000, status=429, title="t")
+    reply = problem(429, "queue_full", "too many", retry_after_ms=1000, title="t")
     gateway.on("POST", "/v1/functions/echo/invoke", reply)
     with Client(gateway.url) as client, pytest.raises(QueueFull) as caught:
         client.invoke("echo", BODY)
@@ -36,7 +36,7 @@ def test_nobody_at_the_url_is_an_error_that_names_it() -> None:
     """And says how to start a platform."""
     with (
         Client("http://127.0.0.1:1") as client,
-        pytest.raises(Unreachable, match="http://127.0.0.1:1; start one with `fusebox up`"),
+        pytest.raises(Unreachable, match=r"http://127.0.0.1:1; start one with `fusebox up`"),
     ):
         client.functions()
 
@@ -62,7 +62,7 @@ def test_an_artifact_is_uploaded_with_its_digest(gateway: FakeGateway, tmp_path:
     tar.write_bytes(b"tar" * 1000)
     digest = hashlib.sha256(tar.read_bytes())
     with Client(gateway.url) as client:
-        assert FUNCTION == client.deploy("echo", tar, digest.hexdigest())
+        assert client.deploy("echo", tar, digest.hexdigest()) == FUNCTION
     (asked,) = gateway.asked
     field = f"sha-256=:{base64.b64encode(digest.digest()).decode()}:"
     assert (field, "application/x-tar", tar.read_bytes()) == (
@@ -89,7 +89,7 @@ def test_waiting_asks_again_until_the_job_has_settled(gateway: FakeGateway) -> N
     gateway.on("GET", f"/v1/jobs/{JOB}", lambda _: (200, job(next(states))))
     with Client(gateway.url) as client:
         assert client.wait(JOB)["status"] == "succeeded"
-    assert ["30", "30", "30"] == [asked.query["wait"] for asked in gateway.asked]
+    assert [asked.query["wait"] for asked in gateway.asked] == ["30", "30", "30"]
 
 
 def test_waiting_ends_when_its_time_is_over(gateway: FakeGateway) -> None:

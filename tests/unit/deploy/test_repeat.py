@@ -48,7 +48,7 @@ def test_every_call_is_made_once(gateway: FakeGateway) -> None:
     gateway.on("POST", PATH, (200, ANSWER))
     told: list[None] = []
     summary = repeat(lambda: Client(gateway.url), "echo", BODY, 23, 4, lambda: told.append(None))
-    assert (23, 23, 23, 0) == (len(gateway.asked), len(told), summary.requests, summary.failed)
+    assert (len(gateway.asked), len(told), summary.requests, summary.failed) == (23, 23, 23, 0)
     assert summary.mean_group_jobs == ANSWER["group"]["jobs"]
 
 
@@ -69,4 +69,4 @@ def test_a_call_that_fails_does_not_stop_the_others(gateway: FakeGateway) -> Non
 
     gateway.on("POST", PATH, reply)
     summary = repeat(lambda: Client(gateway.url), "echo", BODY, 9, 1, lambda: None)
-    assert (3, {"queue_full": 3}) == (summary.failed, summary.errors)
+    assert (summary.failed, summary.errors) == (3, {"queue_full": 3})

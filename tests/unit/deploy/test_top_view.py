@@ -47,7 +47,7 @@ def test_rates_and_latencies_are_of_what_happened_in_between() -> None:
     before = Moment(stats(100.0, 10, 9.0, 9.0), [WORKER])
     after = Moment(stats(104.0, 50, 9.0, 9.0, *[0.004] * 8), [WORKER])
     (line,) = view(before, after).functions
-    assert (10.0, 2.0) == (line.rows_per_s, line.jobs_per_s)
+    assert (line.rows_per_s, line.jobs_per_s) == (10.0, 2.0)
     assert line.p99_ms is not None
     assert 3.0 <= line.p99_ms <= 5.0
 
@@ -56,14 +56,14 @@ def test_a_function_that_answered_nothing_has_no_latency() -> None:
     """Zero would be a lie."""
     moment = Moment(stats(100.0, 10, 9.0), [WORKER])
     (line,) = view(moment, moment).functions
-    assert (0.0, None, None) == (line.rows_per_s, line.p50_ms, line.p99_ms)
+    assert (line.rows_per_s, line.p50_ms, line.p99_ms) == (0.0, None, None)
 
 
 def test_counters_that_began_anew_do_not_go_backwards() -> None:
     """A function may be removed and deployed again between two refreshes."""
     before = Moment(stats(100.0, 1000, 0.1, 0.1), [WORKER])
     (line,) = view(before, Moment(stats(101.0, 0), [WORKER])).functions
-    assert (0.0, None) == (line.rows_per_s, line.p50_ms)
+    assert (line.rows_per_s, line.p50_ms) == (0.0, None)
 
 
 def test_the_screen_shows_tiers_bytes_queues_rates_and_caches() -> None:

@@ -16,9 +16,9 @@ MB = 10**6
 NOW_S = 1_000.0
 A, B, C = (FunctionRef(name, 1) for name in "abc")
 FUNCTIONS = {
-    A: FunctionView(40 * MB, {1: 1 * MB, 8: 4 * MB}, max_batch=8, is_batchable=True),
-    B: FunctionView(40 * MB, {1: 1 * MB, 8: 4 * MB}, max_batch=8, is_batchable=True),
-    C: FunctionView(40 * MB, {1: 1 * MB}, max_batch=1, is_batchable=False),
+    A: FunctionView(40 * MB, lambda rows: rows * MB, max_batch=8, is_batchable=True),
+    B: FunctionView(40 * MB, lambda rows: rows * MB, max_batch=8, is_batchable=True),
+    C: FunctionView(40 * MB, lambda rows: rows * MB, max_batch=1, is_batchable=False),
 }
 LIMITS = Limits(functions=8, jobs=16)
 

@@ -1,0 +1,260 @@
+"""Functions: deployed, described, removed, over a real store and a real folder."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from contract.settings import Settings
+from contract.store import Store
+from contract.store.telemetry import LogLine
+from gateway.artifacts import ABANDONED_S, Artifacts
+from tests.integration.gateway.builders import artifact, digest_header, pack, publish, report
+from tests.unit.gateway.manifests import MANIFEST, WITH_HOOKS
+
+
+def put(client: FlaskClient, data: bytes, name: str = "echo", **headers: str) -> TestResponse:
+    """Upload an artifact."""
+    sent = {"Content-Type": "application/x-tar", "Content-Digest": digest_header(data)}
+    changed = {key.replace("_", "-"): value for key, value in headers.items()}
+    return client.put(f"/v1/functions/{name}", data=data, headers=sent | changed)
+
+
+def stored(settings: Settings) -> set[str]:
+    """What lies in the artifact store, uploads under way included."""
+    incoming = settings.artifacts / ".incoming"
+    incoming.mkdir(parents=True, exist_ok=True)
+    found = {path.name for path in settings.artifacts.iterdir()} - {".incoming"}
+    return found | {path.name for path in incoming.iterdir()}
+
+
+def test_an_artifact_becomes_the_next_version(
+    client: FlaskClient, store: Store, settings: Settings
+) -> None:
+    """201 with Location; its files lie under its digest."""
+    members = artifact(WITH_HOOKS) | {"files/words/a.txt": b"hello"}
+    answer = put(client, pack(members))
+    assert (answer.status_code, answer.headers["Location"]) == (201, "/v1/functions/echo@1")
+    assert tuple(answer.json[key] for key in ("version", "tier", "architecture")) == (
+        1,
+        "disk",
+        "a" * 64,
+    )
+    folder = settings.artifacts / answer.json["digest"]
+    assert members == {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    assert put(client, pack(artifact())).json["version"] == 2
+    assert client.get("/v1/functions/echo").json["versions"] == [1, 2]
+    assert client.get("/v1/functions/echo@1").json["has_preprocess"] is True
+
+
+def test_the_same_artifact_is_stored_once(
+    client: FlaskClient, store: Store, settings: Settings
+) -> None:
+    """Two names, two versions, one folder."""
+    data = pack(artifact())
+    digests = {put(client, data, name).json["digest"] for name in ("a", "b", "a")}
+    assert digests == stored(settings)
+
+
+def test_functions_are_listed_by_name_with_their_tier(client: FlaskClient, store: Store) -> None:
+    """The latest version of each, and where its weights are."""
+    for name in ("kept", "echo", "cold"):
+        publish(store, name)
+    store.workers.report(report(), 60, is_news=False)
+    listed = client.get("/v1/functions").json["functions"]
+    assert [(function["name"], function["tier"]) for function in listed] == [
+        ("cold", "disk"),
+        ("echo", "device"),
+        ("kept", "host"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "code"),
+    [
+        ({"manifest__json": None}, 422, "invalid_artifact"),
+        ({"manifest__json": b"{}"}, 422, "invalid_artifact"),
+        ({"graph__json": b"["}, 422, "invalid_artifact"),
+        ({"graph__json": b"[]"}, 422, "invalid_artifact"),
+        ({"weights__safetensors": None}, 422, "invalid_artifact"),
+        ({"weights__safetensors": b"1234567"}, 422, "invalid_artifact"),
+        ({"weights__safetensors": b"\xff" * 8}, 422, "invalid_artifact"),
+        ({"weights__safetensors": b"\2" + bytes(7) + b"[]"}, 422, "invalid_artifact"),
+        ({"weights__safetensors": b"\x08" + bytes(7) + b'{"a":[]}'}, 422, "invalid_artifact"),
+        ({"extra": b""}, 422, "invalid_artifact"),
+        ({"../up": b""}, 422, "invalid_artifact"),
+        ({"/etc/passwd": b""}, 422, "invalid_artifact"),
+        ({"files/../../up": b""}, 422, "invalid_artifact"),
+        ({"files/a": b"", "files/a/b": b""}, 422, "invalid_artifact"),
+        ({"files/" + "x" * 300: b""}, 422, "invalid_artifact"),
+        ({"files/big": bytes(1_000_001)}, 413, "payload_too_large"),
+    ],
+)
+def test_a_hostile_artifact_is_bad_input(
+    client: FlaskClient,
+    store: Store,
+    settings: Settings,
+    changed: dict[str, Any],
+    status: int,
+    code: str,
+) -> None:
+    """It is refused by name, and nothing of it stays."""
+    answer = put(client, pack(artifact(**changed)))
+    assert (status, code) == (answer.status_code, answer.json["code"])
+    assert set() == stored(settings)
+    assert client.get("/v1/functions").json["functions"] == []
+
+
+@pytest.mark.parametrize("offsets", [[0, 8], [0, 17], [8, 4], [0], "0", [0, 2**62], [-16, 0]])
+def test_weights_lie_inside_their_file(client: FlaskClient, store: Store, offsets: object) -> None:
+    """A header cannot point outside of the data, nor disagree with its shape."""
+    header = orjson.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": offsets}})
+    weights = len(header).to_bytes(8, "little") + header + bytes(16)
+    answer = put(client, pack(artifact(weights__safetensors=weights)))
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_artifact")
+    assert "weights.safetensors" in answer.json["detail"]
+
+
+def test_hooks_need_a_handler(client: FlaskClient, store: Store) -> None:
+    """The manifest says that there is one."""
+    answer = put(client, pack(artifact(WITH_HOOKS, handler__py=None)))
+    assert "handler.py" in answer.json["detail"]
+
+
+def test_a_digest_that_differs_is_refused(client: FlaskClient, store: Store) -> None:
+    """400, with both digests."""
+    answer = put(client, pack(artifact()), Content_Digest=digest_header(b"another"))
+    assert (answer.status_code, answer.json["code"]) == (400, "digest_mismatch")
+    assert answer.json["expected"] != answer.json["actual"]
+
+
+@pytest.mark.parametrize("header", ["", "sha-256=:x:", "sha-512=:AAAA:", "sha-256=AAAA"])
+def test_a_digest_is_required(client: FlaskClient, store: Store, header: str) -> None:
+    """A broken upload must never become a version."""
+    answer = put(client, pack(artifact()), Content_Digest=header)
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type", "status", "code"),
+    [
+        ("echo@3", "application/x-tar", 400, "bad_request"),
+        ("No", "application/x-tar", 404, "unknown_function"),
+        ("echo", "application/gzip", 415, "unsupported_media_type"),
+    ],
+)
+def test_an_upload_names_a_function_and_is_a_tar(
+    client: FlaskClient, store: Store, name: str, content_type: str, status: int, code: str
+) -> None:
+    """The platform numbers versions, and names are lower case."""
+    answer = put(client, pack(artifact()), name, Content_Type=content_type)
+    assert (status, code) == (answer.status_code, answer.json["code"])
+
+
+def test_a_removed_function_is_gone_with_its_artifact(
+    client: FlaskClient, store: Store, settings: Settings
+) -> None:
+    """What another function uses stays."""
+    shared = put(client, pack(artifact())).json["digest"]
+    put(client, pack(artifact()), "other")
+    put(client, pack(artifact(WITH_HOOKS)))
+    answer = client.delete("/v1/functions/echo")
+    assert answer.json == {"name": "echo", "removed_versions": [1, 2]}
+    assert {shared} == stored(settings)
+    for method in ("GET", "DELETE"):
+        assert client.open("/v1/functions/echo", method=method).status_code == 404
+
+
+def test_an_artifact_stays_while_a_job_needs_it(
+    client: FlaskClient, store: Store, settings: Settings
+) -> None:
+    """Accepted jobs finish on the version they were accepted for; then a sweep takes it."""
+    digest = put(client, pack(artifact())).json["digest"]
+    body = {"inputs": {"x": [[1, 2, 3, 4]]}}
+    headers = {"Prefer": "respond-async"}
+    job = client.post("/v1/functions/echo/invoke", json=body, headers=headers).json["job"]
+    client.delete("/v1/functions/echo@1")
+    assert {digest} == stored(settings)
+    client.delete(f"/v1/jobs/{job}")
+    assert [digest] == Artifacts(settings.artifacts, 0).sweep(store.functions.digests)
+    assert set() == stored(settings)
+
+
+def test_a_sweep_leaves_alone_what_is_arriving(tmp_path: Path) -> None:
+    """An upload of the very artifact that is being removed is published all the same."""
+    artifacts = Artifacts(tmp_path, 10**6)
+    data = pack(artifact())
+    digest = hashlib.sha256(data).hexdigest()
+    published: set[str] = set()
+
+    def upload() -> None:
+        with artifacts.receive(io.BytesIO(data).read, digest) as manifest:
+            assert manifest == MANIFEST
+            published.add(digest)
+
+    upload()
+    published.clear()
+    asked: list[set[str]] = []
+
+    def needed() -> set[str]:
+        asked.append(set(published))
+        if len(asked) == 1:
+            # it arrives after the sweep has looked
+            thread = threading.Thread(target=upload)
+            thread.start()
+            thread.join()
+            return set()
+        return set(published)
+
+    assert artifacts.sweep(needed) == []
+    assert (tmp_path / digest / "manifest.json").is_file()
+
+
+def test_a_sweep_removes_what_a_crash_left_behind(tmp_path: Path) -> None:
+    """Uploads take less than a day."""
+    old, new = tmp_path / ".incoming" / "a.1", tmp_path / ".incoming" / "b.2"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    before_s = time.time() - ABANDONED_S - 1
+    os.utime(old, (before_s, before_s))
+    Artifacts(tmp_path, 0).sweep(set)
+    assert [new] == list((tmp_path / ".incoming").iterdir())
+
+
+def test_a_log_is_shown_oldest_first(client: FlaskClient, store: Store) -> None:
+    """With its version, its job and the moment."""
+    publish(store)
+    assert client.get("/v1/functions/echo/logs").json == {"lines": []}
+    for i in range(3):
+        store.telemetry.write_log("echo", LogLine(1000.5 + i, i, "j", "error", f"line {i}"))
+    url = "/v1/functions/echo/logs"
+    assert [line["text"] for line in client.get(f"{url}?count=2").json["lines"]] == [
+        "line 1",
+        "line 2",
+    ]
+    assert client.get("/v1/functions/echo@1/logs").json["lines"] == [
+        {
+            "at": "1970-01-01T00:16:41.500Z",
+            "version": 1,
+            "job": "j",
+            "level": "error",
+            "text": "line 1",
+        }
+    ]
+    assert client.get(f"{url}?since={time.time() + 100}").json["lines"] == []
+    assert client.get("/v1/functions/nope/logs").status_code == 404
+    assert client.get(f"{url}?count=0").json["field"] == "count"

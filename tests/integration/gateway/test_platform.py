@@ -1,0 +1,286 @@
+"""Health, counters, metrics and pages over a real store, held against the OpenAPI description."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from contract.store import Store
+from gateway.pages import in_bytes, in_ms
+from tests.integration.gateway.builders import (
+    FakeWorker,
+    artifact,
+    digest_header,
+    pack,
+    publish,
+    report,
+)
+from tests.unit.gateway.manifests import WITH_HOOKS
+
+BODY = {"inputs": {"x": [[1.0, 2.0, 3.0, 4.0]]}}
+INVOKE = "/v1/functions/echo/invoke"
+
+
+def test_readiness_names_what_is_missing(client: FlaskClient, store: Store) -> None:
+    """200 once a deployed function could be answered."""
+    assert client.get("/healthz").json == {"status": "ok"}
+
+    def missing() -> Any:
+        answer = client.get("/readyz")
+        assert (
+            answer.status_code,
+            answer.json["code"],
+            answer.headers["Retry-After"],
+        ) == (503, "unavailable", "1")
+        return answer.json["missing"]
+
+    assert missing() == ["scheduler", "worker", "function"]
+    store.workers.report(report(is_draining=True), 60, is_news=False)
+    store.workers.lead("scheduler", "token", 60)
+    assert missing() == ["worker", "function"]
+    publish(store)
+    store.workers.report(report(), 60, is_news=False)
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ready"})
+
+
+def test_workers_are_shown_as_they_report(client: FlaskClient, store: Store) -> None:
+    """With their budget, their residents and their cache."""
+    assert client.get("/v1/workers").json == {"workers": []}
+    store.workers.report(report(), 60, is_news=False)
+    (worker,) = client.get("/v1/workers").json["workers"]
+    assert worker["functions"] == {"echo@1": 16}
+    cache = {"entries": 1, "bytes": 10, "hits": 5, "misses": 2, "evictions": 1}
+    assert worker["dag_cache"] == cache
+    assert tuple(
+        worker[key] for key in ("budget_bytes", "resident_bytes", "loads", "evictions")
+    ) == (150_000_000, 16, 3, 2)
+
+
+def test_stats_count_what_was_called(client: FlaskClient, store: Store, worker: FakeWorker) -> None:
+    """Per function and in all, with the latency histogram for clients that take differences."""
+    publish(store)
+    for _ in range(3):
+        assert client.post(INVOKE, json=BODY).status_code == 200
+    stats = client.get("/v1/stats").json
+    (echo,) = stats["functions"]
+    assert (
+        echo["jobs"]["succeeded"],
+        echo["rows"],
+        echo["queued"],
+        echo["tier"],
+    ) == (3, 3, 0, "device")
+    assert sum(echo["latency"]) == 3
+    assert len(echo["latency"]) == len(stats["latency_bounds_s"]) + 1
+    assert 0 < echo["p50_ms"] <= echo["p99_ms"]
+    assert (stats["jobs"]["accepted"], stats["jobs"]["drift"]) == (3, 0)
+    assert stats["dag_cache"]["hits"] == 5
+
+
+def test_metrics_are_well_formed_and_true(
+    client: FlaskClient, store: Store, worker: FakeWorker
+) -> None:
+    """Prometheus's own parser reads them; counters end in _total, units are base units."""
+    publish(store)
+    client.post(INVOKE, json=BODY)
+    store.telemetry.count("rejected:queue_full", 2)
+    store.telemetry.count("swap_bytes", 1000)
+    answer = client.get("/metrics")
+    assert answer.content_type.startswith("text/plain; version=")
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in families.values()
+        for sample in family.samples
+    }
+    assert samples["fusebox_jobs", "succeeded"] == 1
+    assert samples["fusebox_jobs", "queued"] == 0
+    assert samples["fusebox_job_conservation_drift",] == 0
+    assert samples["fusebox_jobs_accepted_total",] == 1
+    assert samples["fusebox_rejected_total", "queue_full"] == 2
+    assert samples["fusebox_swap_bytes_total", "in"] == 1000
+    assert samples["fusebox_request_duration_seconds_count", "echo"] == 1
+    assert samples["fusebox_request_duration_seconds_sum", "echo"] == pytest.approx(0.002)
+    assert samples["fusebox_request_duration_seconds_bucket", "echo", "+Inf"] == 1
+    assert samples["fusebox_dag_cache_hits_total", "cpu", "w1"] == 5
+    assert samples["fusebox_evictions_total", "cpu", "w1"] == 2
+    assert all(name.startswith("fusebox_") for name in families)
+    assert all(family.documentation for family in families.values())
+
+
+def test_the_status_page_shows_functions_and_workers(client: FlaskClient, store: Store) -> None:
+    """Rendered here; nothing is fetched from elsewhere, and names are escaped."""
+    publish(store)
+    store.workers.report(report(device_name="<b>x</b>"), 60, is_news=False)
+    page = client.get("/")
+    assert (page.status_code, page.content_type) == (200, "text/html; charset=utf-8")
+    assert "echo" in page.text
+    assert "16 B of 150 MB resident" in page.text
+    assert "&lt;b&gt;x&lt;/b&gt;" in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    part = client.get("/?part").text
+    assert "<html" not in part
+    assert "echo" in part
+    for text in (page.text, client.get("/docs").text):
+        assert re.findall(r"""(?:src|href)=["'](?!/|#)""", text) == []
+        for path in re.findall(r'(?:src|href)="(/static/[^"]+)"', text):
+            with client.get(path) as found:
+                assert found.status_code == 200
+
+
+def test_the_api_page_shows_every_route_and_error(client: FlaskClient) -> None:
+    """A problem's type is a link into it."""
+    page = client.get("/docs").text
+    assert "/v1/functions/{name}/invoke" in page
+    assert 'id="queue_full"' in page
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (45_230_000, "45.2 MB"), (2e14, "200 TB")],
+)
+def test_bytes_are_written_for_people(count: float, text: str) -> None:
+    """Powers of ten, three digits."""
+    assert text == in_bytes(count)
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "text"),
+    [(None, "\u2013"), (0.52, "0.5 ms"), (123.4, "123 ms"), (12_345, "12.3 s")],
+)
+def test_latencies_are_written_for_people(latency_ms: float | None, text: str) -> None:
+    """A dash where nothing was measured."""
+    assert text == in_ms(latency_ms)
+
+
+def test_every_route_is_described_and_every_description_is_a_route(
+    app: Flask, client: FlaskClient
+) -> None:
+    """Paths and methods of /openapi.json are those of the URL map."""
+    routed = {
+        (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.endpoint != "static"
+    }
+    described = {
+        (path, method)
+        for path, item in client.get("/openapi.json").json["paths"].items()
+        for method in item
+        if method != "parameters"
+    }
+    assert routed == described
+
+
+class Description:
+    """/openapi.json, to hold answers against."""
+
+    def __init__(self, client: FlaskClient) -> None:
+        self._client = client
+        self._api = client.get("/openapi.json").json
+
+    def check(self, method: str, path: str, url: str, **sent: Any) -> Any:
+        """Ask, and hold status, type and body against the description."""
+        answer = self._client.open(url, method=method, **sent)
+        responses = self._api["paths"][path][method.lower()]["responses"]
+        assert str(answer.status_code) in responses, (url, answer.status_code, answer.text)
+        response = responses[str(answer.status_code)]
+        media = answer.content_type.partition(";")[0]
+        assert media in response["content"], (url, media)
+        for header in response.get("headers", {}):
+            if header != "Preference-Applied":
+                assert header in answer.headers, (url, header)
+        if answer.is_json:
+            self._matches(answer.json, response["content"][media]["schema"], url)
+        return answer
+
+    def _matches(self, value: Any, schema: dict[str, Any], at: str) -> None:
+        if "$ref" in schema:
+            schema = self._api["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        kinds = schema.get("type", [])
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        assert not kinds or any(_is(value, kind) for kind in kinds), (at, value, kinds)
+        assert "enum" not in schema or value in schema["enum"], (at, value)
+        if isinstance(value, dict):
+            properties, others = schema.get("properties", {}), schema.get("additionalProperties")
+            assert set(schema.get("required", ())) <= value.keys(), (at, value.keys())
+            for name, item in value.items():
+                if name in properties:
+                    self._matches(item, properties[name], f"{at}.{name}")
+                elif others:
+                    self._matches(item, others, f"{at}.{name}")
+                else:
+                    # problems carry further members, outputs are any tensors
+                    assert not properties or "code" in properties, (at, name)
+        if isinstance(value, list) and "items" in schema:
+            for i, item in enumerate(value):
+                self._matches(item, schema["items"], f"{at}[{i}]")
+
+
+def _is(value: Any, kind: str) -> bool:
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "boolean": bool,
+        "number": (int, float),
+        "integer": int,
+        "null": type(None),
+    }
+    return isinstance(value, kinds[kind]) and (kind == "boolean" or not isinstance(value, bool))
+
+
+def test_answers_are_as_described(client: FlaskClient, store: Store, worker: FakeWorker) -> None:
+    """Every operation, in its good cases and its common bad ones."""
+    check = Description(client).check
+    item, job = "/v1/functions/{name}", "/v1/jobs/{job_id}"
+    data = pack(artifact())
+    headers = {"Content-Type": "application/x-tar", "Content-Digest": digest_header(data)}
+    check("PUT", item, "/v1/functions/echo", data=data, headers=headers)
+    check("PUT", item, "/v1/functions/echo", data=data[:-1], headers=headers)
+    check("PUT", item, "/v1/functions/echo", data=data)
+    publish(store, "hooked", WITH_HOOKS)
+    check("GET", "/v1/functions", "/v1/functions")
+    check("GET", item, "/v1/functions/echo")
+    check("GET", item, "/v1/functions/nope")
+    check("GET", item + "/logs", "/v1/functions/echo/logs")
+    check("GET", item + "/logs", "/v1/functions/echo/logs?count=x")
+    invoke = item + "/invoke"
+    done = check("POST", invoke, INVOKE, json=BODY)
+    check("POST", invoke, INVOKE, json=BODY, headers={"Accept": "application/x-npz"})
+    check("POST", invoke, INVOKE, json=BODY, headers={"Accept": "text/html"})
+    check("POST", invoke, INVOKE, json=BODY, headers={"Prefer": "respond-async"})
+    check("POST", invoke, INVOKE, json={})
+    check("POST", invoke, INVOKE, data=b"x" * 100_001)
+    check("POST", invoke, INVOKE, data=b"x", content_type="text/plain")
+    check("POST", invoke, "/v1/functions/hooked/invoke", data=b"x", content_type="text/plain")
+    check("POST", invoke, "/v1/functions/nope/invoke", json=BODY)
+    check("GET", job, f"/v1/jobs/{done.json['job']}")
+    check("GET", job, f"/v1/jobs/{done.json['job']}?wait=x")
+    check("GET", job, f"/v1/jobs/{'0' * 24}")
+    check("DELETE", job, f"/v1/jobs/{done.json['job']}")
+    for path in ("/v1/workers", "/v1/stats", "/healthz", "/readyz", "/metrics", "/openapi.json"):
+        check("GET", path, path)
+    check("GET", "/", "/")
+    check("GET", "/docs", "/docs")
+    check("DELETE", item, "/v1/functions/echo")
+    check("DELETE", item, "/v1/functions/echo")
+
+
+def test_routes_that_do_not_exist_are_problems(client: FlaskClient) -> None:
+    """404 and 405, with Allow."""
+    assert _code(client.get("/v1/nothing")) == (404, "not_found")
+    wrong = client.post("/v1/functions")
+    assert _code(wrong) == (405, "method_not_allowed")
+    assert "GET" in wrong.headers["Allow"]
+    assert _code(client.get(INVOKE)) == (405, "method_not_allowed")
+
+
+def _code(answer: Any) -> tuple[int, str]:
+    assert answer.content_type == "application/problem+json"
+    return answer.status_code, answer.json["code"]

@@ -101,6 +101,11 @@ def export_model(model: Model, max_rows: int) -> Exported:
         else:
             # torch.export takes rows that may only be 1 or 2 for two unrelated sizes
             exported = export(model.module, model.example_inputs, max(max_rows, 3))
+    if (exported.graph.fixed_rows or 1) > 1:
+        raise PackagingError(
+            f"the program runs with exactly {exported.graph.fixed_rows} rows. Export it with "
+            "dynamic_shapes whose first dimension is torch.export.Dim"
+        )
     outputs = [output.spec for output in exported.graph.outputs]
     for spec in (*exported.graph.inputs, *outputs):
         if spec.dtype not in DTYPES:

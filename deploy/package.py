@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.errors import InvalidArtifact
-from contract.function import GRAPH, HANDLER, INCLUDED, MANIFEST, NAME, WEIGHTS, Manifest
+from contract.function import GRAPH, MANIFEST, NAME, WEIGHTS, Manifest
 from contract.tensors import TensorSpec
 from deploy.artifact import write_tar
 from deploy.errors import PackagingError
+from deploy.hooks import Hooks, find_hooks
 from deploy.options import Options
-from deploy.user_code import Source, UserCode, blamed, find_source, imported, neighbours
+from deploy.user_code import Source, find_source, imported
 
 if TYPE_CHECKING:
     from deploy.model import Model
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from fusion.export import Exported
 
 OnStep = Callable[[str], None]
-_CACHES = ("__pycache__",)
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,6 @@ class Package:
         return {key: value for key, value in record.items() if key not in ("tar", "manifest")}
 
 
-@dataclass(frozen=True)
-class _Hooks:
-    """What runs in a handler host: the handler's file and what it brings along, by member name."""
-
-    names: frozenset[str] = frozenset()
-    members: tuple[tuple[str, Path], ...] = ()
-
-
 def package(path: Path, options: Options, folder: Path, on_step: OnStep) -> Package:
     """Make the artifact of a model in `folder`; raises PackagingError.
 
@@ -67,7 +59,7 @@ def package(path: Path, options: Options, folder: Path, on_step: OnStep) -> Pack
         on_step("export")
         exported = models.export_model(model, max_batch)
         max_batch = exported.graph.fixed_rows or max_batch
-        rows = sorted({1, 2, max_batch} if max_batch > 1 else {1})
+        rows = sorted({1, min(2, max_batch), max_batch})
         if exported.fixed_batch:
             rows = [max_batch]
         on_step("compare")
@@ -96,64 +88,17 @@ def function_name(source: Source, given: str | None) -> str:
 @contextmanager
 def _loaded(
     source: Source, include: tuple[Path, ...]
-) -> Iterator[tuple[Model, _Hooks, tuple[str, ...]]]:
+) -> Iterator[tuple[Model, Hooks, tuple[str, ...]]]:
     from deploy.model import from_handler, from_program
 
     if source.is_program:
         if include:
             raise PackagingError("--include: a .pt2 program has no hooks that could read files")
-        yield from_program(source.path), _Hooks(), ()
+        yield from_program(source.path), Hooks(), ()
         return
     with imported(source.path) as code:
-        hooks, notes = _hooks(code, include)
+        hooks, notes = find_hooks(code, include)
         yield from_handler(code), hooks, notes
-
-
-def _hooks(code: UserCode, include: tuple[Path, ...]) -> tuple[_Hooks, tuple[str, ...]]:
-    """Checked before load() runs: by then only what the hooks import has been imported."""
-    brings_files = callable(getattr(code.module, "files", None))
-    if not code.hooks:
-        if include:
-            raise PackagingError(f"--include: {code.path.name} has no hooks that could read files")
-        note = "files() is not used: the handler has neither preprocess nor postprocess"
-        return _Hooks(), (note,) if brings_files else ()
-    imports = neighbours(code.path)
-    found = code.call("files") if brings_files else []
-    with blamed(code.path, "files() must return a list of paths"):
-        paths = [code.path.parent / Path(item) for item in found]
-    members = {HANDLER: code.path} | included([*paths, *include])
-    travelling = set(members.values())
-    for module in imports:
-        if module not in travelling:
-            raise PackagingError(
-                f"{code.path}: imports {module.name} at its top level, which is not there on the "
-                "platform. Import it inside load(), or bring it along with files()"
-            )
-    return _Hooks(code.hooks, tuple(members.items())), ()
-
-
-def included(paths: list[Path]) -> dict[str, Path]:
-    """Member names of files and of whole folders; raises PackagingError."""
-    members: dict[str, Path] = {}
-    for path in paths:
-        for name, file in _files_under(path):
-            member = f"{INCLUDED}{name}"
-            if name in (HANDLER, "") or members.get(member, file) != file:
-                raise PackagingError(f"{path}: a second file named {name} cannot be brought along")
-            members[member] = file
-    return members
-
-
-def _files_under(path: Path) -> Iterator[tuple[str, Path]]:
-    path = path.resolve()
-    if path.is_file():
-        yield path.name, path
-    elif path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file() and not set(_CACHES) & set(file.parts):
-                yield str(Path(path.name) / file.relative_to(path)), file
-    else:
-        raise PackagingError(f"{path}: no such file or folder to bring along")
 
 
 def _write_members(exported: Exported, folder: Path) -> tuple[dict[str, Path], int]:
@@ -167,7 +112,7 @@ def _write_members(exported: Exported, folder: Path) -> tuple[dict[str, Path], i
 def _manifest(
     exported: Exported,
     model: Model,
-    hooks: _Hooks,
+    hooks: Hooks,
     options: Options,
     max_batch: int,
     weight_bytes: int,
@@ -202,7 +147,7 @@ def _pack(
     name: str,
     folder: Path,
     members: dict[str, Path],
-    hooks: _Hooks,
+    hooks: Hooks,
     manifest: Manifest,
     comparison: Comparison,
     warnings: tuple[str, ...],

@@ -90,7 +90,7 @@ class Supervisor:
 
     def request_stop(self) -> None:
         """Let `run` return; safe in a signal handler."""
-        self._exits.put(None)
+        self._exits.put(None)  # SimpleQueue: its put may interrupt itself
 
     def stop(self, waves: Sequence[str], patience_s: float) -> None:
         """Stop the programs wave by wave (a wave is a name in the Procfile); each may drain."""

@@ -51,10 +51,14 @@ def _worker(worker: WorkerLine) -> tuple[RenderableType, ...]:
     share = f" {worker.dag_hits / lookups:.0%}" if lookups else ""
     return (
         memory,
-        f"  weights    {worker.resident} resident   {worker.loads} loads   "
-        f"{worker.evictions} evictions",
-        f"  DAG cache  {worker.dag_entries} in {human_bytes(worker.dag_bytes)}   "
-        f"{worker.dag_hits}/{lookups} hits{share}   {worker.dag_evictions} evictions",
+        (
+            f"  weights    {worker.resident} resident   {worker.loads} loads   "
+            f"{worker.evictions} evictions"
+        ),
+        (
+            f"  DAG cache  {worker.dag_entries} in {human_bytes(worker.dag_bytes)}   "
+            f"{worker.dag_hits}/{lookups} hits{share}   {worker.dag_evictions} evictions"
+        ),
     )
 
 

@@ -31,6 +31,8 @@ SCHEDULERS = 2
 STOP_ORDER = ("gateway", "scheduler", "worker", "store")
 START_S = 60.0
 LOOK_S = 0.02
+# Terminals, shells and make may each pass on the signal of one Ctrl-C.
+SAME_REQUEST_S = 1.0
 
 
 def up(environ: Mapping[str, str], is_with_examples: bool) -> None:
@@ -41,11 +43,13 @@ def up(environ: Mapping[str, str], is_with_examples: bool) -> None:
         _check_port(settings)
         supervisor = Supervisor(_child_environ(environ, settings))
         stopping = threading.Event()
+        asked_at_s: list[float] = []
 
         def on_signal(*_: object) -> None:
-            if stopping.is_set():
+            # nothing that takes a lock: a handler may interrupt itself
+            asked_at_s.append(time.monotonic())
+            if asked_at_s[-1] - asked_at_s[0] > SAME_REQUEST_S:
                 supervisor.kill()
-            stopping.set()
             supervisor.request_stop()
 
         for number in (signal.SIGINT, signal.SIGTERM):

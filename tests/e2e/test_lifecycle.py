@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -90,3 +91,18 @@ def test_the_platform_is_its_users_alone(platform: Platform) -> None:
     socket = platform.data / "store.sock"
     assert socket.stat().st_mode & 0o077 == 0
     assert socket.stat().st_uid == os.getuid()
+
+
+def test_a_burst_of_signals_still_drains(tmp_path: Path) -> None:
+    """One Ctrl-C may arrive several times: from the terminal, the shell and make."""
+    platform = start(tmp_path / "d", "--no-examples")
+    try:
+        platform.wait_ready("/healthz")
+        for _ in range(20):
+            platform.process.send_signal(signal.SIGINT)
+            platform.process.send_signal(signal.SIGTERM)
+        assert platform.process.wait(60) == 0, platform.tail()
+        assert processes_of(platform) == []
+        assert "did not drain" not in platform.tail()
+    finally:
+        platform.process.kill()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from threading import Event
+from threading import Event, Thread
 
-from contract.log import configure
+from contract.log import Log, configure
 from contract.settings import SettingError, read_settings
 from contract.store import open_store
 from workers.celery_app import Sender, make_app
 from workers.scheduling.loop import Scheduler
+
+log = Log("scheduler")
 
 
 def main() -> None:
@@ -21,12 +23,28 @@ def main() -> None:
     except SettingError as error:
         sys.exit(str(error))
     configure(settings.log_level)
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Taken by sigwait below: a handler could not set an event, whose lock it may have interrupted.
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     store = open_store(settings.redis_url, settings.result_ttl_s)
-    Scheduler(settings, store, Sender(make_app(settings)).send).run(stop)
+    scheduler = Scheduler(settings, store, Sender(make_app(settings)).send)
+    stop = Event()
+    thread = Thread(target=_run, args=(scheduler, stop), name="scheduler")
+    thread.start()
+    signal.sigwait(ends)
+    stop.set()
+    thread.join()
     store.close()
+
+
+def _run(scheduler: Scheduler, stop: Event) -> None:
+    """Schedule; an unknown error ends the process, and its supervisor starts another."""
+    try:
+        scheduler.run(stop)
+    except Exception:
+        log.exception("scheduler_failed")
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise
 
 
 if __name__ == "__main__":

@@ -128,7 +128,6 @@ def serving() -> Iterator[FakeGateway]:
         return fake.answer(Request(environ))(environ, start_response)
 
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
-    server.daemon_threads = True
     fake.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

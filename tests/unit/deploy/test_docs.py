@@ -42,7 +42,7 @@ def test_every_option_that_is_documented_exists() -> None:
     """An option that was renamed leaves no trace."""
     known = {option for _, command in commands(main, "fusebox") for option in _options(command)}
     written = set(re.findall(r"`(--[a-z-]+)", _cli()))
-    assert written - known == {"--help", "--version"}
+    assert written <= known
 
 
 def test_every_exit_code_is_documented() -> None:

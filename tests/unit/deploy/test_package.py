@@ -125,6 +125,15 @@ def test_an_exported_program_is_deployed_as_it_is(pack: Pack, tmp_path: Path) ->
     assert (made.name, made.manifest.max_batch, made.manifest.is_batchable) == ("net", 3, True)
 
 
+def test_a_program_for_a_fixed_number_of_rows_is_refused(pack: Pack, tmp_path: Path) -> None:
+    """Callers could not know that they must send exactly as many."""
+    torch.export.save(
+        torch.export.export(nn.Linear(4, 3), (torch.ones(2, 4),)), tmp_path / "net.pt2"
+    )
+    with pytest.raises(PackagingError, match="exactly 2 rows"):
+        pack(tmp_path / "net.pt2")
+
+
 def test_a_model_that_mixes_its_batch_size_in_runs_one_row_at_a_time(
     write: Write, pack: Pack
 ) -> None:

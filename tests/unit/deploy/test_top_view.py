@@ -69,11 +69,20 @@ def test_counters_that_began_anew_do_not_go_backwards() -> None:
 def test_the_screen_shows_tiers_bytes_queues_rates_and_caches() -> None:
     """Everything that the view holds, at the width of a usual terminal."""
     before, after = Moment(stats(0.0, 0), [WORKER]), Moment(stats(1.0, 7, 0.004), [WORKER])
-    console = Console(width=140)
+    console = Console(width=80)
     with console.capture() as captured:
         console.print(screen(view(before, after), "http://here"))
     shown = captured.get()
-    for text in ("resnet-1@1", "device", "44.9 MB", "7.0", "150.0 MB", "30/40 75%", "w-1", "5 qu"):
+    for text in (
+        "resnet-1@1",
+        "device",
+        "44.9 MB",
+        "7.0",
+        "150.0 MB",
+        "30/40 hits 75%",
+        "w-1",
+        "5 queued",
+    ):
         assert text in shown
 
 

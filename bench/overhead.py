@@ -78,7 +78,7 @@ def processor_seconds(platform: Platform) -> dict[str, float]:
     """Processor time so far by program of the platform."""
     ticks = os.sysconf("SC_CLK_TCK")
     seconds: dict[str, float] = {}
-    names = ("valkey", "gunicorn", "scheduling", "workers.worker")
+    names = ("store.sock", "gateway.server", "workers.scheduling", "workers.worker")
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()

@@ -83,7 +83,7 @@ class Settings:
     )
     device: str = _from("FUSEBOX_DEVICE", "auto", _device, "device of a worker")
     workers: int = _from("FUSEBOX_WORKERS", 1, _int_from(1, 256), "worker processes")
-    gateways: int = _from("FUSEBOX_GATEWAYS", 1, _int_from(1, 64), "gateway processes")
+    gateways: int = _from("FUSEBOX_GATEWAYS", 2, _int_from(1, 64), "gateway processes")
     memory_budget_bytes: int | None = _from(
         "FUSEBOX_MEMORY_BUDGET",
         None,

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 
 from celery import Celery
+from kombu.transport import TRANSPORT_ALIASES
 
 from contract import keys
 from contract.job import Claim
@@ -23,6 +24,7 @@ def broker_url(redis_url: str) -> str:
 
 def make_app(settings: Settings) -> Celery:
     """An application whose messages are msgpack and carry ids only."""
+    TRANSPORT_ALIASES["redis"] = "workers.transport:Transport"
     app = Celery("fusebox", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
         task_serializer="msgpack",

@@ -62,7 +62,7 @@ class Jobs:
         """The job now; unless it has settled, its reply will come on this gateway's channel."""
         spec, status, attempts, outcome = self._server.run("watch", [job_id, gateway_id])
         if spec is None:
-            raise UnknownJob(job=job_id)
+            raise UnknownJob(job_id=job_id)
         return Job(
             JobSpec.decode(spec),
             Status(status.decode()),
@@ -77,6 +77,6 @@ class Jobs:
             "finish", [self._ttl_s, job_id, str(Status.CANCELLED), outcome.encode(), "", 0]
         )
         if now is None:
-            raise UnknownJob(job=job_id)
+            raise UnknownJob(job_id=job_id)
         if not now.startswith(b"now "):
             raise JobSettled(status=now.decode())

@@ -14,10 +14,10 @@ from contract.log import Log
 from contract.settings import Settings
 from contract.store import Store
 from contract.store.queue import Cursor
-from workers.scheduling.costs import Costs
+from workers.scheduling.costs import PRIOR_COMPUTE_S, Costs
 from workers.scheduling.policy import plan
 from workers.scheduling.records import Dispatch, Limits
-from workers.scheduling.state import State
+from workers.scheduling.state import State, UnderWay
 
 log = Log("scheduler")
 ROLE = "scheduler"
@@ -73,7 +73,9 @@ class Scheduler:
     def _lead(self, stop: Event) -> None:
         # signals from here on are heard, so what they change may be read afterwards
         cursor = Cursor(signals=self._store.queue.signal_tail())
-        state = State(cursor, self._store.queue.groups(), self._costs)
+        groups = self._store.queue.groups().items()
+        under_way = {group: UnderWay(worker, PRIOR_COMPUTE_S) for group, worker in groups}
+        state = State(cursor, under_way, self._costs)
         log.info("leading", groups=len(state.groups))
         client = self._store.server.blocking()
         upkeep_at_s = 0.0

@@ -1,14 +1,16 @@
 """The policy: a pure function from what waits and what is free to what runs now.
 
-Work-conserving: a worker with a free place gets a group at once, so groups grow by themselves while
-devices are busy. A group is filled from the most urgent job outward, across functions, while every
+Work-conserving: a worker that has nothing gets a group at once, so groups grow by themselves while
+devices are busy. A worker that has a group gets the next one ahead only where that hides something:
+hooks, weights that come in, or the way to the worker behind a long run; else the group is better
+left to grow. A group is filled from the most urgent job outward, across functions, while every
 member is still predicted to meet its deadline and the bytes fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from contract.function import FunctionRef
 from workers.scheduling.costs import Costs
@@ -23,6 +25,8 @@ from workers.scheduling.records import (
 
 # The most urgent jobs looked at for one group: bounds a decision's time under a long queue.
 LOOK_AHEAD = 512
+# The way of a group from the scheduler to the device and back; less is not hidden by more groups.
+SEND_AHEAD_FROM_S = 0.004
 
 
 def plan(
@@ -47,11 +51,16 @@ def plan(
     free = [worker for worker in workers if worker.free_places > 0]
     while waiting and free:
         worker = _best_worker(waiting[0], free)
+        free.remove(worker)
         group = _fill(waiting[:LOOK_AHEAD], worker, functions, costs, limits, now_s)
-        dispatches.append(Dispatch(worker.id, tuple(group)))
-        taken = {job.id for job in group}
+        if worker.under_way_s is not None and not _hides_something(group, functions):
+            continue
+        predicted_s = _group_s(group.rows, worker, functions, costs)
+        dispatches.append(Dispatch(worker.id, tuple(group.jobs), predicted_s))
+        taken = {job.id for job in group.jobs}
         waiting = [job for job in waiting if job.id not in taken]
-        free = [w for w in (_take_place(w, worker) for w in free) if w.free_places > 0]
+        if worker.free_places > 1:
+            free.append(_with_group(worker, predicted_s))
     return Plan(dispatches, expired)
 
 
@@ -65,10 +74,12 @@ def _best_worker(job: PendingJob, free: list[WorkerView]) -> WorkerView:
     return max(free, key=lambda w: (job.function in w.resident, w.free_places))
 
 
-def _take_place(worker: WorkerView, taken: WorkerView) -> WorkerView:
-    if worker is not taken:
-        return worker
-    return WorkerView(worker.id, worker.free_places - 1, worker.budget_bytes, worker.resident)
+def _with_group(worker: WorkerView, predicted_s: float) -> WorkerView:
+    return replace(
+        worker,
+        free_places=worker.free_places - 1,
+        under_way_s=(worker.under_way_s or 0.0) + predicted_s,
+    )
 
 
 @dataclass(slots=True)
@@ -110,7 +121,7 @@ def _fill(
     costs: Costs,
     limits: Limits,
     now_s: float,
-) -> list[PendingJob]:
+) -> _Group:
     """The most urgent job, whatever it costs, and those after it that fit beside it."""
     group = _Group(worker, limits, now_s)
     group.add(waiting[0])
@@ -119,7 +130,15 @@ def _fill(
             break
         if group.can_hold(job, functions, costs):
             group.add(job)
-    return group.jobs
+    return group
+
+
+def _hides_something(group: _Group, functions: Mapping[FunctionRef, FunctionView]) -> bool:
+    worker = group.worker
+    assert worker.under_way_s is not None
+    return worker.under_way_s >= SEND_AHEAD_FROM_S or any(
+        functions[ref].has_hooks or ref not in worker.resident for ref in group.rows
+    )
 
 
 def _bytes(rows: Mapping[FunctionRef, int], functions: Mapping[FunctionRef, FunctionView]) -> int:

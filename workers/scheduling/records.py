@@ -31,6 +31,8 @@ class WorkerView:
     free_places: int
     budget_bytes: int
     resident: frozenset[FunctionRef]
+    # predicted time of the groups it has; None when it has none
+    under_way_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class FunctionView:
     activation_bytes_at: Callable[[int], int]
     max_batch: int
     is_batchable: bool
+    has_hooks: bool = False
 
 
 class Limits(NamedTuple):
@@ -57,6 +60,8 @@ class Dispatch:
 
     worker: str
     jobs: tuple[PendingJob, ...]
+    # on the device, weights included
+    predicted_s: float
 
 
 class Plan(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from contract.function import Function, FunctionRef
 from contract.job import Claim, JobId, JobSpec
@@ -13,13 +14,19 @@ from workers.scheduling.costs import Costs
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
 
 
+class UnderWay(NamedTuple):
+    """A group that a worker has."""
+
+    worker: str
+    predicted_s: float
+
+
 @dataclass
 class State:
     """Pending jobs, functions, workers and groups under way."""
 
     cursor: Cursor
-    # group id -> worker
-    groups: dict[str, str]
+    groups: dict[str, UnderWay]
     costs: Costs
     pending: dict[JobId, PendingJob] = field(default_factory=dict)
     functions: dict[FunctionRef, FunctionView] = field(default_factory=dict)
@@ -47,6 +54,7 @@ class State:
             manifest.activation_bytes_at,
             manifest.max_batch,
             manifest.is_batchable,
+            manifest.has_hooks,
         )
 
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
@@ -68,20 +76,18 @@ class State:
 
     def views(self) -> list[WorkerView]:
         """The workers as the policy sees them."""
-        busy: dict[str, int] = {}
-        for worker in self.groups.values():
-            busy[worker] = busy.get(worker, 0) + 1
-        return [
-            WorkerView(
-                report.id,
-                report.places - busy.get(report.id, 0),
-                report.budget_bytes,
-                frozenset(map(FunctionRef.parse, report.functions))
-                | self.arriving.get(report.id, set()),
-            )
-            for report in self.workers.values()
-            if not report.is_draining
-        ]
+        return [self._view(r) for r in self.workers.values() if not r.is_draining]
+
+    def _view(self, report: WorkerReport) -> WorkerView:
+        its_groups_s = [g.predicted_s for g in self.groups.values() if g.worker == report.id]
+        return WorkerView(
+            report.id,
+            report.places - len(its_groups_s),
+            report.budget_bytes,
+            frozenset(map(FunctionRef.parse, report.functions))
+            | self.arriving.get(report.id, set()),
+            sum(its_groups_s) if its_groups_s else None,
+        )
 
     def start(self, group: str, dispatch: Dispatch, claims: list[Claim]) -> None:
         """A group was claimed: its jobs wait no longer, one of the worker's places is taken."""
@@ -89,14 +95,14 @@ class State:
             # those not claimed were cancelled meanwhile
             self.pending.pop(job.id, None)
         if claims:
-            self.groups[group] = dispatch.worker
+            self.groups[group] = UnderWay(dispatch.worker, dispatch.predicted_s)
             functions = {job.function for job in dispatch.jobs}
             self.arriving.setdefault(dispatch.worker, set()).update(functions)
 
     def drop_workers(self, gone: Iterable[str]) -> None:
         """Workers are gone, and their groups with them."""
         lost = set(gone)
-        self.groups = {g: worker for g, worker in self.groups.items() if worker not in lost}
+        self.groups = {g: its for g, its in self.groups.items() if its.worker not in lost}
         self.workers = {w: report for w, report in self.workers.items() if w not in lost}
 
     def next_deadline_s(self) -> float:

@@ -113,16 +113,12 @@ class Connection(WSGIHandler):  # type: ignore[misc]  # gevent is untyped
         """The header fields."""
         return Headers(rfile)
 
-    def read_request(self, raw_requestline: str) -> bool:
-        """The request line and the header fields."""
-        is_read: bool = super().read_request(raw_requestline)
-        if not self._worker.alive:
-            self.close_connection = True
-        return is_read
-
     def finalize_headers(self) -> None:
         """Say that the connection closes, which pywsgi says to HTTP/1.0 clients only."""
         super().finalize_headers()
+        if not self._worker.alive:
+            # looked at as late as may be: the drain may begin while a request is under way
+            self.close_connection = True
         if self.close_connection:
             self.response_headers.append((b"Connection", b"close"))
 

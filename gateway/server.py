@@ -37,7 +37,7 @@ class DrainingWorker(GeventPyWSGIWorker):  # type: ignore[misc]  # gunicorn is u
     def notify(self) -> None:
         """Once a second: a sign of life to the parent, and the end of what was idle too long."""
         super().notify()
-        since_s = time.time() - KEEPALIVE_S
+        since_s = time.time() - (KEEPALIVE_S if self.alive else 0)
         self._end_idle([waiting for waiting in self.idle if waiting.time_start < since_s])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -17,6 +17,7 @@ import gevent
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.ggevent import GeventPyWSGIWorker
 
+from contract.heap import settle_heap
 from contract.log import configure
 from contract.settings import SettingError, Settings, read_settings
 from gateway.connection import Connection
@@ -88,7 +89,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         from gateway.app import create_app
 
         settings = self._settings
-        return create_app(settings, open_store(settings.redis_url, settings.result_ttl_s))
+        app = create_app(settings, open_store(settings.redis_url, settings.result_ttl_s))
+        settle_heap()
+        return app
 
 
 def main() -> None:

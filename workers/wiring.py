@@ -13,6 +13,7 @@ import torch
 
 from contract import keys
 from contract.errors import StoreUnavailable
+from contract.heap import settle_heap
 from contract.log import Log
 from contract.settings import Settings
 from contract.store import Store
@@ -69,6 +70,7 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     drain = Drain(queue, parts.heartbeat, parts.claims, settings.drain_s, partial(_abandon, parts))
     app = make_app(settings)
     register(app, parts.executor.run_group)
+    settle_heap()
     log.info("ready", worker=parts.id, device=device, queue=queue)
     with drain.on_signals():
         consume(

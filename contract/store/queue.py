@@ -97,11 +97,20 @@ class Queue:
             newest: Any = self._server.redis.xrevrange(keys.SIGNALS, count=1)
         return newest[0][0].decode() if newest else "0-0"
 
-    def wait(self, client: redis.Redis, cursor: Cursor, timeout_s: float) -> News:
-        """Block until something comes after the cursor, or the time is over."""
+    def wait(
+        self, client: redis.Redis, cursor: Cursor, timeout_s: float, is_for_signals: bool = False
+    ) -> News:
+        """Block until something comes after the cursor, or the time is over.
+
+        `is_for_signals`: let jobs gather until a signal comes, then read both.
+        """
         streams: Any = {keys.PENDING: cursor.pending, keys.SIGNALS: cursor.signals}
+        block_ms: int | None = max(1, int(timeout_s * 1000))
         with store_errors():
-            found: Any = client.xread(streams, READ_AT_ONCE, block=max(1, int(timeout_s * 1000)))
+            if is_for_signals:
+                client.xread({keys.SIGNALS: cursor.signals}, 1, block=block_ms)
+                block_ms = None
+            found: Any = client.xread(streams, READ_AT_ONCE, block=block_ms)
         news = News([], [], cursor)
         # RESP2 gives pairs, RESP3 a map of lists of batches
         entries = found.items() if isinstance(found, dict) else found or ()

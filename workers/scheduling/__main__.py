@@ -7,6 +7,7 @@ import signal
 import sys
 from threading import Event, Thread
 
+from contract.heap import settle_heap
 from contract.log import Log, configure
 from contract.settings import SettingError, read_settings
 from contract.store import open_store
@@ -30,6 +31,7 @@ def main() -> None:
     scheduler = Scheduler(settings, store, Sender(make_app(settings)).send)
     stop = Event()
     thread = Thread(target=_run, args=(scheduler, stop), name="scheduler")
+    settle_heap()
     thread.start()
     signal.sigwait(ends)
     stop.set()

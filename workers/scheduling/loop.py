@@ -15,7 +15,7 @@ from contract.settings import Settings
 from contract.store import Store
 from contract.store.queue import Cursor
 from workers.scheduling.costs import PRIOR_COMPUTE_S, Costs
-from workers.scheduling.policy import plan
+from workers.scheduling.policy import can_start, plan
 from workers.scheduling.records import Dispatch, Limits
 from workers.scheduling.state import State, UnderWay
 
@@ -87,7 +87,9 @@ class Scheduler:
                 wake_in_s = min(
                     upkeep_at_s - time.monotonic(), state.next_deadline_s() - time.time()
                 )
-                news = self._store.queue.wait(client, state.cursor, wake_in_s)
+                news = self._store.queue.wait(
+                    client, state.cursor, wake_in_s, not can_start(state.views())
+                )
                 state.cursor = news.cursor
                 self._learn_functions(state, state.add_jobs(news.jobs))
                 if state.hear_all(news.events):

@@ -64,6 +64,17 @@ def plan(
     return Plan(dispatches, expired)
 
 
+def can_start(workers: Iterable[WorkerView]) -> bool:
+    """Whether a job that comes now might go to a worker at once, rather than wait for a signal.
+
+    Behind a short run it might not; should it bring hooks or weights, that run is soon over.
+    """
+    return any(
+        view.free_places > 0 and (view.under_way_s is None or view.under_way_s >= SEND_AHEAD_FROM_S)
+        for view in workers
+    )
+
+
 def _urgency(job: PendingJob) -> tuple[float, str]:
     # ids sort by the time of acceptance
     return job.due_at_s, job.id

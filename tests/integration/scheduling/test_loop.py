@@ -104,7 +104,7 @@ def test_jobs_wait_for_a_worker_to_join(store: Store) -> None:
 
 
 def test_a_job_nobody_can_run_in_time_expires(store: Store) -> None:
-    """Without any worker, at its deadline, not at the next upkeep."""
+    """Without any worker, too: pending jobs are looked at once a second at least."""
     sent: Queue[Sent] = Queue()
     submission = a_submission(deploy(store), timeout_s=0.3)
     with scheduling(store, sent):

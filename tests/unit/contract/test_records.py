@@ -130,9 +130,10 @@ def test_reports_survive_their_encodings() -> None:
     """Of groups, and of workers."""
     group = GroupReport("g", "w", (("f", 1, 3),), 0.1, 0.2, 0.3, 4)
     assert GroupReport.decode(group.encode()) == group
+    cache = DagCacheReport(1)
     worker = WorkerReport(
-        "w", "cpu", "a cpu", 1, 2, 3, 4, 5, 6, {"f@1": 7}, [], DagCacheReport(1), 8, 9, False, 1.0, 2.0
-    )  # fmt: skip
+        "w", "cpu", "a cpu", 1, 2, 3, 4, 5, 6, {"f@1": 7}, [], cache, 8, 9, False, 1.0, 2.0
+    )
     assert WorkerReport.decode(worker.encode().encode()) == worker
 
 

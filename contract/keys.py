@@ -20,7 +20,7 @@ fb:worker:<id>         string  WorkerReport; expires when heartbeats stop (worke
 fb:workers             set     ids of workers that have reported (workers)
 fb:leader:<role>       string  token of the active process; expires with its lease (leader)
 fb:log:<name>          stream  what a function's own code printed and raised (telemetry)
-fb:replies:<gateway>   channel job id + Outcome of a job this gateway waits for (jobs)
+fb:replies:<gateway>   channel job id, length, Outcome of each job settled in one move (jobs)
 fusebox.<worker>       list    the queue of one worker (Celery)
 
 `jobs` are the scripts in `contract/lua/`; each is one atomic move. They build job keys from ids, so

@@ -5,6 +5,7 @@ local ttl_s, id, status, outcome, counter, queued_only = unpack(ARGV, 1, 6)
 local was = redis.call('HGET', job_key(id), 'status')
 if was == 'queued' or (was == 'running' and queued_only == '0') then
   settle(id, status, outcome, ttl_s)
+  send_mail()
   if counter ~= '' then redis.call('HINCRBY', 'fb:counters', counter, 1) end
   return 'now ' .. status
 end

@@ -16,7 +16,17 @@ local function queue(key, id, name, spec)
   return entry
 end
 
--- A queued or running job gets its outcome; whoever waits for it is told.
+-- Outcomes by gateway that waits for them: id, length, outcome, one after another.
+local mail = {}
+
+-- Every script that settles ends with this: a gateway reads all its outcomes in one message.
+local function send_mail()
+  for gateway, pieces in pairs(mail) do
+    redis.call('PUBLISH', 'fb:replies:' .. gateway, table.concat(pieces))
+  end
+end
+
+-- A queued or running job gets its outcome; whoever waits for it will be told.
 local function settle(id, status, outcome, ttl_s)
   local key = job_key(id)
   local job = redis.call('HMGET', key, 'status', 'function', 'version', 'waiters')
@@ -32,7 +42,11 @@ local function settle(id, status, outcome, ttl_s)
   redis.call('HINCRBY', 'fb:counts', status, 1)
   redis.call('HINCRBY', 'fb:stats:' .. job[2], 'jobs:' .. status, 1)
   for gateway in string.gmatch(job[4] or '', '%S+') do
-    redis.call('PUBLISH', 'fb:replies:' .. gateway, id .. outcome)
+    local pieces = mail[gateway] or {}
+    mail[gateway] = pieces
+    pieces[#pieces + 1] = id
+    pieces[#pieces + 1] = struct.pack('>I4', #outcome)
+    pieces[#pieces + 1] = outcome
   end
 end
 

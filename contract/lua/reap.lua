@@ -21,6 +21,7 @@ for _, id in ipairs(ids) do
     end
   end
 end
+send_mail()
 if worker ~= '' then
   local groups = redis.call('HGETALL', 'fb:groups')
   for i = 1, #groups, 2 do

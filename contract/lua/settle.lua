@@ -24,6 +24,7 @@ for i = at, #ARGV, 7 do
     replies[#replies + 1] = 0
   end
 end
+send_mail()
 if ended ~= '' then
   redis.call('HDEL', 'fb:groups', group)
   signal('group', ended)

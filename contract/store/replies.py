@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from struct import Struct
 from threading import Event
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -15,8 +16,20 @@ from contract.store.server import Server
 
 log = Log("replies")
 RECONNECT_S = 0.2
+LENGTH = Struct(">I")
 # The stop event is looked at this often; replies themselves wake the listener at once.
 LISTEN_S = 1.0
+
+
+def read_mail(data: bytes) -> Iterator[tuple[JobId, bytes]]:
+    """Jobs and their encoded outcomes, as one script settled them."""
+    at = 0
+    while at < len(data):
+        outcome_at = at + JOB_ID_CHARS + LENGTH.size
+        job = JobId(data[at : at + JOB_ID_CHARS].decode())
+        (length,) = LENGTH.unpack_from(data, at + JOB_ID_CHARS)
+        at = outcome_at + length
+        yield job, data[outcome_at:at]
 
 
 def listen(
@@ -43,8 +56,8 @@ def listen(
                     if message["type"] == "subscribe":
                         resync()
                     elif message["type"] == "message":
-                        data = message["data"]
-                        deliver(JobId(data[:JOB_ID_CHARS].decode()), data[JOB_ID_CHARS:])
+                        for job, outcome in read_mail(message["data"]):
+                            deliver(job, outcome)
         except (RedisConnectionError, RedisTimeoutError) as error:
             log.warning("subscription_lost", reason=error)
             stop.wait(RECONNECT_S)

@@ -12,6 +12,7 @@ from contract.job import Claim, JobId, Outcome, Status
 from contract.store import Store
 from contract.store.jobs import StaleVersion
 from contract.store.queue import Cursor, GroupReport, Settlement
+from contract.store.replies import read_mail
 from tests.integration.store.builders import LEADER, a_submission, deploy, lead, submit
 
 DONE = Outcome(Status.SUCCEEDED, {"total": 1.0}, outputs={})
@@ -198,7 +199,8 @@ def test_an_outcome_is_published_to_everybody_who_waits(store: Store) -> None:
     settle(store, *claim(store, submission.spec.id))
     messages = [listener.get_message(timeout=5) for _ in range(2)]
     assert {m["channel"] for m in messages} == {b"fb:replies:gateway-1", b"fb:replies:gateway-2"}
-    assert {m["data"] for m in messages} == {submission.spec.id.encode() + DONE.encode()}
+    for message in messages:
+        assert list(read_mail(message["data"])) == [(submission.spec.id, DONE.encode())]
     assert listener.get_message(timeout=0.05) is None
 
 
@@ -213,3 +215,17 @@ def test_a_retired_version_stays_readable_until_its_last_job_settles(store: Stor
     settle(store, *claim(store, submission.spec.id))
     assert store.functions.digests() == set()
     assert deploy(store).version == 2
+
+
+def test_outcomes_of_one_settlement_come_in_one_message_per_gateway(store: Store) -> None:
+    """A group of many jobs is one message, in the group's order."""
+    lead(store)
+    jobs = [submission.spec.id for submission in submit(store, deploy(store), 5)]
+    listener = store.server.blocking().pubsub()
+    listener.subscribe("fb:replies:gateway-1")
+    assert listener.get_message(timeout=5)["type"] == "subscribe"
+    settle(store, *claim(store, *jobs))
+    assert list(read_mail(listener.get_message(timeout=5)["data"])) == [
+        (job, DONE.encode()) for job in jobs
+    ]
+    assert listener.get_message(timeout=0.05) is None

@@ -224,16 +224,3 @@ class Queue:
             "reap", [now_s, max_attempts, self._ttl_s, lost, worker, int(is_handed_back)]
         )
         return len(queued), len(failed)
-
-
-__all__ = [
-    "Counters",
-    "Cursor",
-    "Event",
-    "Fetched",
-    "GroupReport",
-    "News",
-    "Queue",
-    "Settlement",
-    "Status",
-]

@@ -56,7 +56,8 @@ class Sender:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._producer = app.amqp.Producer(app.connection_for_write(), auto_declare=False)
+        self._connection = app.connection_for_write()
+        self._producer = app.amqp.Producer(self._connection, auto_declare=False)
 
     def send(self, worker: str, group: str, claims: Sequence[Claim]) -> None:
         """Queue a group at a worker."""
@@ -72,3 +73,7 @@ class Sender:
             retry=True,
             **message.properties,
         )
+
+    def close(self) -> None:
+        """Close its connection."""
+        self._connection.close()

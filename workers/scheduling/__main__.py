@@ -28,7 +28,8 @@ def main() -> None:
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     store = open_store(settings.redis_url, settings.result_ttl_s)
-    scheduler = Scheduler(settings, store, Sender(make_app(settings)).send)
+    sender = Sender(make_app(settings))
+    scheduler = Scheduler(settings, store, sender.send)
     stop = Event()
     thread = Thread(target=_run, args=(scheduler, stop), name="scheduler")
     settle_heap()
@@ -36,6 +37,7 @@ def main() -> None:
     signal.sigwait(ends)
     stop.set()
     thread.join()
+    sender.close()
     store.close()
 
 

@@ -97,6 +97,7 @@ class Platform:
     store: Store
     settings: Settings
     app: Celery
+    sender: Sender
     answers: dict[JobId, Outcome] = field(default_factory=dict)
     _came: threading.Condition = field(default_factory=threading.Condition)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -105,7 +106,8 @@ class Platform:
     def start(cls, store: Store, data: Path) -> Platform:
         """Listen for replies and become the leading scheduler."""
         settings = Settings(data=data, store_url=store.server.url)
-        platform = cls(store, settings, make_app(settings))
+        app = make_app(settings)
+        platform = cls(store, settings, app, Sender(app))
         subscribed = threading.Event()
         args = (store.server, WAITER, platform._deliver, subscribed.set, platform._stop)
         platform._thread = threading.Thread(target=listen, args=args)  # type: ignore[attr-defined]
@@ -118,6 +120,7 @@ class Platform:
         """Stop listening."""
         self._stop.set()
         self._thread.join()  # type: ignore[attr-defined]
+        self.sender.close()
         self.app.close()
 
     def deploy(
@@ -169,7 +172,7 @@ class Platform:
 
     def send(self, worker: str, group: str, claims: list[Claim]) -> None:
         """Send a claimed group to the worker."""
-        Sender(self.app).send(worker, group, claims)
+        self.sender.send(worker, group, claims)
 
     def wait_for_groups(self, tail: str, count: int) -> None:
         """Wait until this many groups have ended since the signal `tail`."""

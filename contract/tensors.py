@@ -26,6 +26,9 @@ DTYPES = (
     "float32",
     "float64",
 )
+# What tensors are on the wire, little-endian. numpy works out `dtype.name` anew each time.
+_WIRE = {name: np.dtype(name).newbyteorder("<") for name in DTYPES}
+_NAMES = {dtype: name for name, dtype in _WIRE.items()}
 MAX_RANK = 16
 
 
@@ -59,7 +62,7 @@ class TensorSpec(NamedTuple):
     def check(self, tensor: Tensor) -> None:
         """Raise InvalidInput unless the tensor has this dtype and shape."""
         field = f"inputs.{self.name}"
-        if tensor.dtype.name != self.dtype:
+        if _name(tensor) != self.dtype:
             raise InvalidInput.of(field, f"dtype {self.dtype}", f"dtype {tensor.dtype.name}")
         if len(tensor.shape) != len(self.shape) or any(
             want is not None and want != got
@@ -68,6 +71,10 @@ class TensorSpec(NamedTuple):
             raise InvalidInput.of(
                 field, f"shape {self.describe_shape()}", f"shape {list(tensor.shape)}"
             )
+
+
+def _name(tensor: Tensor) -> str:
+    return _NAMES.get(tensor.dtype) or tensor.dtype.name
 
 
 def _is_extent(value: object) -> bool:
@@ -146,11 +153,12 @@ def check_names(specs: tuple[TensorSpec, ...], names: Mapping[str, Any]) -> None
 
 def encode_tensor(tensor: Tensor) -> dict[str, Any]:
     """{dtype, shape, data}: little-endian bytes in row-major order."""
-    dtype = tensor.dtype
-    if dtype.name not in DTYPES:
-        raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype.name}")
-    data = np.ascontiguousarray(tensor, dtype=dtype.newbyteorder("<"))
-    return {"dtype": dtype.name, "shape": list(tensor.shape), "data": data.tobytes()}
+    dtype = _name(tensor)
+    wire = _WIRE.get(dtype)
+    if wire is None:
+        raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype}")
+    data = tensor.astype(wire, copy=False).tobytes()
+    return {"dtype": dtype, "shape": list(tensor.shape), "data": data}
 
 
 def decode_tensor(field: str, record: object) -> Tensor:
@@ -168,10 +176,11 @@ def decode_tensor(field: str, record: object) -> Tensor:
         raise MalformedBody(f"{field}.shape: expected a list of at most {MAX_RANK} sizes")
     if not isinstance(data, bytes):
         raise MalformedBody(f"{field}.data: expected bytes, got {type(data).__name__}")
-    want = math.prod(shape) * np.dtype(dtype).itemsize
+    wire = _WIRE[dtype]
+    want = math.prod(shape) * wire.itemsize
     if len(data) != want:
         raise MalformedBody(f"{field}.data: expected {want} bytes, got {len(data)}")
-    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    return np.frombuffer(data, wire).reshape(shape)
 
 
 def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:

@@ -31,17 +31,10 @@ def settlements(ended: Sequence[Ended], fetched_at_s: float, now_s: float) -> li
 
 def timings_ms(ended: Ended, fetched_at_s: float, now_s: float) -> dict[str, float]:
     """Milliseconds per stage of `contract.job.TIMINGS`."""
-    times = ended.times
-    accepted_at_s = ended.spec.accepted_at_s
-    seconds = {
-        "queue": max(0.0, fetched_at_s - accepted_at_s) + times.wait_s,
-        "swap": times.swap_s,
-        "build": times.build_s,
-        "compute": times.compute_s,
-        "hooks": times.hooks_s,
-        "total": max(0.0, now_s - accepted_at_s),
-    }
-    return {stage: round(value * 1000, 3) for stage, value in seconds.items()}
+    seconds = _seconds(ended, fetched_at_s)
+    timings = {stage: round(value * 1000, 3) for stage, value in seconds.items()}
+    timings["total"] = round(_total_s(ended, now_s) * 1000, 3)
+    return timings
 
 
 def counters(
@@ -51,9 +44,9 @@ def counters(
     count: Counter[tuple[str, str]] = Counter()
     for one in ended:
         stats = keys.stats(one.spec.function)
-        for stage, value_ms in timings_ms(one, fetched_at_s, fetched_at_s).items():
-            if stage != "total" and value_ms:
-                count[stats, f"us:{stage}"] += round(value_ms * 1000)
+        for stage, value in _seconds(one, fetched_at_s).items():
+            if value:
+                count[stats, f"us:{stage}"] += round(value * 1e6)
     for name in {one.spec.function for one in ended}:
         count[keys.stats(name), "groups"] += 1
     for name in tally.cold:
@@ -84,10 +77,25 @@ def report(group: str, worker: str, ended: Sequence[Ended], tally: Tally) -> Gro
     )
 
 
+def _seconds(ended: Ended, fetched_at_s: float) -> dict[str, float]:
+    times = ended.times
+    return {
+        "queue": max(0.0, fetched_at_s - ended.spec.accepted_at_s) + times.wait_s,
+        "swap": times.swap_s,
+        "build": times.build_s,
+        "compute": times.compute_s,
+        "hooks": times.hooks_s,
+    }
+
+
+def _total_s(ended: Ended, now_s: float) -> float:
+    return max(0.0, now_s - ended.spec.accepted_at_s)
+
+
 def _settlement(
     ended: Ended, fetched_at_s: float, now_s: float, group: tuple[int, int]
 ) -> Settlement:
-    total_s = max(0.0, now_s - ended.spec.accepted_at_s)
+    total_s = _total_s(ended, now_s)
     outputs = ended.outputs
     outcome = Outcome(
         ended.status,

@@ -13,7 +13,8 @@ from contract.errors import (
     UnknownJob,
 )
 from contract.job import Job, JobSpec, Outcome, Status, Submission
-from contract.store.server import Argument, Server
+from contract.store.link import Argument
+from contract.store.server import Server
 
 
 class StaleVersion(FuseboxError):

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgpack
-import redis
 
 from contract import keys
 from contract.errors import DeadlineExceeded, WorkerLost
 from contract.job import Claim, JobId, JobSpec, Outcome, Status
-from contract.store.server import Argument, Server, store_errors
+from contract.store.link import Argument, Link
+from contract.store.server import Server, store_errors
 
 READ_AT_ONCE = 2_000
 
@@ -98,30 +98,45 @@ class Queue:
         return newest[0][0].decode() if newest else "0-0"
 
     def wait(
-        self, client: redis.Redis, cursor: Cursor, timeout_s: float, is_for_signals: bool = False
+        self, link: Link, cursor: Cursor, timeout_s: float, is_for_signals: bool = False
     ) -> News:
         """Block until something comes after the cursor, or the time is over.
 
         `is_for_signals`: let jobs gather until a signal comes, then read both.
         """
-        streams: Any = {keys.PENDING: cursor.pending, keys.SIGNALS: cursor.signals}
-        block_ms: int | None = max(1, int(timeout_s * 1000))
+        block_ms = max(1, int(timeout_s * 1000))
+        read: list[Argument] = [
+            "STREAMS",
+            keys.PENDING,
+            keys.SIGNALS,
+            cursor.pending,
+            cursor.signals,
+        ]
         with store_errors():
             if is_for_signals:
-                client.xread({keys.SIGNALS: cursor.signals}, 1, block=block_ms)
-                block_ms = None
-            found: Any = client.xread(streams, READ_AT_ONCE, block=block_ms)
-        news = News([], [], cursor)
-        # RESP2 gives pairs, RESP3 a map of lists of batches
-        entries = found.items() if isinstance(found, dict) else found or ()
-        for name, batch in entries:
-            rows = batch[0] if batch and isinstance(batch[0], list) else batch
-            if name.decode() == keys.PENDING:
-                news.jobs.extend(JobSpec.decode(fields[b"s"]) for _, fields in rows)
-                cursor = cursor._replace(pending=rows[-1][0].decode())
+                one: list[Argument] = [
+                    "COUNT",
+                    1,
+                    "BLOCK",
+                    block_ms,
+                    "STREAMS",
+                    keys.SIGNALS,
+                    cursor.signals,
+                ]
+                link.call("XREAD", *one)
+                found = link.call("XREAD", "COUNT", READ_AT_ONCE, *read)
             else:
-                news.events.extend(Event(fields[b"k"].decode(), fields[b"d"]) for _, fields in rows)
-                cursor = cursor._replace(signals=rows[-1][0].decode())
+                found = link.call("XREAD", "COUNT", READ_AT_ONCE, "BLOCK", block_ms, *read)
+        news = News([], [], cursor)
+        for name, entries in (found or {}).items():
+            last = entries[-1][0].decode()
+            fields = (dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in entries)
+            if name.decode() == keys.PENDING:
+                news.jobs.extend(JobSpec.decode(entry[b"s"]) for entry in fields)
+                cursor = cursor._replace(pending=last)
+            else:
+                news.events.extend(Event(entry[b"k"].decode(), entry[b"d"]) for entry in fields)
+                cursor = cursor._replace(signals=last)
         return news._replace(cursor=cursor)
 
     def groups(self) -> dict[str, str]:
@@ -145,11 +160,12 @@ class Queue:
     def fetch(self, claims: Iterable[Claim]) -> list[Fetched]:
         """Specs and payloads of the claimed jobs that are still this claim's, in one round trip."""
         claims = list(claims)
-        with store_errors():
-            pipe = self._server.redis.pipeline(transaction=False)
-            for claim in claims:
-                pipe.hmget(keys.job(claim.job), ["status", "fence", "spec", "payload"])
-            found = pipe.execute()
+        found = self._server.call_all(
+            [
+                ("HMGET", keys.job(claim.job), "status", "fence", "spec", "payload")
+                for claim in claims
+            ]
+        )
         return [
             Fetched(claim, JobSpec.decode(spec), payload)
             for claim, (status, fence, spec, payload) in zip(claims, found, strict=True)

@@ -45,21 +45,23 @@ def listen(
     (re)subscription, so that the gateway reads again what it waits for.
     """
     while not stop.is_set():
-        client = server.blocking()
+        connection = server.subscriber()
         try:
-            with client.pubsub() as channel:  # type: ignore[no-untyped-call]  # redis-py
-                channel.subscribe(keys.replies(gateway_id))
-                while not stop.is_set():
-                    message = channel.get_message(timeout=LISTEN_S)
-                    if message is None:
-                        continue
-                    if message["type"] == "subscribe":
-                        resync()
-                    elif message["type"] == "message":
-                        for job, outcome in read_mail(message["data"]):
-                            deliver(job, outcome)
+            connection.send_command("SUBSCRIBE", keys.replies(gateway_id))
+            connection.read_response()
+            resync()
+            while not stop.is_set():
+                try:
+                    kind, _, data = connection.read_response(
+                        timeout=LISTEN_S, disconnect_on_error=False
+                    )
+                except RedisTimeoutError:
+                    continue
+                if kind == b"message":
+                    for job, outcome in read_mail(data):
+                        deliver(job, outcome)
         except (RedisConnectionError, RedisTimeoutError) as error:
             log.warning("subscription_lost", reason=error)
             stop.wait(RECONNECT_S)
         finally:
-            client.close()
+            connection.disconnect()

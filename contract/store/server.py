@@ -1,28 +1,35 @@
-"""The connection to Redis: scripts, pipelines, and errors in the platform's words."""
+"""The connection to Redis: scripts, commands, and errors in the platform's words."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from contract.errors import StoreUnavailable
 from contract.log import Log
+from contract.store.link import Argument, Command, Connection, Link
 
 log = Log("store")
 SOCKET_TIMEOUT_S = 5.0
 # Every script is idempotent (by job id, group or fence), so that a retry is safe.
 RETRIES = 3
-Argument = str | bytes | int | float
+# of one process; gateways read jobs side by side
+MAX_CONNECTIONS = 1000
+
+
+class _Script(NamedTuple):
+    source: bytes
+    digest: str
 
 
 class Server:
@@ -30,26 +37,40 @@ class Server:
 
     def __init__(self, redis_url: str) -> None:
         self.url = redis_url
-        self.redis = self._client(SOCKET_TIMEOUT_S)
-        self._scripts: dict[str, Script] = {}
-
-    def _client(self, socket_timeout_s: float | None) -> redis.Redis:
-        return redis.Redis.from_url(
-            self.url,
-            socket_timeout=socket_timeout_s,
-            socket_connect_timeout=SOCKET_TIMEOUT_S,
-            retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.02), RETRIES),
-            health_check_interval=0,
+        # for what is rare; jobs go over the link
+        self.redis = redis.Redis.from_url(
+            redis_url, **_options(SOCKET_TIMEOUT_S), max_connections=MAX_CONNECTIONS
         )
+        self._link = self._connect(SOCKET_TIMEOUT_S)
+        self._scripts: dict[str, _Script] = {}
 
-    def blocking(self) -> redis.Redis:
-        """A client of its own for commands that block; its caller closes it."""
-        return self._client(None)
+    def _connect(self, socket_timeout_s: float | None) -> Link:
+        options = _options(socket_timeout_s) | {"protocol": 3}
+        return Link(redis.ConnectionPool.from_url(self.url, **options), _retry())
+
+    def blocking(self) -> Link:
+        """A link of its own for commands that block; its caller closes it."""
+        return self._connect(None)
+
+    def subscriber(self) -> Connection:
+        """A connection of its own, which reads what is published to it; its caller ends it."""
+        options = _options(None) | {"protocol": 2}
+        return redis.ConnectionPool.from_url(self.url, **options).make_connection()
+
+    def call_all(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to commands sent together, not atomically; raises StoreUnavailable."""
+        with store_errors():
+            return self._link.call_all(commands)
 
     def run(self, script: str, args: Sequence[Argument]) -> Any:
         """Run `contract/lua/<script>.lua`; raises StoreUnavailable."""
+        source, digest = self._script(script)
         with store_errors():
-            return self._script(script)(args=args)
+            try:
+                return self._link.call("EVALSHA", digest, 0, *args)
+            except NoScriptError:
+                # a server that has restarted knows no scripts
+                return self._link.call("EVAL", source, 0, *args)
 
     def ping(self) -> None:
         """Raise StoreUnavailable unless the server answers."""
@@ -57,16 +78,32 @@ class Server:
             self.redis.ping()
 
     def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every connection."""
+        self._link.close()
         self.redis.close()
 
-    def _script(self, name: str) -> Script:
+    def _script(self, name: str) -> _Script:
         script = self._scripts.get(name)
         if script is None:
             folder = resources.files("contract") / "lua"
-            source = (folder / "lib.lua").read_text() + (folder / f"{name}.lua").read_text()
-            script = self._scripts[name] = self.redis.register_script(source)
+            source = (folder / "lib.lua").read_bytes() + (folder / f"{name}.lua").read_bytes()
+            # Redis names scripts so
+            digest = hashlib.sha1(source, usedforsecurity=False).hexdigest()
+            script = self._scripts[name] = _Script(source, digest)
         return script
+
+
+def _options(socket_timeout_s: float | None) -> dict[str, Any]:
+    return {
+        "socket_timeout": socket_timeout_s,
+        "socket_connect_timeout": SOCKET_TIMEOUT_S,
+        "retry": _retry(),
+        "health_check_interval": 0,
+    }
+
+
+def _retry() -> Retry:
+    return Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.02), RETRIES)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ class Scheduler:
         under_way = {group: UnderWay(worker, PRIOR_COMPUTE_S) for group, worker in groups}
         state = State(cursor, under_way, self._costs)
         log.info("leading", groups=len(state.groups))
-        client = self._store.server.blocking()
+        link = self._store.server.blocking()
         upkeep_at_s = 0.0
         try:
             while not stop.is_set():
@@ -88,7 +88,7 @@ class Scheduler:
                     upkeep_at_s - time.monotonic(), state.next_deadline_s() - time.time()
                 )
                 news = self._store.queue.wait(
-                    client, state.cursor, wake_in_s, not can_start(state.views())
+                    link, state.cursor, wake_in_s, not can_start(state.views())
                 )
                 state.cursor = news.cursor
                 self._learn_functions(state, state.add_jobs(news.jobs))
@@ -96,7 +96,7 @@ class Scheduler:
                     state.set_workers(self._store.workers.all())
                 self._decide(state)
         finally:
-            client.close()
+            link.close()
 
     def _upkeep(self, state: State) -> None:
         if not self._store.workers.lead(ROLE, self._token, LEADER_LEASE_S):

@@ -9,6 +9,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -109,10 +110,10 @@ class FakeWorker(threading.Thread):
 
     def run(self) -> None:
         """Work until `stop`."""
-        with self._store.server.blocking() as client:
+        with closing(self._store.server.blocking()) as link:
             cursor = Cursor("0-0", "$")
             while not self._stop_asked.is_set():
-                news = self._store.queue.wait(client, cursor, 5)
+                news = self._store.queue.wait(link, cursor, 5)
                 cursor = news.cursor
                 if news.jobs:
                     self._run_group([spec.id for spec in news.jobs])

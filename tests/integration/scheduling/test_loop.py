@@ -173,12 +173,11 @@ def test_a_cancelled_job_is_not_dispatched(store: Store) -> None:
 
 def settled(store: Store, job: JobId) -> Status:
     """The job's status once it is final; listens as a gateway does."""
-    channel = store.server.blocking().pubsub()
-    channel.subscribe("fb:replies:test")
-    channel.get_message(timeout=WAIT_S)
-    if not store.jobs.watch(job, "test").status.is_settled:
-        assert channel.get_message(timeout=WAIT_S) is not None
-    channel.close()
+    with store.server.redis.pubsub() as channel:
+        channel.subscribe("fb:replies:test")
+        channel.get_message(timeout=WAIT_S)
+        if not store.jobs.watch(job, "test").status.is_settled:
+            assert channel.get_message(timeout=WAIT_S) is not None
     return store.jobs.get(job).status
 
 

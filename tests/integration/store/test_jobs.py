@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 
 import pytest
 
@@ -38,7 +39,8 @@ def test_an_accepted_job_is_queued_and_read_back(store: Store) -> None:
     job = store.jobs.get(submission.spec.id)
     assert job.status == Status.QUEUED
     assert job.spec == submission.spec
-    news = store.queue.wait(store.server.blocking(), Cursor(signals="0-0"), 1)
+    with closing(store.server.blocking()) as link:
+        news = store.queue.wait(link, Cursor(signals="0-0"), 1)
     assert news.jobs == [submission.spec]
 
 
@@ -190,7 +192,7 @@ def test_an_outcome_is_published_to_everybody_who_waits(store: Store) -> None:
     """The gateway that submitted the job, and one that began to watch it later."""
     lead(store)
     [submission] = submit(store, deploy(store))
-    listener = store.server.blocking().pubsub()
+    listener = store.server.redis.pubsub()
     listener.subscribe("fb:replies:gateway-1", "fb:replies:gateway-2")
     for _ in range(2):
         assert listener.get_message(timeout=5)["type"] == "subscribe"
@@ -221,7 +223,7 @@ def test_outcomes_of_one_settlement_come_in_one_message_per_gateway(store: Store
     """A group of many jobs is one message, in the group's order."""
     lead(store)
     jobs = [submission.spec.id for submission in submit(store, deploy(store), 5)]
-    listener = store.server.blocking().pubsub()
+    listener = store.server.redis.pubsub()
     listener.subscribe("fb:replies:gateway-1")
     assert listener.get_message(timeout=5)["type"] == "subscribe"
     settle(store, *claim(store, *jobs))

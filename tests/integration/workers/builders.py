@@ -10,19 +10,19 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from celery import Celery
 
-from contract import keys
 from contract.function import Function, Manifest
 from contract.job import TENSORS, Claim, JobId, JobSpec, Outcome, Submission, new_job_id
 from contract.settings import Settings
 from contract.store import Store
+from contract.store.queue import Cursor
 from contract.store.replies import listen
 from contract.store.workers import WorkerReport
 from contract.tensors import Tensors, TensorSpec, pack_tensors
@@ -176,16 +176,13 @@ class Platform:
 
     def wait_for_groups(self, tail: str, count: int) -> None:
         """Wait until this many groups have ended since the signal `tail`."""
-        client = self.store.server.blocking()
-        try:
+        cursor = Cursor("$", tail)
+        with closing(self.store.server.blocking()) as link:
             while count > 0:
-                found: Any = client.xread({keys.SIGNALS: tail}, block=int(PATIENCE_S * 1000))
-                assert found, "no group ended"
-                entries = next(iter(found.values()))[0] if isinstance(found, dict) else found[0][1]
-                count -= sum(fields[b"k"] == b"group" for _, fields in entries)
-                tail = entries[-1][0].decode()
-        finally:
-            client.close()
+                news = self.store.queue.wait(link, cursor, PATIENCE_S)
+                assert news.events, "no group ended"
+                count -= sum(event.kind == "group" for event in news.events)
+                cursor = news.cursor
 
     def wait(self, job: JobId) -> Outcome:
         """The outcome of a job, once it is published."""
@@ -230,16 +227,15 @@ class WorkerProcess:
         }
         process = subprocess.Popen([sys.executable, "-m", "workers.worker"], env=environ | settings)
         give_up_at = time.monotonic() + 60
-        client = platform.store.server.blocking()
-        try:
+        cursor = Cursor("$", tail)
+        with closing(platform.store.server.blocking()) as link:
             while time.monotonic() < give_up_at:
                 assert process.poll() is None, "the worker ended"
-                news = client.xread({keys.SIGNALS: tail}, block=1000)
-                for report in platform.store.workers.all() if news else []:
+                news = platform.store.queue.wait(link, cursor, 1)
+                cursor = news.cursor
+                for report in platform.store.workers.all() if news.events else []:
                     if report.pid == process.pid and report.id not in known:
                         return cls(process, report)
-        finally:
-            client.close()
         process.kill()
         raise AssertionError("the worker did not report itself")
 

@@ -49,13 +49,7 @@ class Residency:
     @property
     def available_bytes(self) -> int:
         """What would be free if everything that may be evicted were."""
-        kept = self._kept()
-        evictable_bytes = sum(
-            self.slots.bytes_of(key)
-            for key in self.slots
-            if key not in kept and not self.slots.pins(key)
-        )
-        return evictable_bytes - self._shortage_bytes(0)
+        return self._evictable_bytes(self._kept()) - self._shortage_bytes(0)
 
     def refuse_impossible(self, group: Group, scratch_bytes: int) -> None:
         """Raise BudgetExceeded for what no eviction can make fit."""
@@ -91,9 +85,20 @@ class Residency:
             victims = self.slots.victims(shortage_bytes, spared)
             for key in victims:
                 self.evict(key)
-            if not victims and not self.reclaim(shortage_bytes):
+            if not victims and not self._reclaim(shortage_bytes - self._evictable_bytes(spared)):
                 return False
         return True
+
+    def _reclaim(self, bytes_: int) -> bool:
+        """Ask others, unless all they hold would not do: then they would give it up for nothing."""
+        return bytes_ <= self.charged_bytes and self.reclaim(bytes_) > 0
+
+    def _evictable_bytes(self, spared: Collection[str]) -> int:
+        return sum(
+            self.slots.bytes_of(key)
+            for key in self.slots
+            if key not in spared and not self.slots.pins(key)
+        )
 
     def admit(self, lease: Lease, group: Group) -> None:
         """Give the lease its slots, pinned; room for them was made."""

@@ -386,6 +386,19 @@ def test_slots_that_do_not_suffice_reclaim_from_others(table: SlotTable) -> None
         table.acquire([request("c", 80)])
 
 
+def test_others_give_up_nothing_where_that_would_not_do(table: SlotTable) -> None:
+    """A group that must wait for slots in use anyway leaves the cached DAGs alone."""
+
+    def give_up(bytes_: int) -> int:
+        raise AssertionError(f"asked for {bytes_} bytes in vain")
+
+    table.charge(10)
+    table.reclaim_from(give_up)
+    with table.acquire([request("a", 80)]), pytest.raises(TimeoutError):
+        table.acquire([request("b", 40)], timeout_s=0.0)
+    assert table.stats().charged_bytes == 10
+
+
 def test_a_key_that_names_another_file_is_a_bug(table: SlotTable) -> None:
     """Versions are immutable."""
     use(table, request("a", 30))

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch.nn import functional
 
+from fusion.cache import DagCache
+from fusion.codegen import generate
+from fusion.dag import DagKey, FusedDag
+from fusion.ir import Graph, Node, Output, Ref, TensorSpec, WeightSpec
 from fusion.strategies.lanes import Lanes
+from workers.dags import Call, Dags
+
+GROUP = 3
+# every strategy of a group is tried a few times
+RUNS = 6
 
 
 def warm_up(device: torch.device, threads: int, lanes: Lanes | None) -> None:
@@ -23,22 +33,66 @@ def warm_up(device: torch.device, threads: int, lanes: Lanes | None) -> None:
     torch.set_num_threads(threads)
     if lanes is not None:
         lanes.run([[partial(_networks, device)]] * lanes.count)
+    _groups(device, lanes)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _groups(device: torch.device, lanes: Lanes | None) -> None:
+    """Fused runs of up to GROUP functions, on the way that jobs take."""
+    cache: DagCache[DagKey, FusedDag] = DagCache(2**30)
+    dags = Dags(cache, device, lanes)
+    graph = _image_network()
+    program = generate(graph)
+    weights = [torch.rand(spec.shape, device=device) for spec in graph.weights]
+    names = tuple(spec.name for spec in graph.weights)
+    for rows in (1, 2):
+        image = np.zeros((rows, 3, 112, 112), np.float32)
+        for members in range(1, GROUP + 1):
+            calls = [
+                Call(str(k), graph, program, names, weights, [{"image": image}], rows)
+                for k in range(members)
+            ]
+            for _ in range(RUNS):
+                dags.run(calls)
+
+
+def _image_network() -> Graph:
+    """A few residual blocks; [rows, 3, 112, 112] float32 to [rows, 10] float32."""
+    weights: list[WeightSpec] = []
+    nodes: list[Node] = []
+
+    def weight(*shape: int) -> Ref:
+        weights.append(WeightSpec(f"w{len(weights)}", "float32", shape))
+        return Ref("weight", len(weights) - 1)
+
+    def node(operator: str, *args: object) -> Ref:
+        nodes.append(Node(operator, args))  # type: ignore[arg-type]  # each is an Arg
+        return Ref("node", len(nodes) - 1)
+
+    def convolution(found: Ref, inputs: int, outputs: int, size: int, stride: int) -> Ref:
+        kernels, bias = weight(outputs, inputs, size, size), weight(outputs)
+        half = size // 2
+        return node("conv2d", found, kernels, bias, (stride, stride), (half, half))
+
+    found = node("relu", convolution(Ref("input", 0), 3, 64, 7, 2))
+    found = node("max_pool2d", found, (3, 3), (2, 2), (1, 1))
+    channels = 64
+    for wider in (128, 256, 512):
+        inner = node("relu", convolution(found, channels, wider, 3, 2))
+        inner = convolution(inner, wider, wider, 3, 1)
+        found = node("relu", node("add.Tensor", inner, convolution(found, channels, wider, 1, 2)))
+        channels = wider
+    found = node("linear", node("mean.dim", found, (2, 3)), weight(10, channels), weight(10))
+    image = TensorSpec("image", "float32", (None, 3, 112, 112))
+    output = Output(TensorSpec("scores", "float32", (None, 10)), found)
+    return Graph((image,), tuple(weights), tuple(nodes), (output,))
 
 
 @torch.inference_mode()
 def _networks(device: torch.device) -> None:
     for rows in (1, 4):
         _small_network(device, rows)
-        _deep_convolutions(device, rows)
-
-
-def _deep_convolutions(device: torch.device, rows: int) -> None:
-    image = torch.rand(rows, 512, 7, 7, device=device)  # [rows, 512, 7, 7] float32
-    for size in (1, 3):
-        kernels = torch.rand(512, 512, size, size, device=device)
-        functional.conv2d(image, kernels, padding=size // 2)
 
 
 def _small_network(device: torch.device, rows: int) -> None:

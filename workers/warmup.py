@@ -46,7 +46,7 @@ def _groups(device: torch.device, lanes: Lanes | None) -> None:
     program = generate(graph)
     weights = [torch.rand(spec.shape, device=device) for spec in graph.weights]
     names = tuple(spec.name for spec in graph.weights)
-    for rows in (1, 2):
+    for rows in (1, 4):
         image = np.zeros((rows, 3, 112, 112), np.float32)
         for members in range(1, GROUP + 1):
             calls = [

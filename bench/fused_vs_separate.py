@@ -90,7 +90,7 @@ def _cases() -> list[Case]:
     cases += [_same(n, m, jobs) for n, m in small.items() for jobs in (4, 16)]
     for name in ("resnet18", "mobilenet", "resnet50"):
         model = _large(name, 224)
-        cases += [_group(f"{name} (224 px)", model, count) for count in (2, 4)]
+        cases += [_group(f"{name} (224 px)", model, count) for count in (2, 4, 8)]
     cases += [_same("resnet18 (224 px)", _large("resnet18", 224), 4)]
     cases += [_group("BERT (256 wide, 64 tokens)", _bert_small(), count) for count in (2, 4, 8)]
     return cases

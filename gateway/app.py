@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
+from werkzeug.wsgi import get_input_stream
 
 from contract.errors import MalformedBody, PayloadTooLarge, RequestTimeout
 from contract.settings import Settings
@@ -139,7 +140,8 @@ def _reader(environ: WSGIEnvironment, max_bytes: int) -> Read:
     length = environ.get("CONTENT_LENGTH") or ""
     if length.isdigit() and int(length) > max_bytes:
         raise _too_large(max_bytes, f", this one has {length}")
-    read_input = environ["wsgi.input"].read
+    # as it is from our own server; ended at its length from those that leave that to the reader
+    read_input = get_input_stream(environ).read
 
     def read(size: int) -> bytes:
         try:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
-
-import orjson
 
 from contract.function import Manifest
 from contract.tensors import TensorSpec
@@ -46,6 +45,6 @@ def weights_file(header: dict[str, object] | None = None, data: bytes = bytes(16
         "__metadata__": {"sha256.w": digest},
         "w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
     }
-    encoded = orjson.dumps(header)
+    encoded = json.dumps(header).encode()
     encoded += b" " * (-(8 + len(encoded)) % 4096)
     return len(encoded).to_bytes(8, "little") + encoded + data

@@ -210,9 +210,10 @@ def _check_ref(field: str, ref: Ref, values: _Values) -> str:
 
 def _check_sizes(field: str, op: Operator, bound: dict[str, Arg]) -> None:
     """Sizes that are literals must not be absurd, whatever the operator is given."""
-    elements = math.prod(
-        max(abs(size), 1.0) for name in GROWING.get(op.name, ()) for size in _numbers(bound, name)
-    )
+    sizes = [size for name in GROWING.get(op.name, ()) for size in _numbers(bound, name)]
+    if op.name in SIZED and any(size < 0 for size in sizes):
+        raise GraphError(field, f"{op.name} of a negative size")
+    elements = math.prod(max(abs(size), 1.0) for size in sizes)
     elements = max([elements, *(abs(size) for name in ADDING for size in _numbers(bound, name))])
     if op.name in SIZED:
         ends = [*_numbers(bound, "start"), *_numbers(bound, "end")]

@@ -96,12 +96,19 @@ def read_npz(data: bytes, max_unpacked_bytes: int) -> Tensors:
             _check_members(members, max_unpacked_bytes)
             return {
                 member.filename.removesuffix(".npy"): read_npy(
-                    archive.read(member), f"body: {member.filename!r:.100}"
+                    _read_member(archive, member), f"body: {member.filename!r:.100}"
                 )
                 for member in members
             }
     except _BAD_ZIP as error:
         raise MalformedBody(f"body: not a .npz file ({error})") from error
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    data = archive.read(member)
+    if len(data) != member.file_size:
+        raise MalformedBody(f"body: {member.filename!r:.100}: expected {member.file_size} bytes")
+    return data
 
 
 def _check_members(members: list[zipfile.ZipInfo], max_unpacked_bytes: int) -> None:

@@ -105,7 +105,7 @@ def faults(case: Case, reply: Reply) -> list[str]:
     if reply.took_s > ANSWER_S:
         found.append(f"took {reply.took_s:.1f} s")
     if reply.content_type != "application/problem+json" or not isinstance(document, dict):
-        return [*found, f"not a problem document: {document!r:.300}"]
+        return [f"{case.name}: {fault}" for fault in [*found, f"no problem: {document!r:.300}"]]
     if not document.keys() >= MEMBERS or document["status"] != reply.status:
         found.append(f"members {sorted(document)}")
     if case.about not in str(document.get("detail")):

@@ -5,6 +5,7 @@ FuseboxError                      internal               500
 │   ├── MalformedBody             malformed_body         400
 │   ├── DigestMismatch            digest_mismatch        400
 │   ├── NotAcceptable             not_acceptable         406
+│   ├── RequestTimeout            request_timeout        408
 │   ├── PayloadTooLarge           payload_too_large      413
 │   ├── UnsupportedMediaType      unsupported_media_type 415
 │   ├── InvalidInput              invalid_input          422
@@ -71,6 +72,12 @@ class NotAcceptable(RequestError):
     """The answer exists in none of the types that Accept asks for."""
 
     code, http_status = "not_acceptable", 406
+
+
+class RequestTimeout(RequestError):
+    """The client took too long to send its request."""
+
+    code, http_status = "request_timeout", 408
 
 
 class PayloadTooLarge(RequestError):

@@ -110,7 +110,7 @@ class Manifest:
             raise InvalidArtifact("manifest.json: expected an object")
         unknown = record.keys() - _FIELDS.keys()
         if unknown:
-            raise InvalidArtifact(f"manifest.json: unknown key {sorted(unknown)[0]!r}")
+            raise InvalidArtifact(f"manifest.json: unknown key {sorted(unknown)[0]!r:.100}")
         values = {}
         for key, parse in _FIELDS.items():
             if key not in record:
@@ -118,14 +118,14 @@ class Manifest:
             try:
                 values[key] = parse(record[key])
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise InvalidArtifact(f"manifest.json: {key}: {error}") from error
+                raise InvalidArtifact(f"manifest.json: {key}: {error!s:.300}") from error
         return cls(**values)
 
 
 def _int_between(low: int, high: int) -> Callable[[Any], int]:
     def parse(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"expected a whole number from {low} to {high}, got {value!r}")
+            raise ValueError(f"expected a whole number from {low} to {high}, got {value!r:.100}")
         return value
 
     return parse
@@ -139,7 +139,7 @@ def _number_between(low: float, high: float) -> Callable[[Any], float]:
             or not isinstance(value, int | float)
             or not low <= value <= high
         ):
-            raise ValueError(f"expected a number from {low:g} to {high:g}, got {value!r}")
+            raise ValueError(f"expected a number from {low:g} to {high:g}, got {value!r:.100}")
         return float(value)
 
     return parse
@@ -151,7 +151,7 @@ def _optional(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"expected true or false, got {value!r}")
+        raise TypeError(f"expected true or false, got {value!r:.100}")
     return value
 
 

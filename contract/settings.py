@@ -110,6 +110,12 @@ class Settings:
     max_artifact_bytes: int = _from(
         "FUSEBOX_MAX_ARTIFACT", 16 * 2**30, parse_bytes, "largest artifact of a deployment"
     )
+    client_timeout_s: float = _from(
+        "FUSEBOX_CLIENT_TIMEOUT_S",
+        20.0,
+        _seconds,
+        "a client may take to send its header fields, and then every 64 KiB of its body",
+    )
     result_ttl_s: float = _from("FUSEBOX_RESULT_TTL_S", 86_400.0, _seconds, "results are kept")
     lease_s: float = _from("FUSEBOX_LEASE_S", 10.0, _seconds, "a lease lasts, unless renewed")
     heartbeat_s: float = _from("FUSEBOX_HEARTBEAT_S", 1.0, _seconds, "between two heartbeats")

@@ -30,6 +30,7 @@ DTYPES = (
 _WIRE = {name: np.dtype(name).newbyteorder("<") for name in DTYPES}
 _NAMES = {dtype: name for name, dtype in _WIRE.items()}
 MAX_RANK = 16
+MAX_NAME = 256
 
 
 class TensorSpec(NamedTuple):
@@ -47,12 +48,12 @@ class TensorSpec(NamedTuple):
     def decode(cls, record: Mapping[str, Any]) -> TensorSpec:
         """The spec of a JSON object; raises ValueError naming the key."""
         name, dtype, shape = record["name"], record["dtype"], record["shape"]
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"name: expected a non-empty string, got {name!r}")
+        if not isinstance(name, str) or not _is_name(name):
+            raise ValueError(f"name: expected 1 to {MAX_NAME} printable characters but quotes")
         if dtype not in DTYPES:
-            raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+            raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r:.100}")
         if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(map(_is_extent, shape)):
-            raise ValueError(f"shape: expected a list of sizes or null, got {shape!r}")
+            raise ValueError(f"shape: expected a list of sizes or null, got {shape!r:.100}")
         return cls(name, dtype, tuple(shape))
 
     def describe_shape(self) -> str:
@@ -75,6 +76,11 @@ class TensorSpec(NamedTuple):
 
 def _name(tensor: Tensor) -> str:
     return _NAMES.get(tensor.dtype) or tensor.dtype.name
+
+
+def _is_name(text: str) -> bool:
+    # halves of surrogate pairs are not printable either
+    return 1 <= len(text) <= MAX_NAME and text.isprintable() and '"' not in text
 
 
 def _is_extent(value: object) -> bool:
@@ -148,7 +154,7 @@ def check_names(specs: tuple[TensorSpec, ...], names: Mapping[str, Any]) -> None
     for name in names:
         if name not in known:
             want = f"one of {', '.join(sorted(known))}"
-            raise InvalidInput.of("inputs", want, f"an input named {name!r}")
+            raise InvalidInput.of("inputs", want, f"an input named {name!r:.100}")
 
 
 def encode_tensor(tensor: Tensor) -> dict[str, Any]:
@@ -167,7 +173,9 @@ def decode_tensor(field: str, record: object) -> Tensor:
         raise MalformedBody(f"{field}: expected a map of dtype, shape and data")
     dtype, shape, data = record["dtype"], record["shape"], record["data"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise MalformedBody(f"{field}.dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+        raise MalformedBody(
+            f"{field}.dtype: expected one of {', '.join(DTYPES)}, got {dtype!r:.100}"
+        )
     if (
         not isinstance(shape, list)
         or len(shape) > MAX_RANK
@@ -180,7 +188,10 @@ def decode_tensor(field: str, record: object) -> Tensor:
     want = math.prod(shape) * wire.itemsize
     if len(data) != want:
         raise MalformedBody(f"{field}.data: expected {want} bytes, got {len(data)}")
-    return np.frombuffer(data, wire).reshape(shape)
+    try:
+        return np.frombuffer(data, wire).reshape(shape)
+    except ValueError as error:  # sizes beside a 0 that together are more than numpy counts to
+        raise MalformedBody(f"{field}.shape: {shape}: {error}") from error
 
 
 def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:

@@ -38,6 +38,22 @@ FACTORIES = frozenset(
     | {"eye", "linspace"}
 )
 SIZED = FACTORIES | {"new_zeros", "new_ones", "new_full"}  # `size` says how much they allocate
+# Per operator: the parameters whose product says how large its result is, or is to one element.
+GROWING: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(SIZED, ("size", "n", "n", "steps")),  # eye makes n * n
+    **dict.fromkeys(("expand", "broadcast_to"), ("size",)),
+    **dict.fromkeys(("repeat", "repeat_interleave.self_int"), ("repeats",)),
+    "tile": ("dims",),
+    "one_hot": ("num_classes",),
+    "col2im": ("output_size",),
+    **{
+        name: ("output_size", "scale_factors")
+        for name in (line.partition("(")[0] for line in SCHEMAS.splitlines())
+        if name.startswith(("adaptive_", "_adaptive_", "upsample_"))
+    },
+}
+# They add to a size: absurd one by one, not in their product.
+ADDING = ("pad", "padding", "output_padding", "kernel_size", "stride", "upscale_factor")
 # They return their input: removed from every deployed graph.
 ALIASES = frozenset({"alias", "detach", "lift_fresh_copy", "dropout", "feature_dropout"})
 

@@ -19,8 +19,10 @@ from fusion.ir import (
     WeightSpec,
 )
 from fusion.operators import (
+    ADDING,
     EQUATION,
     FIXED,
+    GROWING,
     SIZED,
     STRINGS,
     Operator,
@@ -34,7 +36,7 @@ MAX_ITEMS = 4_096  # of a list argument, or results of a node
 MAX_NAME = 256
 MAX_DIMS = 8
 MAX_TENSOR_BYTES = 1 << 40
-MAX_FACTORY_ELEMENTS = 1 << 31
+MAX_LITERAL_ELEMENTS = 1 << 31
 INT64 = 1 << 63
 
 Spec = TensorSpec | WeightSpec
@@ -98,8 +100,7 @@ def _check_call(field: str, op: Operator, node: Node, values: _Values) -> None:
             _check_argument(place, op, parameter, bound[parameter.name], values)
         elif not parameter.has_default:
             raise GraphError(place, "is missing")
-    if op.name in SIZED:
-        _check_factory(field, bound)
+    _check_sizes(field, op, bound)
 
 
 def _bind(field: str, op: Operator, node: Node) -> dict[str, Arg]:
@@ -207,18 +208,25 @@ def _check_ref(field: str, ref: Ref, values: _Values) -> str:
     return found
 
 
-def _check_factory(field: str, bound: dict[str, Arg]) -> None:
-    elements = 1.0
-    for name in ("size", "n", "n", "steps"):  # eye makes n * n
-        value = bound.get(name)
-        for item in value if isinstance(value, tuple) else (value,):
-            elements *= max(item, 1) if type(item) is int else 1
-    for name in ("start", "end"):
-        value = bound.get(name)
-        if isinstance(value, int | float):
-            elements = max(elements, abs(value) / _step(bound))
-    if elements > MAX_FACTORY_ELEMENTS:
-        raise GraphError(field, f"would make {elements:.0e} elements")
+def _check_sizes(field: str, op: Operator, bound: dict[str, Arg]) -> None:
+    """Sizes that are literals must not be absurd, whatever the operator is given."""
+    sizes = [size for name in GROWING.get(op.name, ()) for size in _numbers(bound, name)]
+    if op.name in SIZED and any(size < 0 for size in sizes):
+        raise GraphError(field, f"{op.name} of a negative size")
+    elements = math.prod(max(abs(size), 1.0) for size in sizes)
+    elements = max([elements, *(abs(size) for name in ADDING for size in _numbers(bound, name))])
+    if op.name in SIZED:
+        ends = [*_numbers(bound, "start"), *_numbers(bound, "end")]
+        elements = max([elements, *(abs(end) / _step(bound) for end in ends)])
+    if elements > MAX_LITERAL_ELEMENTS:
+        raise GraphError(field, f"{op.name} would make {elements:.0e} elements")
+
+
+def _numbers(bound: dict[str, Arg], name: str) -> list[float]:
+    """The literals among the values of an argument."""
+    value = bound.get(name)
+    items = value if isinstance(value, tuple) else (value,)
+    return [float(item) for item in items if isinstance(item, int | float)]
 
 
 def _step(bound: dict[str, Arg]) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, request
 from werkzeug.wsgi import get_input_stream
 
-from contract.errors import MalformedBody, PayloadTooLarge
+from contract.errors import MalformedBody, PayloadTooLarge, RequestTimeout
 from contract.settings import Settings
 from contract.store import Store
 from gateway import functions, health, jobs, pages
@@ -25,6 +25,7 @@ from gateway.openapi import document
 from gateway.overview import Overview
 from gateway.problems import translate
 from gateway.query import query_number
+from gateway.tar import READ_BYTES, Read
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -49,12 +50,10 @@ def create_app(settings: Settings, store: Store) -> Flask:
 
 def _route_functions(app: Flask, gateway: Gateway) -> None:
     def deploy(name: str) -> Response:
-        body = get_input_stream(
-            request.environ, max_content_length=gateway.settings.max_artifact_bytes + 1
-        )
         headers = request.headers
         content_type, digest = headers.get("Content-Type", ""), headers.get("Content-Digest", "")
-        return _respond(functions.deploy(gateway, name, content_type, digest, body.read))
+        read = _reader(request.environ, gateway.settings.max_artifact_bytes)
+        return _respond(functions.deploy(gateway, name, content_type, digest, read))
 
     def show_log(name: str) -> Response:
         count, since = request.args.get("count", "100"), request.args.get("since", "0")
@@ -113,20 +112,53 @@ def _invoke(gateway: Gateway, name: str, environ: WSGIEnvironment) -> Answer:
 
 
 def _read(environ: WSGIEnvironment, max_bytes: int) -> bytes:
-    """The whole body; raises PayloadTooLarge and MalformedBody."""
+    """The whole body; raises PayloadTooLarge, MalformedBody and RequestTimeout."""
+    read = _reader(environ, max_bytes)
     length = environ.get("CONTENT_LENGTH") or ""
     if not length.isdigit():
-        # chunked; the stream ends silently at its limit
-        body: bytes = get_input_stream(environ, max_content_length=max_bytes + 1).read()
-    elif int(length) > max_bytes:
-        raise PayloadTooLarge(f"A body may hold {max_bytes} bytes, this one has {length}.")
-    else:
-        body = environ["wsgi.input"].read(int(length))
-        if len(body) != int(length):
-            raise MalformedBody(f"body: expected {length} bytes, got {len(body)}")
-    if len(body) > max_bytes:
-        raise PayloadTooLarge(f"A body may hold {max_bytes} bytes.")
+        # chunked: how long it is shows at its end
+        return _read_chunked(read, max_bytes)
+    body = read(int(length))
+    if len(body) != int(length):
+        raise MalformedBody(f"body: expected {length} bytes, got {len(body)}")
     return body
+
+
+def _read_chunked(read: Read, max_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    left = max_bytes
+    while part := read(min(left, READ_BYTES) + 1):
+        parts.append(part)
+        left -= len(part)
+        if left < 0:
+            raise _too_large(max_bytes)
+    return b"".join(parts)
+
+
+def _reader(environ: WSGIEnvironment, max_bytes: int) -> Read:
+    """Reads the body; raises MalformedBody where it ends early or its chunks are broken."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    if length.isdigit() and int(length) > max_bytes:
+        raise _too_large(max_bytes, f", this one has {length}")
+    # as it is from our own server; ended at its length from those that leave that to the reader
+    read_input = get_input_stream(environ).read
+
+    def read(size: int) -> bytes:
+        try:
+            data: bytes = read_input(size)
+        except TimeoutError as error:
+            raise RequestTimeout(f"body: {error}") from error
+        except (OSError, ValueError) as error:
+            raise MalformedBody(
+                f"body: it breaks off or its chunks are broken ({error})"
+            ) from error
+        return data
+
+    return read
+
+
+def _too_large(max_bytes: int, actual: str = "") -> PayloadTooLarge:
+    return PayloadTooLarge(f"body: expected at most {max_bytes} bytes{actual}")
 
 
 def _short_cut(gateway: Gateway, app: WSGIApplication) -> WSGIApplication:

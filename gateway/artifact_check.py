@@ -1,8 +1,10 @@
-"""What can be said of an unpacked artifact without torch: everything that is there is bounded."""
+"""Is an unpacked artifact what its manifest says? What is hostile is read by another process."""
 
 from __future__ import annotations
 
-import math
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,79 +12,64 @@ import orjson
 
 from contract.errors import InvalidArtifact
 from contract.function import GRAPH, HANDLER, MANIFEST, WEIGHTS, Manifest
+from contract.tensors import TensorSpec
 
 MAX_MANIFEST_BYTES = 4 * 2**20
-MAX_GRAPH_BYTES = 256 * 2**20
-MAX_WEIGHTS_HEADER_BYTES = 32 * 2**20
-# safetensors dtypes, https://github.com/huggingface/safetensors
-_ITEM_BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
-    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
-}  # fmt: skip
+# by the clock, beside the processor time that the inspection allows itself
+INSPECTION_S = 120
+BYTES_PER_S = 25 * 10**6
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an unpacked artifact whose parts fit together; raises InvalidArtifact."""
-    manifest = Manifest.decode(_read(folder / MANIFEST, MAX_MANIFEST_BYTES))
-    _json(GRAPH, _read(folder / GRAPH, MAX_GRAPH_BYTES))
-    _check_weights(folder / WEIGHTS)
+    for name in (MANIFEST, GRAPH, WEIGHTS):
+        if not (folder / name).is_file():
+            raise InvalidArtifact(f"{name}: missing")
+    if (folder / MANIFEST).stat().st_size > MAX_MANIFEST_BYTES:
+        raise InvalidArtifact(f"{MANIFEST}: expected at most {MAX_MANIFEST_BYTES} bytes")
+    manifest = Manifest.decode((folder / MANIFEST).read_bytes())
     if manifest.has_hooks and not (folder / HANDLER).is_file():
         raise InvalidArtifact(f"{HANDLER}: missing, though {MANIFEST} says that it has hooks")
+    _compare(manifest, _inspect(folder / GRAPH, folder / WEIGHTS))
     return manifest
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
-    _require(path)
-    if path.stat().st_size > max_bytes:
-        raise InvalidArtifact(f"{path.name}: expected at most {max_bytes} bytes")
-    return path.read_bytes()
-
-
-def _require(path: Path) -> None:
-    if not path.is_file():
-        raise InvalidArtifact(f"{path.name}: missing")
-
-
-def _json(name: str, data: bytes) -> dict[str, Any]:
+def _inspect(graph: Path, weights: Path) -> Mapping[str, Any]:
+    """What `fusion.inspection` says of them; raises InvalidArtifact."""
+    command = [sys.executable, "-m", "fusion.inspection", str(graph), str(weights)]
+    limit_s = INSPECTION_S + weights.stat().st_size / BYTES_PER_S
     try:
-        record = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise InvalidArtifact(f"{name}: not JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise InvalidArtifact(f"{name}: expected an object")
-    return record
+        done = subprocess.run(command, capture_output=True, timeout=limit_s, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise InvalidArtifact(f"artifact: not read within {limit_s:.0f} s") from error
+    if done.returncode < 0:
+        # its own limit on processor time
+        raise InvalidArtifact("artifact: takes too long to read")
+    if done.returncode:
+        raise RuntimeError(f"the inspection failed: {done.stderr.decode(errors='replace')}")
+    found: dict[str, Any] = orjson.loads(done.stdout)
+    if "error" in found:
+        raise InvalidArtifact(f"artifact: {found['error']:.500}")
+    return found
 
 
-def _check_weights(path: Path) -> None:
-    """A safetensors file whose tensors lie inside it."""
-    _require(path)
-    size_bytes = path.stat().st_size
-    with path.open("rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
-        if size_bytes < 8 or header_bytes > min(size_bytes - 8, MAX_WEIGHTS_HEADER_BYTES):
-            raise InvalidArtifact(f"{WEIGHTS}: the header is larger than the file or than allowed")
-        header = _json(WEIGHTS, file.read(header_bytes))
-    data_bytes = size_bytes - 8 - header_bytes
-    for name, record in header.items():
-        if name != "__metadata__" and not _is_inside(record, data_bytes):
-            raise InvalidArtifact(
-                f"{WEIGHTS}: {name[:100]!r}: expected dtype, shape and data_offsets that agree "
-                f"and lie in {data_bytes} bytes"
-            )
+def _compare(manifest: Manifest, found: Mapping[str, Any]) -> None:
+    """Raise InvalidArtifact where the manifest says other than the graph and the weights."""
+    for key in ("architecture", "weight_bytes"):
+        _expect(key, found[key], getattr(manifest, key))
+    for key in ("inputs", "outputs"):
+        specs = tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in found[key])
+        _expect(key, specs, getattr(manifest, key))
+    if manifest.is_batchable and not found["batchable"]:
+        _expect("is_batchable", False, True)
+    rows = found["fixed_rows"]
+    if rows is not None:
+        _expect("max_batch", rows, manifest.max_batch)
 
 
-def _is_inside(record: object, data_bytes: int) -> bool:
-    if not isinstance(record, dict):
-        return False
-    bits = _ITEM_BITS.get(str(record.get("dtype")))
-    shape, offsets = _sizes(record.get("shape")), _sizes(record.get("data_offsets"))
-    if bits is None or shape is None or offsets is None or len(offsets) != 2:
-        return False
-    begin, end = offsets
-    return end <= data_bytes and (end - begin) * 8 == math.prod(shape) * bits
-
-
-def _sizes(value: object) -> list[int] | None:
-    if not isinstance(value, list) or len(value) > 64:
-        return None
-    return value if all(type(n) is int and 0 <= n < 2**63 for n in value) else None
+def _expect(key: str, expected: object, actual: object) -> None:
+    if expected != actual:
+        raise InvalidArtifact(
+            f"{MANIFEST}: {key}: expected {expected!s:.300} as the artifact has it, "
+            f"got {actual!s:.300}"
+        )

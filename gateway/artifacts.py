@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import BoundedSemaphore
 
 from contract.errors import DigestMismatch, InvalidArtifact, PayloadTooLarge, RequestError
 from contract.function import GRAPH, HANDLER, INCLUDED, MANIFEST, WEIGHTS, Manifest
@@ -27,6 +28,8 @@ from gateway.tar import Member, Read, TarError, members
 log = Log("artifacts")
 MAX_MEMBERS = 1_000
 MAX_NAME_CHARS = 200
+# Each may take a processor and two gigabytes for a hostile artifact.
+READERS = 2
 # What a crashed gateway left behind is an upload no longer than this.
 ABANDONED_S = 24 * 3600.0
 _INCOMING = ".incoming"
@@ -76,6 +79,7 @@ class Artifacts:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
+        self._readers = BoundedSemaphore(READERS)
 
     @contextmanager
     def receive(self, read: Read, digest: str) -> Iterator[Manifest]:
@@ -95,7 +99,8 @@ class Artifacts:
                 raise InvalidArtifact(f"artifact: {error}") from error
             if actual != digest:
                 raise DigestMismatch(expected=digest, actual=actual)
-            manifest = read_manifest(unpacked)
+            with self._readers:
+                manifest = read_manifest(unpacked)
             self._place(unpacked, digest)
             yield manifest
         finally:

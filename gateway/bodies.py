@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import msgpack
 import orjson
 
 from contract.errors import InvalidInput, MalformedBody, UnsupportedMediaType
@@ -20,6 +19,7 @@ from contract.tensors import (
     rows_of,
 )
 from gateway.answer import JSON
+from gateway.body_checks import check_json, check_msgpack, unpack_inputs
 from gateway.numpy_files import read_npy, read_npz
 from gateway.preferences import MSGPACK, NPY, NPZ
 
@@ -56,7 +56,7 @@ def _raw(media: str, content_type: str, body: bytes, max_unpacked_bytes: int) ->
     if media == JSON:
         _json(body)
     elif media == MSGPACK:
-        _msgpack(body)
+        check_msgpack(body)
     elif media == NPY:
         read_npy(body)
     elif media == NPZ:
@@ -71,9 +71,10 @@ def _tensors(manifest: Manifest, media: str, body: bytes, max_unpacked_bytes: in
     if media == JSON:
         values = _inputs(_json(body))
         check_names(specs, values)
+        check_json(body, values)
         return {spec.name: from_nested(spec, values[spec.name]) for spec in specs}
     if media == MSGPACK:
-        values = _inputs(_msgpack(body))
+        values = _inputs(unpack_inputs(body))
         tensors = {name: decode_tensor(f"inputs.{name}", value) for name, value in values.items()}
     elif media == NPZ:
         tensors = read_npz(body, max_unpacked_bytes)
@@ -109,18 +110,10 @@ def _inputs(record: object) -> Mapping[str, Any]:
 
 
 def _json(body: bytes) -> Any:
-    return _parse("JSON", orjson.loads, body)
-
-
-def _msgpack(body: bytes) -> Any:
-    return _parse("msgpack", msgpack.unpackb, body)
-
-
-def _parse(kind: str, parse: Callable[[bytes], Any], body: bytes) -> Any:
     try:
-        return parse(body)
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
-        raise MalformedBody(f"body: not {kind} ({error})") from error
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedBody(f"body: not JSON ({error})") from error
 
 
 def _kind(value: object) -> str:

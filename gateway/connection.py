@@ -10,12 +10,19 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
-from gevent import getcurrent
+from gevent import Timeout, getcurrent
 from gevent.pywsgi import WSGIHandler
+from werkzeug.exceptions import RequestURITooLarge
+
+from contract.errors import RequestError, RequestTimeout
+from gateway.answer import STATUS_LINES
+from gateway.client_input import ClientInput
+from gateway.problems import translate
 
 MAX_LINE_BYTES = 8190
 MAX_FIELDS = 100
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_REQUEST_LINE = re.compile(rf"{_TOKEN.pattern} [!-~\x80-\xff]+ HTTP/1\.[01]\r\n")
 # what decides where a request ends is said once, or two readers may disagree
 _ONCE = frozenset({"content-length", "transfer-encoding", "host"})
 
@@ -60,10 +67,10 @@ def _fields(rfile: BinaryIO) -> Iterator[tuple[str, str, str]]:
     """Name in lower case, value and line of every field; raises ValueError."""
     for _ in range(MAX_FIELDS + 1):
         data = rfile.readline(MAX_LINE_BYTES + 1)
-        if data in (b"\r\n", b"\n"):
+        if data == b"\r\n":
             return
-        if not data.endswith(b"\n"):
-            raise ValueError("a header line that is too long or does not end")
+        if not data.endswith(b"\r\n"):
+            raise ValueError("a header line that is too long or does not end in CR LF")
         line = data.decode("latin-1")
         name, _, value = line.partition(":")
         value = value.strip()
@@ -83,6 +90,7 @@ class Owner(Protocol):
 
     alive: bool
     idle: set[Connection]
+    client_timeout_s: float
 
 
 class Connection(WSGIHandler):  # type: ignore[misc]  # gevent is untyped
@@ -109,6 +117,53 @@ class Connection(WSGIHandler):  # type: ignore[misc]  # gevent is untyped
             self._worker.idle.discard(self)
         return line
 
+    def read_request(self, raw_requestline: str) -> bool:
+        """The request line and the header fields; raises ValueError and TimeoutError."""
+        if not _REQUEST_LINE.fullmatch(raw_requestline):
+            raise ValueError(f"a request line {raw_requestline[:100]!r}")
+        limit_s = self._worker.client_timeout_s
+        with Timeout(limit_s, TimeoutError(f"the header fields took more than {limit_s:g} s")):
+            is_read: bool = super().read_request(raw_requestline)
+        coding = self.headers.get("transfer-encoding")
+        if self.request_version == "HTTP/1.1" and self.headers.get("host") is None:
+            raise ValueError("no host")
+        if self.request_version == "HTTP/1.0" and coding is not None:
+            raise ValueError("transfer-encoding in HTTP/1.0")
+        return is_read
+
+    def get_environ(self) -> dict[str, Any]:
+        """What the application gets to see, its input within limits."""
+        environ: dict[str, Any] = super().get_environ()
+        given = self.wsgi_input
+        self.wsgi_input: ClientInput = ClientInput(
+            self.rfile, given.content_length, given.socket, given.chunked_input
+        )
+        self.wsgi_input.begin(self._worker.client_timeout_s)
+        # for upgrades, of which there are none here, pywsgi hands out the bare connection
+        environ["wsgi.input"] = self.wsgi_input
+        environ["wsgi.input_terminated"] = True
+        return environ
+
+    def handle_one_request(self) -> object:
+        """Answer one request; true where another may follow, bytes where pywsgi refused it."""
+        result = super().handle_one_request()
+        if isinstance(result, tuple) and result[0] == "414":
+            return self._refusal(RequestURITooLarge(f"request: more than {MAX_LINE_BYTES} bytes"))
+        return None if result is True and self.wsgi_input.is_broken else result
+
+    def _handle_client_error(self, error: Exception) -> tuple[str, bytes]:
+        """The answer to what is not HTTP."""
+        if isinstance(error, TimeoutError):
+            return self._refusal(RequestTimeout(f"request: {error}"))
+        return self._refusal(RequestError(f"request: {error}"))
+
+    def _refusal(self, error: Exception) -> tuple[str, bytes]:
+        answer = translate(error, "")
+        fields = [*answer.wsgi_headers, ("Connection", "close")]
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        status = STATUS_LINES[answer.status]
+        return status, f"HTTP/1.1 {status}\r\n{head}\r\n".encode("latin-1") + answer.body
+
     def MessageClass(self, rfile: BinaryIO, *_: object) -> Headers:  # noqa: N802  # pywsgi's name
         """The header fields."""
         return Headers(rfile)
@@ -116,7 +171,7 @@ class Connection(WSGIHandler):  # type: ignore[misc]  # gevent is untyped
     def finalize_headers(self) -> None:
         """Say that the connection closes, which pywsgi says to HTTP/1.0 clients only."""
         super().finalize_headers()
-        if not self._worker.alive:
+        if not self._worker.alive or self.wsgi_input.must_close:
             # looked at as late as may be: the drain may begin while a request is under way
             self.close_connection = True
         if self.close_connection:

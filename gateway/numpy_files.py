@@ -22,6 +22,12 @@ from contract.tensors import DTYPES, MAX_RANK, Tensor, Tensors
 
 _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {1: 2, 2: 4}
+# as numpy writes them: its reader takes programs of a little language, records among them
+_DESCRS = {
+    dtype.str: dtype
+    for name in DTYPES
+    for dtype in (np.dtype(name).newbyteorder("<"), np.dtype(name).newbyteorder(">"))
+}
 # numpy writes 118; more than this only serves to keep the parser busy
 MAX_HEADER_BYTES = 10_000
 MAX_MEMBERS = 256
@@ -53,22 +59,22 @@ def read_npy(data: bytes, field: str = "body") -> Tensor:
     if len(data) - end != want:
         raise MalformedBody(f"{field}: expected {want} bytes after the header of a .npy file of "
                             f"shape {list(shape)}, got {len(data) - end}")  # fmt: skip
-    return np.frombuffer(data, dtype, offset=end).reshape(shape, order=order)
+    try:
+        return np.frombuffer(data, dtype, offset=end).reshape(shape, order=order)
+    except ValueError as error:  # sizes beside a 0 that together are more than numpy counts to
+        raise MalformedBody(f"{field}: shape {list(shape)}: {error}") from error
 
 
 def _read_header(text: bytes, field: str) -> tuple[np.dtype[Any], tuple[int, ...], Any]:
     try:
         header = ast.literal_eval(text.decode("latin-1").strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise MalformedBody(f"{field}: the .npy header is not a literal") from error
     if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
         raise MalformedBody(f"{field}: the .npy header lacks descr, fortran_order or shape")
     descr, shape = header["descr"], header["shape"]
-    try:
-        dtype = np.dtype(descr) if isinstance(descr, str) else None
-    except (TypeError, ValueError):
-        dtype = None
-    if dtype is None or dtype.name not in DTYPES:
+    dtype = _DESCRS.get(descr) if isinstance(descr, str) else None
+    if dtype is None:
         raise MalformedBody(f"{field}: expected a dtype of {', '.join(DTYPES)}, got {descr!r:.100}")
     if (
         not isinstance(shape, tuple)
@@ -81,13 +87,16 @@ def _read_header(text: bytes, field: str) -> tuple[np.dtype[Any], tuple[int, ...
 
 def read_npz(data: bytes, max_unpacked_bytes: int) -> Tensors:
     """The arrays of a .npz file; raises MalformedBody and PayloadTooLarge."""
+    # the reader makes a record of every directory entry before it can be asked for their number
+    if data.count(b"PK\1\2") > MAX_MEMBERS:
+        raise MalformedBody(f"body: expected at most {MAX_MEMBERS} arrays")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             _check_members(members, max_unpacked_bytes)
             return {
                 member.filename.removesuffix(".npy"): read_npy(
-                    archive.read(member), f"body: {member.filename!r:.100}"
+                    _read_member(archive, member), f"body: {member.filename!r:.100}"
                 )
                 for member in members
             }
@@ -95,10 +104,17 @@ def read_npz(data: bytes, max_unpacked_bytes: int) -> Tensors:
         raise MalformedBody(f"body: not a .npz file ({error})") from error
 
 
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    data = archive.read(member)
+    if len(data) != member.file_size:
+        raise MalformedBody(f"body: {member.filename!r:.100}: expected {member.file_size} bytes")
+    return data
+
+
 def _check_members(members: list[zipfile.ZipInfo], max_unpacked_bytes: int) -> None:
     """Refuse before anything is unpacked; `ZipFile.read` yields no more than `file_size`."""
-    if len(members) > MAX_MEMBERS:
-        raise MalformedBody(f"body: expected at most {MAX_MEMBERS} arrays, got {len(members)}")
+    if len({member.filename for member in members}) != len(members):
+        raise MalformedBody("body: two arrays of a .npz file have one name")
     if sum(member.file_size for member in members) > max_unpacked_bytes:
         raise PayloadTooLarge(f"The arrays of a .npz body may hold {max_unpacked_bytes} bytes.")
     for member in members:

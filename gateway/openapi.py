@@ -125,9 +125,9 @@ def _invoke() -> Record:
                 "content": {JSON: _ref("Job"), MSGPACK: _ref("Job")},
             },
             **_problems(
-                "malformed_body", "not_acceptable", "payload_too_large", "unsupported_media_type",
-                "invalid_input", "unknown_function", "queue_full", "unavailable",
-                *_OF_JOBS, *_STORE,
+                "malformed_body", "not_acceptable", "request_timeout", "payload_too_large",
+                "unsupported_media_type", "invalid_input", "unknown_function",
+                "queue_full", "unavailable", *_OF_JOBS, *_STORE,
             ),
         },
         description="Waits for the answer, unless `Prefer` says otherwise. A function with a "
@@ -159,8 +159,8 @@ def _functions() -> Record:
         {
             "201": _shown("The new version.", "Function", headers=_LOCATION),
             **_problems(
-                "bad_request", "digest_mismatch", "payload_too_large", "unsupported_media_type",
-                "invalid_artifact", "unknown_function", *_STORE,
+                "bad_request", "digest_mismatch", "request_timeout", "payload_too_large",
+                "unsupported_media_type", "invalid_artifact", "unknown_function", *_STORE,
             ),
         },
         parameters=[digest],

@@ -33,6 +33,7 @@ class DrainingWorker(GeventPyWSGIWorker):  # type: ignore[misc]  # gunicorn is u
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.idle: set[Connection] = set()
+        self.client_timeout_s: float = self.app.settings.client_timeout_s
         self.wsgi_handler = partial(Connection, worker=self)
 
     def notify(self) -> None:
@@ -62,12 +63,12 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     """gunicorn, configured from our settings and nothing else."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         super().__init__()
 
     def load_config(self) -> None:
         """gunicorn's settings from ours."""
-        settings = self._settings
+        settings = self.settings
         ours = {
             "bind": f"{settings.host}:{settings.port}",
             "workers": settings.gateways,
@@ -88,7 +89,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         from contract.store import open_store
         from gateway.app import create_app
 
-        settings = self._settings
+        settings = self.settings
         app = create_app(settings, open_store(settings.redis_url, settings.result_ttl_s))
         settle_heap()
         return app

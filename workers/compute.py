@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from contract.errors import DeadlineExceeded, FuseboxError
+from contract.errors import DeadlineExceeded, FuseboxError, InvalidInput
 from contract.job import Status
 from contract.log import Log
 from contract.store.queue import Fetched
+from contract.tensors import Tensors
 from fusion.errors import BudgetExceeded, MemberError
+from fusion.index_ranges import IndexRange
 from fusion.slots import Lease, SlotTable
 from workers.claims import Claims
 from workers.dags import Call, Dags
@@ -80,10 +82,15 @@ class Computer:
             except Exception as error:  # whatever an artifact breaks is its own
                 log.exception("artifact_broken", function=key)
                 broken[key] = translate(error)
+        kept = []
         for job in jobs:
-            if (problem := broken.get(str(job.function.ref))) is not None:
+            key = str(job.function.ref)
+            problem = broken.get(key) or outside(job.inputs, loaded[key].ranges)
+            if problem is None:
+                kept.append(job)
+            else:
                 results.ended.append(Ended.failed(job, problem))
-        return [job for job in jobs if str(job.function.ref) in loaded]
+        return kept
 
     def _run(self, run: Run, loaded: dict[str, Loaded], tally: Tally) -> Results:
         """One run; in parts where memory wants it, job by job where one of them fails."""
@@ -163,6 +170,17 @@ class Computer:
 def expired(job: Fetched | Staged) -> Ended:
     """The end of a job whose answer would come too late."""
     return Ended.failed(job, DeadlineExceeded(stage="launch"), Status.EXPIRED)
+
+
+def outside(inputs: Tensors, ranges: Iterable[IndexRange]) -> InvalidInput | None:
+    """What is wrong with indices: an operator that reads beyond its table ends a CUDA process."""
+    for name, low, high in ranges:
+        values = inputs[name]
+        for value in (values.min(), values.max()) if values.size else ():
+            if not low <= value < high:
+                expected = f"indices from {low} to {high - 1}"
+                return InvalidInput.of(f"inputs.{name}", expected, str(value))
+    return None
 
 
 def scratch_bytes(batch: Batch) -> int:

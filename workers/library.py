@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeVar
 from contract.function import GRAPH, WEIGHTS, Function
 from fusion.codegen import Program, generate
 from fusion.errors import GraphError
+from fusion.index_ranges import IndexRange, index_ranges
+from fusion.inspection import check_fit
 from fusion.ir import Graph
 from fusion.slots import SlotRequest
 from fusion.weights import WeightsIndex, read_index
@@ -29,6 +31,16 @@ class Loaded(NamedTuple):
     # content hash per weight, in the graph's order
     weight_keys: tuple[str, ...]
     slot: SlotRequest
+    # of the inputs that are indices
+    ranges: tuple[IndexRange, ...]
+
+
+class _Read(NamedTuple):
+    """An artifact's files."""
+
+    graph: Graph
+    weights: WeightsIndex
+    ranges: tuple[IndexRange, ...]
 
 
 class Library:
@@ -37,7 +49,7 @@ class Library:
     def __init__(self, artifacts: Path) -> None:
         self._artifacts = artifacts
         self._lock = threading.Lock()
-        self._graphs: OrderedDict[str, tuple[Graph, WeightsIndex]] = OrderedDict()
+        self._graphs: OrderedDict[str, _Read] = OrderedDict()
         self._programs: OrderedDict[str, Program] = OrderedDict()
         self._file_bytes: dict[str, int] = {}
 
@@ -45,19 +57,20 @@ class Library:
         """The function's artifact; GraphError, WeightsError or OSError say that it is broken."""
         folder = self._artifacts / function.digest
         # two threads may read the same artifact at once: cheaper than holding the lock meanwhile
-        graph, index = self._kept(self._graphs, function.digest) or _read(folder)
+        read = self._kept(self._graphs, function.digest) or _read(folder)
+        graph, index, ranges = read
         if graph.architecture != function.manifest.architecture:
             raise GraphError("architecture", "differs from the manifest's")
         program = self._kept(self._programs, graph.architecture) or generate(graph)
         with self._lock:
-            _keep(self._graphs, function.digest, (graph, index))
+            _keep(self._graphs, function.digest, read)
             _keep(self._programs, graph.architecture, program)
             self._file_bytes[str(function.ref)] = index.file_bytes
         keep_alive_s = function.manifest.keep_alive_s
         request = SlotRequest(str(function.ref), folder / WEIGHTS, index, keep_alive_s)
         hashes = {entry.name: entry.sha256 for entry in index.entries}
         weight_keys = tuple(hashes[spec.name] for spec in graph.weights)
-        return Loaded(graph, program, weight_keys, request)
+        return Loaded(graph, program, weight_keys, request, ranges)
 
     def file_bytes(self, keys: Iterable[str]) -> dict[str, int]:
         """Bytes of the weights files of these functions, by slot key."""
@@ -76,5 +89,7 @@ def _keep(entries: OrderedDict[str, T], key: str, value: T) -> None:
         entries.popitem(last=False)
 
 
-def _read(folder: Path) -> tuple[Graph, WeightsIndex]:
-    return Graph.decode((folder / GRAPH).read_bytes()), read_index(folder / WEIGHTS)
+def _read(folder: Path) -> _Read:
+    graph, index = Graph.decode((folder / GRAPH).read_bytes()), read_index(folder / WEIGHTS)
+    check_fit(graph, index)
+    return _Read(graph, index, index_ranges(graph))

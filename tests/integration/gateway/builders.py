@@ -15,14 +15,13 @@ from typing import Any
 
 import msgpack
 import numpy as np
-import orjson
 
 from contract.function import Manifest
 from contract.job import TENSORS, Claim, Outcome, Status
 from contract.store import Store, open_store
 from contract.store.queue import Cursor, Fetched, GroupReport, Settlement
 from contract.store.workers import DagCacheReport, WorkerReport
-from tests.unit.gateway.manifests import MANIFEST
+from tests.unit.gateway.manifests import ECHO, MANIFEST, weights_file
 
 TIMINGS = {"queue": 0.5, "swap": 0.0, "build": 0.25, "compute": 1.0, "hooks": 0.0, "total": 2.0}
 Compute = Callable[[Fetched], Outcome]
@@ -30,12 +29,10 @@ Compute = Callable[[Fetched], Outcome]
 
 def artifact(manifest: Manifest = MANIFEST, **changed: bytes | None) -> dict[str, bytes]:
     """Members of an artifact by name; `changed` replaces some, None leaves one out."""
-    header = orjson.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}})
-    weights = len(header).to_bytes(8, "little") + header + bytes(16)
     members: dict[str, bytes | None] = {
         "manifest.json": manifest.encode(),
-        "graph.json": b"{}",
-        "weights.safetensors": weights,
+        "graph.json": ECHO.encode(),
+        "weights.safetensors": weights_file(),
         **({"handler.py": b"def preprocess(p): ..."} if manifest.has_hooks else {}),
         **{name.replace("__", "."): data for name, data in changed.items()},
     }

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -20,7 +19,7 @@ from contract.store import Store
 from contract.store.telemetry import LogLine
 from gateway.artifacts import ABANDONED_S, Artifacts
 from tests.integration.gateway.builders import artifact, digest_header, pack, publish, report
-from tests.unit.gateway.manifests import MANIFEST, WITH_HOOKS
+from tests.unit.gateway.manifests import ECHO, MANIFEST, WITH_HOOKS, weights_file
 
 
 def put(client: FlaskClient, data: bytes, name: str = "echo", **headers: str) -> TestResponse:
@@ -48,7 +47,7 @@ def test_an_artifact_becomes_the_next_version(
     assert tuple(answer.json[key] for key in ("version", "tier", "architecture")) == (
         1,
         "disk",
-        "a" * 64,
+        ECHO.architecture,
     )
     folder = settings.artifacts / answer.json["digest"]
     assert members == {
@@ -122,8 +121,7 @@ def test_a_hostile_artifact_is_bad_input(
 @pytest.mark.parametrize("offsets", [[0, 8], [0, 17], [8, 4], [0], "0", [0, 2**62], [-16, 0]])
 def test_weights_lie_inside_their_file(client: FlaskClient, store: Store, offsets: object) -> None:
     """A header cannot point outside of the data, nor disagree with its shape."""
-    header = orjson.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": offsets}})
-    weights = len(header).to_bytes(8, "little") + header + bytes(16)
+    weights = weights_file({"w": {"dtype": "F32", "shape": [4], "data_offsets": offsets}})
     answer = put(client, pack(artifact(weights__safetensors=weights)))
     assert (answer.status_code, answer.json["code"]) == (422, "invalid_artifact")
     assert "weights.safetensors" in answer.json["detail"]

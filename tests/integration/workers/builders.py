@@ -45,12 +45,13 @@ def linear_graph(width: int) -> Graph:
 
 
 def picking_graph() -> Graph:
-    """Rows of a table by index, [rows] int64: an index outside the table fails."""
+    """Rows of a table by index, [rows] int64; one outside of it shows only when it is computed."""
     indices = GraphSpec("x", "int64", (None,))
     table = WeightSpec("w", "float32", (8, 4))
-    node = Node("embedding", (Ref("weight", 0), Ref("input", 0)))
-    out = Output(GraphSpec("y", "float32", (None, 4)), Ref("node", 0))
-    return Graph((indices,), (table,), (node,), (out,))
+    shifted = Node("add.Scalar", (Ref("input", 0), 0))
+    node = Node("embedding", (Ref("weight", 0), Ref("node", 0)))
+    out = Output(GraphSpec("y", "float32", (None, 4)), Ref("node", 1))
+    return Graph((indices,), (table,), (shifted, node), (out,))
 
 
 def write_artifact(

@@ -1,0 +1,146 @@
+"""Hostile input of every class is refused clearly, in time, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pytest
+import requests
+
+from bench._platform import Platform, running_platform
+from fusion.ir import Graph, Node, Output, Ref, TensorSpec, WeightSpec
+from tests.integration.hostile import artifact_cases, body_cases, http_cases
+from tests.integration.hostile.harness import (
+    MARGIN_BYTES,
+    Case,
+    answer,
+    faults,
+    note,
+    request,
+    resident_bytes,
+)
+from tests.unit.gateway.manifests import ECHO, weights_file
+
+CLIENTS = 4
+INVOKE = {"inputs": {"x": [[1.0, 2.0, 3.0, 4.0]]}}
+CLASSES: dict[str, Sequence[Case]] = {
+    "HTTP framing": http_cases.FRAMING,
+    "chunked bodies": http_cases.CHUNKS,
+    "lying lengths": http_cases.LENGTHS,
+    "slow clients": http_cases.SLOW,
+    "names and queries": http_cases.NAMES,
+    "JSON bodies": body_cases.JSON,
+    "msgpack bodies": body_cases.MSGPACK,
+    ".npy bodies": body_cases.NPY,
+    ".npz bodies": body_cases.NPZ,
+    "artifact archives": artifact_cases.TARS,
+    "manifests": artifact_cases.MANIFESTS,
+    "graphs": artifact_cases.GRAPHS,
+    "weights files": artifact_cases.WEIGHTS,
+}
+
+
+def picking_graph() -> Graph:
+    """Rows of a table of eight by index: [rows] int64 to [rows, 4] float32."""
+    node = Node("embedding", (Ref("weight", 0), Ref("input", 0)))
+    return Graph(
+        (TensorSpec("x", "int64", (None,)),),
+        (WeightSpec("w", "float32", (8, 4)),),
+        (node,),
+        (Output(TensorSpec("y", "float32", (None, 4)), Ref("node", 0)),),
+    )
+
+
+def table() -> bytes:
+    """The weights of `picking_graph`."""
+    data = np.arange(32, dtype=np.float32).tobytes()
+    header: dict[str, object] = {
+        "__metadata__": {"sha256.w": hashlib.sha256(data).hexdigest()},
+        "w": {"dtype": "F32", "shape": [8, 4], "data_offsets": [0, len(data)]},
+    }
+    return weights_file(header, data)
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[Platform]:
+    """Real processes: a gateway with small limits, a scheduler, and a worker."""
+    with running_platform(
+        FUSEBOX_GATEWAYS="1",
+        FUSEBOX_COMPUTE_THREADS="1",
+        FUSEBOX_CLIENT_TIMEOUT_S="1",
+        FUSEBOX_MAX_BODY="4MiB",
+        FUSEBOX_MAX_ARTIFACT="8MB",
+        FUSEBOX_MEMORY_BUDGET="256MB",
+    ) as running:
+        deploy(running, "echo", artifact_cases.artifact(ECHO, weights_file(), 16))
+        deploy(running, "pick", artifact_cases.artifact(picking_graph(), table(), 128))
+        running.wait_ready()
+        yield running
+
+
+def deploy(platform: Platform, name: str, artifact: bytes) -> None:
+    """Deploy a sound artifact."""
+    path = f"/v1/functions/{name}"
+    reply = answer(platform, Case(name, artifact_cases.put(artifact, path), 201))
+    assert reply.status == 201, reply
+
+
+def workers_of(platform: Platform) -> set[str]:
+    """The ids of the workers: one that died is replaced by another."""
+    found = requests.get(f"{platform.url}/v1/workers", timeout=10).json()["workers"]
+    return {worker["id"] for worker in found}
+
+
+def invoke(platform: Platform, name: str = "echo", body: object = INVOKE) -> requests.Response:
+    """Call a function as everybody does."""
+    return requests.post(f"{platform.url}/v1/functions/{name}/invoke", json=body, timeout=30)
+
+
+def judge(platform: Platform, case: Case) -> list[str]:
+    """What is wrong with the answer to a case, and with the platform after it."""
+    found = faults(case, answer(platform, case))
+    health = requests.get(f"{platform.url}/healthz", timeout=10).status_code
+    return found if health == 200 else [*found, f"{case.name}: /healthz answered {health}"]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_case_is_refused_and_the_platform_goes_on(platform: Platform, name: str) -> None:
+    """The right 4xx with a problem document about the field, in time; then calls are answered,
+    nothing new is deployed, and the memory is back.
+    """
+    assert invoke(platform).json()["outputs"] == {"x": INVOKE["inputs"]["x"]}
+    workers = {
+        worker["id"] for worker in requests.get(f"{platform.url}/v1/workers").json()["workers"]
+    }
+    before_bytes = resident_bytes(platform, "gateway.server")
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        wrong = [
+            fault for found in pool.map(partial(judge, platform), CLASSES[name]) for fault in found
+        ]
+    note(name, len(CLASSES[name]), len(wrong))
+    assert not wrong, "\n".join(wrong)
+    assert invoke(platform).json()["outputs"] == {"x": INVOKE["inputs"]["x"]}
+    listed = requests.get(f"{platform.url}/v1/functions", timeout=10).json()["functions"]
+    assert [function["name"] for function in listed] == ["echo", "pick"]
+    assert workers == workers_of(platform)
+    assert resident_bytes(platform, "gateway.server") - before_bytes < MARGIN_BYTES
+    assert list((platform.data / "artifacts" / ".incoming").iterdir()) == []
+
+
+def test_numbers_that_json_lacks_pass_in_types_that_have_them(platform: Platform) -> None:
+    """NaN and infinities are values of float32 as others are; only JSON cannot say them."""
+    x = np.array([[np.nan, np.inf, -np.inf, 1]], np.float32)
+    body = body_cases.write_npy(x)
+    types = {"Content-Type": "application/x-npy", "Accept": "application/x-npy"}
+    found = answer(platform, Case("", request("POST", body_cases.ECHO, types, body), 200))
+    assert found.status == 200
+    assert x.tobytes() == found.document[-16:]
+    types = {"Content-Type": "application/x-npy"}
+    found = answer(platform, Case("", request("POST", body_cases.ECHO, types, body), 200))
+    assert found.document["outputs"]["x"] == [[None, None, None, 1.0]]
+    assert json.dumps(found.document, allow_nan=False)

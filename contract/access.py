@@ -23,7 +23,7 @@ MAX_NAME_CHARS = 100
 MAX_LIFE_S = 10 * 366 * 86_400.0
 KEY_ID = re.compile(r"[0-9a-f]{12}")
 _TOKEN = re.compile(rf"fb_({KEY_ID.pattern})_([0-9a-f]{{64}})")
-_RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
+RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
 
 
 class Scope(StrEnum):
@@ -110,7 +110,7 @@ def mint(wish: Wish) -> tuple[ApiKey, Token]:
         expected = f"at most {MAX_NAME_CHARS} printable characters"
         raise InvalidInput.of("name", expected, repr(name[:MAX_NAME_CHARS]))
     scopes = _scopes(wish.scopes)
-    if rate and not _RATE.fullmatch(rate):
+    if rate and not RATE.fullmatch(rate):
         expected = "a rate such as 100/minute, per second, minute, hour or day"
         raise InvalidInput.of("rate", expected, repr(rate[:50]))
     if expires_in_s is not None and not 0 < expires_in_s <= MAX_LIFE_S:

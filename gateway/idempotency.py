@@ -26,7 +26,8 @@ from gateway.preferences import NPY, negotiate, parse_prefer
 
 MAX_KEY_CHARS = 255
 # a string of RFC 9651; the draft defines no parameters
-_STRING = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"')
+PATTERN = r'^"((?:[ !#-\[\]-~]|\\["\\])+)"$'
+_STRING = re.compile(PATTERN)
 _ESCAPED = re.compile(r"\\(.)")
 # a key whose job's record ends between two looks is free again
 MAX_LOOKS = 3

@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -78,6 +79,18 @@ class ApiKey:
         """Whether it may do this; None is what every key may."""
         return scope is None or scope in self.scopes or Scope.ADMIN in self.scopes
 
+    def shown(self, used_at_s: float | None) -> dict[str, Any]:
+        """The key as it is shown: without its secret, moments to the second in UTC."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "scopes": [str(scope) for scope in self.scopes],
+            "rate": self.rate or None,
+            "created_at": _moment(self.created_at_s),
+            "expires_at": _moment(self.expires_at_s),
+            "last_used_at": _moment(used_at_s),
+        }
+
     def encode(self) -> bytes:
         """JSON."""
         return json.dumps(asdict(self)).encode()
@@ -120,6 +133,12 @@ def mint(wish: Wish) -> tuple[ApiKey, Token]:
     token = Token(secrets.token_hex(6), secrets.token_hex(32))
     ends_at_s = None if expires_in_s is None else now_s + expires_in_s
     return ApiKey(token.id, name, digest(token.secret), scopes, rate, now_s, ends_at_s), token
+
+
+def _moment(at_s: float | None) -> str | None:
+    if at_s is None:
+        return None
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _scopes(wanted: Iterable[Any]) -> tuple[Scope, ...]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from contract.access import KEY_ID, ApiKey, Wish, mint
+from contract.access import KEY_ID, Wish, mint
 from contract.errors import InvalidInput, MalformedBody, UnknownKey
-from gateway.answer import Answer, json_answer, rfc3339
+from gateway.answer import Answer, json_answer
 from gateway.context import Gateway
 
 MAX_BODY_BYTES = 10_000
@@ -24,33 +24,22 @@ def create(gateway: Gateway, body: bytes) -> Answer:
     """POST /v1/keys: the only answer that holds the key itself."""
     key, token = mint(Wish(**_fields(body)))
     gateway.store.api_keys.add(key)
-    record = shown(key, None) | {"key": token.text}
+    record = key.shown(None) | {"key": token.text}
     return json_answer(record, 201, [("Cache-Control", "no-store")])
 
 
 def show_all(gateway: Gateway) -> Answer:
     """GET /v1/keys: what is known of every key but its secret."""
-    return json_answer({"keys": [shown(*use) for use in gateway.store.api_keys.all()]})
+    return json_answer(
+        {"keys": [key.shown(used_at_s) for key, used_at_s in gateway.store.api_keys.all()]}
+    )
 
 
 def revoke(gateway: Gateway, key_id: str) -> Answer:
     """DELETE /v1/keys/<id>: other gateway processes refuse it within about a second."""
     if not KEY_ID.fullmatch(key_id):
         raise UnknownKey()
-    return json_answer(shown(gateway.store.api_keys.revoke(key_id), None))
-
-
-def shown(key: ApiKey, used_at_s: float | None) -> dict[str, Any]:
-    """A key as the API describes it."""
-    return {
-        "id": key.id,
-        "name": key.name,
-        "scopes": [str(scope) for scope in key.scopes],
-        "rate": key.rate or None,
-        "created_at": rfc3339(key.created_at_s),
-        "expires_at": None if key.expires_at_s is None else rfc3339(key.expires_at_s),
-        "last_used_at": None if used_at_s is None else rfc3339(used_at_s),
-    }
+    return json_answer(gateway.store.api_keys.revoke(key_id).shown(None))
 
 
 def _fields(body: bytes) -> dict[str, Any]:

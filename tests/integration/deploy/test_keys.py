@@ -42,8 +42,9 @@ def test_the_first_key_is_made_on_the_host_and_makes_the_others(url: str, redis_
     assert fusebox(nobody, "ls").exit_code == 6
     assert fusebox(nobody, "keys", "create").exit_code == 6
 
+    host = {"REDIS_URL": redis_url}
     local = ["keys", "create", "operator", "--scope", "admin", "--local"]
-    first = fusebox({"REDIS_URL": redis_url}, *local).stdout.strip()
+    first = fusebox(host, *local).stdout.strip()
     operator = {"FUSEBOX_URL": url, "FUSEBOX_API_KEY": first}
     made = json.loads(fusebox(operator, "keys", "create", "shop", "--json").stdout)
     shop = {"FUSEBOX_URL": url, "FUSEBOX_API_KEY": made["key"]}
@@ -53,15 +54,13 @@ def test_the_first_key_is_made_on_the_host_and_makes_the_others(url: str, redis_
     assert all(text in listed for text in ("operator", "admin", "shop", made["id"]))
     assert made["key"] not in listed
 
-    at_host = json.loads(
-        fusebox({"REDIS_URL": redis_url}, "keys", "list", "--local", "--json").stdout
-    )
+    at_host = json.loads(fusebox(host, "keys", "list", "--local", "--json").stdout)
     over_http = json.loads(fusebox(operator, "keys", "list", "--json").stdout)
     assert at_host == over_http
     assert fusebox(operator, "keys", "revoke", made["id"]).exit_code == 0
     assert fusebox(operator, "keys", "revoke", made["id"]).exit_code == 3
     key_id = first.split("_")[1]
-    assert fusebox({"REDIS_URL": redis_url}, "keys", "revoke", key_id, "--local").exit_code == 0
+    assert fusebox(host, "keys", "revoke", key_id, "--local").exit_code == 0
     assert fusebox(nobody, "keys", "list", "--json").exit_code == 6
 
 

@@ -15,6 +15,8 @@ from contract.store import Store
 from tests.integration.gateway.builders import FakeWorker, publish
 from tests.integration.gateway.test_server import BODY, INVOKE, JSON, Gateway, running_gateway
 
+# what the processes do does not depend on the kind of server
+pytestmark = pytest.mark.parametrize("redis_url", ["embedded"], indirect=True)
 DUPLICATES = 50
 FORWARDED = {
     "Forwarded": "for=192.0.2.1;proto=https;host=example.org",
@@ -38,35 +40,23 @@ def guarded(redis_url: str, store: Store, tmp_path: Path) -> Iterator[Gateway]:
 def test_a_refusal_leaves_the_connection_good_for_the_next_request(
     guarded: Gateway, store: Store, worker: FakeWorker
 ) -> None:
-    """A body that nobody reads is not taken for a request; forwarded headers open nothing."""
+    """A body that nobody reads is not taken for a request; forwarded headers change nothing."""
     key, token = mint(Wish())
     store.api_keys.add(key)
+    bearer = {"Authorization": f"Bearer {token.text}"}
     with guarded.connect() as client:
         for headers, expected in [
-            (JSON, 401),
-            (JSON | FORWARDED, 401),
-            (JSON | {"Authorization": f"Bearer {token.text}"}, 200),
-            (JSON | {"Authorization": "Bearer x"}, 401),
+            (JSON, (401, None)),
+            (JSON | FORWARDED, (401, None)),
+            (JSON | bearer, (200, None)),
+            (JSON | {"Authorization": "Bearer x"}, (401, None)),
+            (JSON | bearer | FORWARDED | {"Prefer": "respond-async"}, (202, "/v1/jobs/")),
         ]:
             client.request("POST", INVOKE, BODY, headers)
             answer = client.getresponse()
-            assert (answer.status, bool(answer.read())) == (expected, True)
-
-
-def test_forwarded_headers_change_no_answer(guarded: Gateway, store: Store) -> None:
-    """Nothing is read of them, so no proxy has to be trusted."""
-    key, token = mint(Wish())
-    store.api_keys.add(key)
-    bearer = {"Authorization": f"Bearer {token.text}", "Prefer": "respond-async"}
-
-    def location(extra: dict[str, str]) -> str:
-        with guarded.connect() as client:
-            client.request("POST", INVOKE, BODY, JSON | bearer | extra)
-            answer = client.getresponse()
-            job = orjson.loads(answer.read())["job"]
-            return str(answer.getheader("Location")).replace(job, "JOB")
-
-    assert {location({}), location(FORWARDED)} == {"/v1/jobs/JOB"}
+            job = orjson.loads(answer.read()).get("job", "")
+            location = answer.getheader("Location")
+            assert (answer.status, location and location.removesuffix(job)) == expected
 
 
 def test_duplicates_over_two_processes_are_one_job(

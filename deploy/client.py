@@ -166,7 +166,9 @@ class Client:
         expires_in_s: float | None = None,
     ) -> Record:
         """Make an API key; `key` of this answer alone holds it."""
-        wish = {"name": name, "scopes": list(scopes), "rate": rate, "expires_in_s": expires_in_s}
+        wish: Record = {"name": name, "scopes": list(scopes)}
+        limits = {"rate": rate, "expires_in_s": expires_in_s}
+        wish |= {field: value for field, value in limits.items() if value is not None}
         return self._call("POST", "/v1/keys", json=wish)
 
     def keys(self) -> list[Record]:

@@ -7,7 +7,7 @@ The check is a WSGI middleware, because invocations pass Flask by; where the pla
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contract.access import ApiKey, Scope, Token
@@ -156,7 +156,7 @@ def _headers_of(error: Exception) -> list[Header]:
     return []
 
 
-def caller_of(environ: Any) -> str:
+def caller_of(environ: Mapping[str, Any]) -> str:
     """The id of the key that a request came with, or "" on an open platform."""
     caller: str = environ.get(CALLER, "")
     return caller

@@ -43,7 +43,7 @@ def revoke(gateway: Gateway, key_id: str) -> Answer:
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    """The fields that were sent, each of its type; null is as good as absent."""
+    """The fields that were sent, each of its type."""
     try:
         record = orjson.loads(body or b"{}")
     except orjson.JSONDecodeError as error:
@@ -51,9 +51,8 @@ def _fields(body: bytes) -> dict[str, Any]:
     if not isinstance(record, dict) or not record.keys() <= _KINDS.keys():
         expected = f"an object of {', '.join(_KINDS)}"
         raise InvalidInput.of("body", expected, repr(record)[:100])
-    given = {name: value for name, value in record.items() if value is not None}
-    for name, value in given.items():
+    for name, value in record.items():
         if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
             names = " or ".join(kind.__name__ for kind in _KINDS[name])
             raise InvalidInput.of(name, names, repr(value)[:100])
-    return given
+    return record

@@ -220,7 +220,7 @@ def schemas() -> Schema:
         "ApiKey": _object(_API_KEY),
         "NewApiKey": _object(_API_KEY | {"key": _STRING}),
         "ApiKeys": _object({"keys": _list(_ref("ApiKey"))}),
-        "KeyWish": _object(_KEY_WISH, optional=tuple(_KEY_WISH)),
+        "KeyWish": _object(_KEY_WISH, optional=tuple(_KEY_WISH)) | {"additionalProperties": False},
         "Status": _object({"status": _STRING}),
         "Problem": _problem(),
     }

@@ -209,6 +209,7 @@ def test_keys_are_made_listed_and_revoked_over_http(
         ({"rate": "0/second"}, "rate"),
         ({"expires_in_s": 0}, "expires_in_s"),
         ({"expires_in_s": True}, "expires_in_s"),
+        ({"rate": None}, "rate"),
         ({"name": "x" * 101}, "name"),
         ({"name": "a\nb"}, "name"),
         ({"nmae": "x"}, "body"),

@@ -25,6 +25,7 @@ LOOK_S = 0.1
 SHOWN_CHARS = 300
 _FIRST_KEY = (
     "It asks for API keys. Make the first one on this host, then others with it:",
+    "  export FUSEBOX_DATA={data}",
     "  export FUSEBOX_API_KEY=$(.venv/bin/fusebox keys create --local --scope admin)",
 )
 
@@ -72,13 +73,14 @@ def _show_answer(answer: Record) -> None:
 
 
 def _show_places(url: str, is_with_examples: bool, is_guarded: bool) -> None:
+    data = os.environ.get("FUSEBOX_DATA", "")
     name = "digits" if is_with_examples else "NAME"
     lines = [
         "Fusebox is ready. Ctrl-C drains and stops it.",
         f"  gateway      {url}",
         f"  API docs     {url}/docs",
         f"  status page  {url}/",
-        *(_FIRST_KEY if is_guarded else ()),
+        *(line.format(data=data) for line in _FIRST_KEY if is_guarded),
         "Try next, in another terminal:",
         "  .venv/bin/fusebox ls",
         f"  .venv/bin/fusebox describe {name}",

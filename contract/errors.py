@@ -9,13 +9,18 @@ FuseboxError                      internal               500
 │   ├── PayloadTooLarge           payload_too_large      413
 │   ├── UnsupportedMediaType      unsupported_media_type 415
 │   ├── InvalidInput              invalid_input          422
+│   ├── IdempotencyKeyReused      idempotency_key_reused 422
 │   └── InvalidArtifact           invalid_artifact       422
+├── Unauthorized                  unauthorized           401
+├── Forbidden                     forbidden              403
 ├── NotFound                      not_found              404
 │   ├── UnknownFunction           unknown_function       404
-│   └── UnknownJob                unknown_job            404
+│   ├── UnknownJob                unknown_job            404
+│   └── UnknownKey                unknown_key            404
 ├── JobSettled                    job_settled            409
 ├── JobCancelled                  job_cancelled          409
 ├── QueueFull                     queue_full             429
+├── RateLimited                   rate_limited           429
 ├── FunctionFailed                function_failed        500
 │   ├── HandlerFailed             handler_failed         500
 │   ├── HandlerTimeout            handler_timeout        500
@@ -108,10 +113,28 @@ class InvalidInput(RequestError):
         )
 
 
+class IdempotencyKeyReused(RequestError):
+    """This Idempotency-Key belongs to another request."""
+
+    code, http_status = "idempotency_key_reused", 422
+
+
 class InvalidArtifact(RequestError):
     """The artifact is not a valid function version."""
 
     code, http_status = "invalid_artifact", 422
+
+
+class Unauthorized(FuseboxError):
+    """This needs an API key."""
+
+    code, http_status = "unauthorized", 401
+
+
+class Forbidden(FuseboxError):
+    """The API key has not the scope that this needs."""
+
+    code, http_status = "forbidden", 403
 
 
 class NotFound(FuseboxError):
@@ -132,6 +155,12 @@ class UnknownJob(NotFound):
     code = "unknown_job"
 
 
+class UnknownKey(NotFound):
+    """No API key has this id."""
+
+    code = "unknown_key"
+
+
 class JobSettled(FuseboxError):
     """The job has settled already and cannot be cancelled."""
 
@@ -148,6 +177,12 @@ class QueueFull(FuseboxError):
     """Too many jobs wait; try again later."""
 
     code, http_status = "queue_full", 429
+
+
+class RateLimited(FuseboxError):
+    """This API key asks more often than its rate allows."""
+
+    code, http_status = "rate_limited", 429
 
 
 class FunctionFailed(FuseboxError):

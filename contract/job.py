@@ -96,6 +96,22 @@ class Submission(NamedTuple):
     is_latest: bool
     # the gateway that waits for the answer, or ""
     waiter: str
+    # `IdempotencyClaim.text`, or "" without an idempotency key
+    claim: str = ""
+
+
+class IdempotencyClaim(NamedTuple):
+    """What a request with an idempotency key asks the store; both are SHA-256 in hexadecimal."""
+
+    # of whose key it is, the function's name and the key
+    digest: str
+    # of what must be the same for two requests to be one
+    fingerprint: str
+
+    @property
+    def text(self) -> str:
+        """As submissions carry it: digest, then fingerprint."""
+        return self.digest + self.fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ fb:functions           set     names of deployed functions (publish, retire)
 fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publish, retire)
 fb:retired             hash    <name>@<n> -> Function, until its last job settles (retire, forget)
 fb:job:<id>            hash    spec, function, version, status, fence, attempts, entry, payload,
-                               waiters, worker, group, outcome; expires a set time after it
-                               settled (jobs)
+                               waiters, worker, group, outcome, idem; expires a set time after
+                               it settled (jobs)
 fb:pending             stream  j -> job id, s -> JobSpec: exactly the queued jobs (jobs)
 fb:leases              zset    job id -> end of its lease: exactly the running jobs (jobs)
 fb:counts              hash    accepted, and one per settled status, ever (jobs)
@@ -20,6 +20,11 @@ fb:worker:<id>         string  WorkerReport; expires when heartbeats stop (worke
 fb:workers             set     ids of workers that have reported (workers)
 fb:leader:<role>       string  token of the active process; expires with its lease (leader)
 fb:log:<name>          stream  what a function's own code printed and raised (telemetry)
+fb:idem:<digest>       string  job id, fingerprint of the request: what an idempotency key
+                               stands for; expires with its job (jobs)
+fb:keys                hash    id -> ApiKey (access)
+fb:keys:used           hash    id -> when it was last used, Unix seconds (use_key, revoke_key)
+fb:rate:*              string  how often API keys asked, see gateway/rates.py
 fb:replies:<gateway>   channel job id, length, Outcome of each job settled in one move (jobs)
 fusebox.<worker>       list    the queue of one worker (Celery)
 
@@ -40,6 +45,8 @@ GROUPS = "fb:groups"
 SIGNALS = "fb:signals"
 COUNTERS = "fb:counters"
 WORKERS = "fb:workers"
+API_KEYS = "fb:keys"
+API_KEYS_USED = "fb:keys:used"
 
 
 def function(name: str) -> str:
@@ -50,6 +57,11 @@ def function(name: str) -> str:
 def job(job_id: str) -> str:
     """One job."""
     return f"fb:job:{job_id}"
+
+
+def idempotency(claim_digest: str) -> str:
+    """The job that an idempotency key stands for."""
+    return f"fb:idem:{claim_digest}"
 
 
 def stats(function_name: str) -> str:

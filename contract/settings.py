@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -76,6 +77,12 @@ class Settings:
     """The settings of one platform; `docs/settings.md` lists them, and a test keeps it true."""
 
     host: str = _from("FUSEBOX_HOST", "127.0.0.1", str, "address the gateway listens on")
+    auth: str = _from(
+        "FUSEBOX_AUTH",
+        "auto",
+        _one_of("auto", "on", "off"),
+        "whether the gateway asks for API keys; auto: unless it listens on a loopback address",
+    )
     port: int = _from("FUSEBOX_PORT", 8080, _int_from(0, 65535), "port the gateway listens on")
     data: Path = _from("FUSEBOX_DATA", Path(".fusebox"), Path, "folder of artifacts and store")  # noqa: RUF009  # Path is frozen
     store_url: str = _from(
@@ -142,6 +149,20 @@ class Settings:
     log_level: str = _from(
         "FUSEBOX_LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "least level"
     )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the gateway."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            # other names may mean any address
+            return self.host == "localhost"
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether the gateway asks for API keys."""
+        return self.auth == "on" or (self.auth == "auto" and not self.is_loopback)
 
     @property
     def is_store_embedded(self) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +15,9 @@ from urllib.parse import quote
 
 import requests
 
-from contract.errors import FuseboxError, MalformedBody, decode_error
+from contract.errors import FuseboxError, InvalidInput, MalformedBody, decode_error
 from deploy.errors import Unreachable, WaitTimeout
-from deploy.options import DEFAULT_URL
+from deploy.options import API_KEY_VARIABLE, DEFAULT_URL
 
 Record = dict[str, Any]  # an answer of the API: docs/http.md says what is in it
 
@@ -25,6 +27,10 @@ ANSWER_S = 30.0
 PATIENCE_S = 600.0
 # Shorter than the time after which proxies drop a silent connection.
 LONG_POLL_S = 30.0
+# A request with an idempotency key is sent again where its connection fails.
+RETRIES = 3
+FIRST_RETRY_S = 0.2
+_IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
 _PROBLEM = "application/problem+json"
 _OF_HTTP = frozenset({"type", "title", "status", "instance"})
 _SETTLED = frozenset({"succeeded", "failed", "expired", "cancelled"})
@@ -46,15 +52,18 @@ class Client:
     """One gateway. Not for several threads at once: each takes a client of its own.
 
     Every method raises the error of `contract.errors` that the platform answers with, and
-    Unreachable where nothing answers.
+    Unreachable where nothing answers. Without `api_key` it shows that of FUSEBOX_API_KEY.
     """
 
-    def __init__(self, url: str = DEFAULT_URL) -> None:
+    def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None) -> None:
         self.url = url.rstrip("/")
         self._session = requests.Session()
         # proxies of the environment are for the internet; looking them up costs 0.2 ms a request
         self._session.trust_env = False
         self._session.headers["Accept"] = "application/json"
+        api_key = os.environ.get(API_KEY_VARIABLE, "") if api_key is None else api_key
+        if api_key:
+            self._session.headers["Authorization"] = f"Bearer {_header(api_key)}"
 
     def __enter__(self) -> Self:
         return self
@@ -78,17 +87,27 @@ class Client:
         with artifact.open("rb") as tar:
             return self._call("PUT", _function(name), data=tar, headers=headers, wait_s=PATIENCE_S)
 
-    def invoke(self, name: str, body: Body, wait_s: float | None = None) -> Record:
-        """Call a function; a job without result where it has none within `wait_s`."""
-        headers = {"Content-Type": body.content_type}
+    def invoke(
+        self,
+        name: str,
+        body: Body,
+        wait_s: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Record:
+        """Call a function; a job without result where it has none within `wait_s`.
+
+        With an idempotency key, which must be new for every call that is meant to be another one,
+        a failed connection is tried again: the platform runs the call once.
+        """
+        headers = {"Content-Type": body.content_type} | _idempotency(idempotency_key)
         if wait_s is not None:
             headers["Prefer"] = f"wait={wait_s:g}"
         return self._invoke(name, body, headers)
 
-    def submit(self, name: str, body: Body) -> Record:
-        """Call a function without waiting; the job as it was accepted."""
+    def submit(self, name: str, body: Body, idempotency_key: str | None = None) -> Record:
+        """Call a function without waiting; the job as it was accepted. See `invoke`."""
         headers = {"Content-Type": body.content_type, "Prefer": "respond-async"}
-        return self._invoke(name, body, headers)
+        return self._invoke(name, body, headers | _idempotency(idempotency_key))
 
     def job(self, job_id: str, wait_s: float | None = None) -> Record:
         """A job as it is, or as it is when it settles or `wait_s` have passed."""
@@ -139,8 +158,36 @@ class Client:
         found: list[Record] = self._call("GET", "/v1/workers")["workers"]
         return found
 
+    def create_key(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        rate: str | None = None,
+        expires_in_s: float | None = None,
+    ) -> Record:
+        """Make an API key; `key` of this answer alone holds it."""
+        wish: Record = {"name": name, "scopes": list(scopes)}
+        limits = {"rate": rate, "expires_in_s": expires_in_s}
+        wish |= {field: value for field, value in limits.items() if value is not None}
+        return self._call("POST", "/v1/keys", json=wish)
+
+    def keys(self) -> list[Record]:
+        """Every API key, oldest first, without its secret."""
+        found: list[Record] = self._call("GET", "/v1/keys")["keys"]
+        return found
+
+    def revoke_key(self, key_id: str) -> Record:
+        """Revoke an API key."""
+        return self._call("DELETE", f"/v1/keys/{quote(key_id, safe='')}")
+
     def _invoke(self, name: str, body: Body, headers: Mapping[str, str]) -> Record:
         path = f"{_function(name)}/invoke"
+        retries = RETRIES if "Idempotency-Key" in headers else 0
+        for attempt in range(retries):
+            try:
+                return self._call("POST", path, data=body.data, headers=headers, wait_s=PATIENCE_S)
+            except Unreachable:
+                time.sleep(FIRST_RETRY_S * 2**attempt)  # a gateway that restarts needs a moment
         return self._call("POST", path, data=body.data, headers=headers, wait_s=PATIENCE_S)
 
     def _call(self, method: str, path: str, *, wait_s: float = ANSWER_S, **options: Any) -> Record:
@@ -164,6 +211,24 @@ class Client:
             ) from error
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
             raise MalformedBody(f"FUSEBOX_URL: {self.url!r} is no URL of a gateway") from error
+
+
+def _header(value: str) -> str:
+    """A value that a header can hold; the message does not show it, as it may be a secret."""
+    if not value.isascii() or not value.isprintable():
+        raise MalformedBody(f"{API_KEY_VARIABLE}: expected an API key, fb_<id>_<secret>")
+    return value
+
+
+def _idempotency(key: str | None) -> dict[str, str]:
+    """The header of an idempotency key, a string as RFC 9651 writes it."""
+    if key is None:
+        return {}
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        expected = "1 to 255 printable ASCII characters"
+        raise InvalidInput.of("idempotency key", expected, repr(key[:100]))
+    escaped = key.replace("\\", r"\\").replace('"', r"\"")
+    return {"Idempotency-Key": f'"{escaped}"'}
 
 
 def _function(name: str) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from contract.errors import (
     DeadlineExceeded,
+    Forbidden,
     FuseboxError,
     NotFound,
     QueueFull,
+    RateLimited,
     RequestError,
+    Unauthorized,
     Unavailable,
 )
 
-OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE, TOO_LATE = range(6)
+OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE, TOO_LATE, REFUSED = range(7)
 INTERRUPTED = 130
 
 _EXIT_CODES: tuple[tuple[type[FuseboxError], int], ...] = (
@@ -19,6 +22,9 @@ _EXIT_CODES: tuple[tuple[type[FuseboxError], int], ...] = (
     (RequestError, USAGE),
     (Unavailable, UNREACHABLE),
     (QueueFull, UNREACHABLE),
+    (RateLimited, UNREACHABLE),
+    (Unauthorized, REFUSED),
+    (Forbidden, REFUSED),
     (DeadlineExceeded, TOO_LATE),
 )
 

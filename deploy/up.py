@@ -19,9 +19,11 @@ import click
 from honcho.environ import parse_procfile
 from redis.exceptions import RedisError
 
+from contract.access import Scope, Wish, mint
 from contract.errors import StoreUnavailable
 from contract.settings import SettingError, Settings, read_settings
 from contract.store import open_store
+from deploy.options import API_KEY_VARIABLE
 from deploy.supervisor import Program, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +33,8 @@ SCHEDULERS = 2
 STOP_ORDER = ("gateway", "scheduler", "worker", "store")
 START_S = 60.0
 LOOK_S = 0.02
+# The key of the guide ends by itself where the guide's end is not seen.
+GUIDE_S = 3600.0
 # Terminals, shells and make may each pass on the signal of one Ctrl-C.
 SAME_REQUEST_S = 1.0
 
@@ -88,7 +92,9 @@ def _child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, 
     """The children find this interpreter's programs, this project, and absolute paths."""
     path = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
     python_path = os.pathsep.join(filter(None, [str(ROOT), environ.get("PYTHONPATH", "")]))
-    return dict(environ) | {
+    # a key is for who calls the platform, not for its own processes
+    mine = {name: value for name, value in environ.items() if name != API_KEY_VARIABLE}
+    return mine | {
         "PATH": path,
         "PYTHONPATH": python_path,
         "PYTHONUNBUFFERED": "1",
@@ -150,9 +156,29 @@ def _bring_up(
     child_environ = _child_environ(environ, settings) | {
         "FUSEBOX_URL": f"http://{host}:{settings.port}"
     }
-    with subprocess.Popen(command, env=child_environ, start_new_session=True) as guide:
+    with (
+        _guide_key(settings) as key,
+        subprocess.Popen(command, env=child_environ | key, start_new_session=True) as guide,
+    ):
         threading.Thread(target=_end_with, args=(guide, stopping), daemon=True).start()
         guide.wait()
+
+
+@contextmanager
+def _guide_key(settings: Settings) -> Iterator[dict[str, str]]:
+    """What the guide needs of its environment to call a guarded platform: a key while it runs."""
+    if not settings.is_guarded:
+        yield {}
+        return
+    wish = Wish("fusebox up", (Scope.INVOKE, Scope.DEPLOY), expires_in_s=GUIDE_S)
+    key, token = mint(wish)
+    store = open_store(settings.redis_url)
+    try:
+        store.api_keys.add(key)
+        yield {API_KEY_VARIABLE: token.text}
+    finally:
+        store.api_keys.revoke(key.id)
+        store.close()
 
 
 def _end_with(guide: subprocess.Popen[bytes], stopping: threading.Event) -> None:

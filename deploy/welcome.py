@@ -18,10 +18,16 @@ from contract.errors import FuseboxError
 from deploy import DEFAULT_URL
 from deploy.client import Client, Record
 from deploy.errors import Unreachable
+from deploy.options import API_KEY_VARIABLE
 
 START_S = 120.0
 LOOK_S = 0.1
 SHOWN_CHARS = 300
+_FIRST_KEY = (
+    "It asks for API keys. Make the first one on this host, then others with it:",
+    "  export FUSEBOX_DATA={data}",
+    "  export FUSEBOX_API_KEY=$(.venv/bin/fusebox keys create --local --scope admin)",
+)
 
 
 def welcome(url: str, is_with_examples: bool) -> None:
@@ -37,7 +43,7 @@ def welcome(url: str, is_with_examples: bool) -> None:
             sample = sample_invocation()
             _say(sample.command)
             _show_answer(client.invoke(sample.function, sample.body))
-    _show_places(url, is_with_examples)
+    _show_places(url, is_with_examples, bool(os.environ.get(API_KEY_VARIABLE)))
 
 
 def _wait_for_worker(client: Client) -> None:
@@ -66,13 +72,15 @@ def _show_answer(answer: Record) -> None:
     _say(f"job {answer['job']} in ms: {times}")
 
 
-def _show_places(url: str, is_with_examples: bool) -> None:
+def _show_places(url: str, is_with_examples: bool, is_guarded: bool) -> None:
+    data = os.environ.get("FUSEBOX_DATA", "")
     name = "digits" if is_with_examples else "NAME"
     lines = [
         "Fusebox is ready. Ctrl-C drains and stops it.",
         f"  gateway      {url}",
         f"  API docs     {url}/docs",
         f"  status page  {url}/",
+        *(line.format(data=data) for line in _FIRST_KEY if is_guarded),
         "Try next, in another terminal:",
         "  .venv/bin/fusebox ls",
         f"  .venv/bin/fusebox describe {name}",

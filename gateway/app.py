@@ -16,9 +16,11 @@ from werkzeug.wsgi import get_input_stream
 from contract.errors import MalformedBody, PayloadTooLarge, RequestTimeout
 from contract.settings import Settings
 from contract.store import Store
-from gateway import functions, health, jobs, pages
+from gateway import api_keys, functions, health, jobs, pages
+from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
+from gateway.idempotency import invoke_once
 from gateway.invoke import invoke
 from gateway.metrics import metrics
 from gateway.openapi import document
@@ -42,9 +44,10 @@ def create_app(settings: Settings, store: Store) -> Flask:
     _route_functions(app, gateway)
     _route_jobs(app, gateway)
     _route_platform(app, gateway)
+    _route_keys(app, gateway)
     pages.route(app, gateway)
     # a WSGI middleware is set by assignment: https://flask.palletsprojects.com/patterns/wsgi
-    app.wsgi_app = _short_cut(gateway, app.wsgi_app)  # type: ignore[method-assign, assignment]
+    app.wsgi_app = guarded(gateway, _short_cut(gateway, app.wsgi_app))  # type: ignore[method-assign, assignment]
     return app
 
 
@@ -97,10 +100,25 @@ def _route_platform(app: Flask, gateway: Gateway) -> None:
         "/healthz": health.healthy,
         "/readyz": lambda: health.ready(gateway),
         "/metrics": lambda: metrics(gateway.store),
-        "/openapi.json": lambda: json_answer(document()),
+        "/openapi.json": lambda: json_answer(document(gateway.settings.is_guarded)),
     }
     for path, answer in answers.items():
         app.add_url_rule(path, path.strip("/"), lambda answer=answer: _respond(answer()))
+
+
+def _route_keys(app: Flask, gateway: Gateway) -> None:
+    def create() -> Response:
+        return _respond(api_keys.create(gateway, _read(request.environ, api_keys.MAX_BODY_BYTES)))
+
+    add = app.add_url_rule
+    add("/v1/keys", "keys", lambda: _respond(api_keys.show_all(gateway)))
+    add("/v1/keys", "create_key", create, methods=["POST"])
+    add(
+        "/v1/keys/<key_id>",
+        "revoke_key",
+        lambda key_id: _respond(api_keys.revoke(gateway, key_id)),
+        methods=["DELETE"],
+    )
 
 
 def _respond(answer: Answer) -> Response:
@@ -108,7 +126,10 @@ def _respond(answer: Answer) -> Response:
 
 
 def _invoke(gateway: Gateway, name: str, environ: WSGIEnvironment) -> Answer:
-    return invoke(gateway, name, environ, _read(environ, gateway.settings.max_body_bytes))
+    body = _read(environ, gateway.settings.max_body_bytes)
+    if "HTTP_IDEMPOTENCY_KEY" in environ:
+        return invoke_once(gateway, name, environ, body)
+    return invoke(gateway, name, environ, body)
 
 
 def _read(environ: WSGIEnvironment, max_bytes: int) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from contract.errors import DeadlineExceeded, RequestError, StoreUnavailable, Unavailable
 from contract.function import Function, FunctionRef
 from contract.job import Job, JobId, JobSpec, Status, Submission, new_job_id
-from contract.store.jobs import StaleVersion
+from contract.store.jobs import AlreadyAccepted, StaleVersion
 from gateway import job_answers as answers
 from gateway.answer import Answer
 from gateway.bodies import read_payload
@@ -29,6 +29,7 @@ class _Request(NamedTuple):
     accept: str
     content_type: str
     body: bytes
+    claim: str
 
 
 class _Prepared(NamedTuple):
@@ -39,10 +40,15 @@ class _Prepared(NamedTuple):
     media: str
 
 
-def invoke(gateway: Gateway, name: str, environ: Mapping[str, Any], body: bytes) -> Answer:
-    """POST /v1/functions/<name>/invoke: accept a job and, unless told otherwise, wait for it."""
+def invoke(
+    gateway: Gateway, name: str, environ: Mapping[str, Any], body: bytes, claim: str = ""
+) -> Answer:
+    """POST /v1/functions/<name>/invoke: accept a job and, unless told otherwise, wait for it.
+
+    Raises AlreadyAccepted where the claim of an idempotency key stands for a job.
+    """
     accept, content_type = environ.get("HTTP_ACCEPT", ""), environ.get("CONTENT_TYPE", "")
-    request = _Request(FunctionRef.parse(name), accept, content_type, body)
+    request = _Request(FunctionRef.parse(name), accept, content_type, body, claim)
     header = environ.get("HTTP_PREFER")
     prefer = parse_prefer(header, gateway.settings.max_wait_s) if header else NO_PREFERENCE
     job_id = new_job_id()
@@ -56,10 +62,10 @@ def invoke(gateway: Gateway, name: str, environ: Mapping[str, Any], body: bytes)
         outcome = waiter.wait(min(wait_s, until_deadline_s))
     if outcome is not None:
         return answers.settled(spec, outcome, media, prefer)
-    return _unanswered(gateway, spec, media, prefer)
+    return unanswered(gateway, spec, media, prefer)
 
 
-def _unanswered(gateway: Gateway, spec: JobSpec, media: str, prefer: Prefer) -> Answer:
+def unanswered(gateway: Gateway, spec: JobSpec, media: str, prefer: Prefer) -> Answer:
     """No reply came: it may have been lost with its connection, but the record is the truth."""
     try:
         job = gateway.store.jobs.get(spec.id)
@@ -84,10 +90,14 @@ def _submit(gateway: Gateway, request: _Request, job_id: JobId, waiter: str) -> 
             if gateway.lookup.is_current(function, ref):
                 raise
             continue
-        submission = Submission(prepared.spec, prepared.payload, ref.version == 0, waiter)
+        submission = Submission(
+            prepared.spec, prepared.payload, ref.version == 0, waiter, request.claim
+        )
         refusal = gateway.commit.submit(submission)
         if refusal is None:
             return prepared
+        if isinstance(refusal, AlreadyAccepted):
+            raise refusal
         gateway.lookup.forget(ref)
         if not isinstance(refusal, StaleVersion):
             raise type(refusal)(refusal.detail, function=str(ref))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
-from contract.errors import BY_CODE
 from contract.function import NAME
 from contract.job import JOB_ID_CHARS, TIMINGS, Status
 from gateway.answer import JSON
 from gateway.functions import TAR
+from gateway.idempotency import PATTERN as IDEMPOTENCY_KEY
+from gateway.openapi_access import SCHEMES, keys, secured
+from gateway.openapi_parts import Record
+from gateway.openapi_parts import header as _header
+from gateway.openapi_parts import operation as _operation
+from gateway.openapi_parts import problems as _problems
+from gateway.openapi_parts import query as _query
+from gateway.openapi_parts import ref as _ref
+from gateway.openapi_parts import shown as _shown
 from gateway.openapi_schemas import schemas
 from gateway.preferences import MSGPACK, NPY, NPZ
-from gateway.problems import PROBLEM
 
-Record = dict[str, Any]
-
-_ANY: Record = {"schema": {}}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TEXT = {"schema": {"type": "string"}}
 _STAGES = ", ".join(TIMINGS)
@@ -52,54 +55,12 @@ _ACCEPT: Record = {
 }
 
 
-def _query(name: str, about: str, **schema: Any) -> Record:
-    return {"name": name, "in": "query", "description": about, "schema": schema}
-
-
-def _header(name: str, about: str, **more: Any) -> Record:
-    return {
-        "name": name,
-        "in": "header",
-        "description": about,
-        "schema": {"type": "string"},
-        **more,
-    }
-
-
-def _ref(name: str) -> Record:
-    return {"schema": {"$ref": f"#/components/schemas/{name}"}}
-
-
-def _shown(about: str, schema: str | None, **more: Any) -> Record:
-    """A response in JSON."""
-    return {"description": about, "content": {JSON: _ref(schema) if schema else _ANY}, **more}
-
-
-def _problems(*codes: str) -> Record:
-    """Responses for these codes of the error tree, by status."""
-    by_status: dict[str, list[str]] = {}
-    for code in codes:
-        by_status.setdefault(str(BY_CODE[code].http_status), []).append(code)
-    found: Record = {}
-    for status, names in sorted(by_status.items()):
-        about = " ".join(f"`{name}`: {BY_CODE[name].__doc__}" for name in names)
-        found[status] = {"description": about, "content": {PROBLEM: _ref("Problem")}}
-        if status in ("429", "503"):
-            seconds = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
-            found[status]["headers"] = {"Retry-After": seconds}
-    return found
-
-
-def _operation(identity: str, tag: str, summary: str, responses: Record, **more: Any) -> Record:
-    return {
-        "operationId": identity,
-        "tags": [tag],
-        "summary": summary,
-        "responses": responses,
-        **more,
-    }
-
-
+_IDEMPOTENCY_KEY = _header(
+    "Idempotency-Key",
+    "A quoted string, of 255 characters at most: the request sent again under it, by the same "
+    "caller to the same function, is the same job and gets its answer.",
+    schema={"type": "string", "pattern": IDEMPOTENCY_KEY, "maxLength": 512},
+)
 _STORE = ("store_unavailable", "internal")
 _OF_JOBS = (
     "function_failed", "handler_failed", "handler_timeout", "worker_lost",
@@ -127,13 +88,15 @@ def _invoke() -> Record:
             **_problems(
                 "malformed_body", "not_acceptable", "request_timeout", "payload_too_large",
                 "unsupported_media_type", "invalid_input", "unknown_function",
-                "queue_full", "unavailable", *_OF_JOBS, *_STORE,
+                "queue_full", "unavailable", "bad_request", "idempotency_key_reused",
+                *_OF_JOBS, *_STORE,
             ),
         },
         description="Waits for the answer, unless `Prefer` says otherwise. A function with a "
         "preprocess takes the whole body, of any type, as its payload.",
         parameters=[
             _header("Prefer", "`respond-async` answers 202 at once, `wait=S` after S seconds."),
+            _IDEMPOTENCY_KEY,
             _ACCEPT,
         ],
         requestBody={
@@ -258,8 +221,9 @@ def _platform() -> Record:
 
 
 @cache
-def document() -> Record:
-    """GET /openapi.json."""
+def document(is_guarded: bool = False) -> Record:
+    """GET /openapi.json; `is_guarded`: operations need API keys."""
+    paths = _functions() | _jobs() | keys() | _platform()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -272,8 +236,9 @@ def document() -> Record:
             {"name": "invocations", "description": "Call functions."},
             {"name": "jobs", "description": f"Every call is a job: {', '.join(Status)}."},
             {"name": "functions", "description": "Deploy, describe and remove functions."},
+            {"name": "keys", "description": "Make, list and revoke API keys."},
             {"name": "platform", "description": "Workers, counters, health and pages."},
         ],
-        "paths": _functions() | _jobs() | _platform(),
-        "components": {"schemas": schemas()},
+        "paths": secured(paths) if is_guarded else paths,
+        "components": {"schemas": schemas(), "securitySchemes": SCHEMES},
     }

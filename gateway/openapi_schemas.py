@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from contract.access import MAX_LIFE_S, MAX_NAME_CHARS, RATE, Scope
 from contract.errors import BY_CODE
 from contract.function import Manifest
 from contract.job import SETTLED, TIMINGS, Status
@@ -71,6 +72,24 @@ _OUTCOME: Schema = {
     "error": _object({"code": _STRING, "detail": _STRING}),
     "timings_ms": _TIMINGS,
     "group": _GROUP,
+}
+
+
+_SCOPES = _list({"type": "string", "enum": [str(scope) for scope in Scope]})
+_API_KEY: Schema = {
+    "id": _STRING,
+    "name": _STRING,
+    "scopes": _SCOPES,
+    "rate": {"type": ["string", "null"]},
+    "created_at": _TIME,
+    "expires_at": {"type": ["string", "null"], "format": "date-time"},
+    "last_used_at": {"type": ["string", "null"], "format": "date-time"},
+}
+_KEY_WISH: Schema = {
+    "name": _STRING | {"maxLength": MAX_NAME_CHARS, "default": ""},
+    "scopes": _SCOPES | {"minItems": 1, "default": [str(Scope.INVOKE)]},
+    "rate": _STRING | {"pattern": f"^{RATE.pattern}$"},
+    "expires_in_s": _NUMBER | {"exclusiveMinimum": 0, "maximum": MAX_LIFE_S},
 }
 
 
@@ -198,6 +217,10 @@ def schemas() -> Schema:
         "Workers": _object({"workers": _list(_ref("Worker"))}),
         "DagCache": _object(_of_record(DagCacheReport, {})),
         "Stats": _stats(),
+        "ApiKey": _object(_API_KEY),
+        "NewApiKey": _object(_API_KEY | {"key": _STRING}),
+        "ApiKeys": _object({"keys": _list(_ref("ApiKey"))}),
+        "KeyWish": _object(_KEY_WISH, optional=tuple(_KEY_WISH)) | {"additionalProperties": False},
         "Status": _object({"status": _STRING}),
         "Problem": _problem(),
     }

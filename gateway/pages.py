@@ -24,12 +24,16 @@ def route(app: Flask, gateway: Gateway) -> None:
     filters = {"in_bytes": in_bytes, "in_ms": in_ms, "number": number, "marked": marked}
     app.jinja_env.filters |= filters
     app.add_url_rule("/", "status", lambda: _status(gateway))
-    app.add_url_rule("/docs", "docs", _docs)
+    app.add_url_rule("/docs", "docs", lambda: _docs(gateway))
 
 
 def _status(gateway: Gateway) -> Response:
     """The page; with `?part` only what changes, which the page's script asks for."""
-    template = "status_part.html" if "part" in request.args else "status.html"
+    is_part = "part" in request.args
+    if gateway.settings.is_guarded and not is_part:
+        # the page itself is for everybody; its script asks for a key and, with it, for the figures
+        return _page("status.html", is_guarded=True)
+    template = "status_part.html" if is_part else "status.html"
     try:
         overview = Overview.read(gateway.store)
     except StoreUnavailable:
@@ -37,9 +41,9 @@ def _status(gateway: Gateway) -> Response:
     return _page(template, stats=overview.as_json(), workers=overview.workers)
 
 
-def _docs() -> Response:
+def _docs(gateway: Gateway) -> Response:
     errors = [(error.code, error.http_status, error.__doc__) for error in BY_CODE.values()]
-    return _page("docs.html", api=document(), errors=errors)
+    return _page("docs.html", api=document(gateway.settings.is_guarded), errors=errors)
 
 
 def _page(template: str, status: int = 200, **values: Any) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from http import HTTPStatus
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import orjson
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from contract.errors import FuseboxError, PayloadTooLarge, QueueFull, Unavailable
+from contract.errors import FuseboxError, PayloadTooLarge, QueueFull, RateLimited, Unavailable
 from contract.log import Log
 from gateway.answer import Answer, Header
 
@@ -23,9 +24,9 @@ def problem(error: FuseboxError, instance: str, **extensions: Any) -> Answer:
     """The problem document of an error of the tree."""
     members = {**error.extensions, **extensions}
     headers: tuple[Header, ...] = ()
-    if isinstance(error, QueueFull | Unavailable):
-        members["retry_after_ms"] = RETRY_AFTER_S * 1000
-        headers = (("Retry-After", str(RETRY_AFTER_S)),)
+    if isinstance(error, QueueFull | RateLimited | Unavailable):
+        wait_ms = members.setdefault("retry_after_ms", RETRY_AFTER_S * 1000)
+        headers = (("Retry-After", str(math.ceil(wait_ms / 1000))),)
     title = str(type(error).__doc__)
     return _document(error.http_status, error.code, title, error.detail, instance, members, headers)
 

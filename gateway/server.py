@@ -18,10 +18,11 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.workers.ggevent import GeventPyWSGIWorker
 
 from contract.heap import settle_heap
-from contract.log import configure
+from contract.log import Log, configure
 from contract.settings import SettingError, Settings, read_settings
 from gateway.connection import Connection
 
+log = Log("gateway")
 # Longer than clients keep an idle connection, so that they close it and never we under them.
 KEEPALIVE_S = 75
 CONNECTIONS = 10_000
@@ -102,6 +103,8 @@ def main() -> None:
     except SettingError as error:
         sys.exit(str(error))
     configure(settings.log_level)
+    if not settings.is_guarded and not settings.is_loopback:
+        log.warning("open_to_everybody", host=settings.host, setting="FUSEBOX_AUTH=off")
     Server(settings).run()
 
 

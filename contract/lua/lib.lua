@@ -38,6 +38,9 @@ local function settle(id, status, outcome, ttl_s)
   redis.call('HSET', key, 'status', status, 'outcome', outcome)
   redis.call('HDEL', key, 'payload', 'entry', 'waiters', 'worker', 'group')
   redis.call('EXPIRE', key, ttl_s)
+  -- an idempotency key goes with the job it stands for
+  local idem = redis.call('HGET', key, 'idem')
+  if idem then redis.call('EXPIRE', 'fb:idem:' .. idem, ttl_s) end
   redis.call('HINCRBY', 'fb:inflight', job[2] .. '@' .. job[3], -1)
   redis.call('HINCRBY', 'fb:counts', status, 1)
   redis.call('HINCRBY', 'fb:stats:' .. job[2], 'jobs:' .. status, 1)

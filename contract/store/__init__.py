@@ -2,13 +2,14 @@
 
 `open_store(settings.redis_url)` connects; the parts are grouped by what they keep:
 `jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
-(the registry), `workers`, `telemetry` (counters and logs).
+(the registry), `workers`, `telemetry` (counters and logs), `api_keys`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from contract.store.access import ApiKeys
 from contract.store.functions import Functions
 from contract.store.jobs import Jobs
 from contract.store.queue import Queue
@@ -29,6 +30,7 @@ class Store:
     functions: Functions
     workers: Workers
     telemetry: Telemetry
+    api_keys: ApiKeys
 
     def close(self) -> None:
         """Close every connection."""
@@ -45,4 +47,5 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         Functions(server),
         Workers(server),
         Telemetry(server),
+        ApiKeys(server),
     )

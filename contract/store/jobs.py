@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from contract import keys
 from contract.errors import (
     FuseboxError,
+    IdempotencyKeyReused,
     JobCancelled,
     JobSettled,
     QueueFull,
     UnknownFunction,
     UnknownJob,
 )
-from contract.job import Job, JobSpec, Outcome, Status, Submission
+from contract.job import (
+    JOB_ID_CHARS,
+    IdempotencyClaim,
+    Job,
+    JobId,
+    JobSpec,
+    Outcome,
+    Status,
+    Submission,
+)
 from contract.store.link import Argument
 from contract.store.server import Server
 
@@ -21,10 +32,19 @@ class StaleVersion(FuseboxError):
     """A newer version was deployed between reading the registry and accepting the job."""
 
 
+class AlreadyAccepted(FuseboxError):
+    """This request was accepted before, under the same idempotency key."""
+
+    def __init__(self, job: JobId) -> None:
+        super().__init__()
+        self.job = job
+
+
 _REFUSALS: dict[bytes, type[FuseboxError]] = {
     b"!unknown_function": UnknownFunction,
     b"!stale": StaleVersion,
     b"!queue_full": QueueFull,
+    b"!key_reused": IdempotencyKeyReused,
 }
 
 
@@ -40,7 +60,7 @@ class Jobs:
     ) -> list[FuseboxError | None]:
         """Accept jobs in one round trip, each or not at all; per job None or why it was refused."""
         args: list[Argument] = [limit, function_limit]
-        for spec, payload, is_latest, waiter in submissions:
+        for spec, payload, is_latest, waiter, claim in submissions:
             args += [
                 spec.id,
                 spec.function,
@@ -49,11 +69,21 @@ class Jobs:
                 spec.encode(),
                 payload,
                 waiter,
+                claim,
             ]
         replies = self._server.run("enqueue", args)
         assert len(replies) == len(submissions)
-        refusals = [_REFUSALS.get(reply) for reply in replies]
-        return [refusal() if refusal else None for refusal in refusals]
+        return [_refusal(reply) for reply in replies]
+
+    def accepted_as(self, claim: IdempotencyClaim) -> JobId | None:
+        """The job that this request was accepted as before; raises IdempotencyKeyReused."""
+        [held] = self._server.call_all([("GET", keys.idempotency(claim.digest))])
+        if held is None:
+            return None
+        text = held.decode()
+        if text[JOB_ID_CHARS:] != claim.fingerprint:
+            raise IdempotencyKeyReused()
+        return JobId(text[:JOB_ID_CHARS])
 
     def get(self, job_id: str) -> Job:
         """The job now; raises UnknownJob."""
@@ -81,3 +111,10 @@ class Jobs:
             raise UnknownJob(job_id=job_id)
         if not now.startswith(b"now "):
             raise JobSettled(status=now.decode())
+
+
+def _refusal(reply: bytes) -> FuseboxError | None:
+    if reply.startswith(b"="):
+        return AlreadyAccepted(JobId(reply[1:].decode()))
+    refusal = _REFUSALS.get(reply)
+    return refusal() if refusal else None

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 @click.option("--content-type", metavar="TYPE", help="Media type; by default that of the suffix.")
 @click.option("--async", "is_async", is_flag=True, help="Do not wait: print the accepted job.")
 @click.option("--wait", "wait_s", type=click.FloatRange(0), help="Wait at most so many seconds.")
+@click.option(
+    "--idempotency-key",
+    metavar="KEY",
+    help="Run once, however often this is sent; failed connections are tried again.",
+)
 @click.option("--repeat", "count", type=click.IntRange(1), help="Call so often, and measure.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 1024), default=1, show_default=True, help="At once."
@@ -41,6 +46,7 @@ def invoke(
     content_type: str | None,
     is_async: bool,
     wait_s: float | None,
+    idempotency_key: str | None,
     count: int | None,
     concurrency: int,
 ) -> None:
@@ -51,20 +57,23 @@ def invoke(
         raise click.UsageError("--concurrency needs --repeat")
     if count is not None and (is_async or wait_s is not None):
         raise click.UsageError("--repeat waits for every answer: leave out --async and --wait")
+    if count is not None and idempotency_key is not None:
+        raise click.UsageError("--repeat is many calls: leave out --idempotency-key")
     if is_async and wait_s is not None:
         raise click.UsageError("--async does not wait: leave out --wait")
     body = read_body(data, file, inputs, content_type)
     if count is not None:
         _invoke_often(terminal, name, body, count, concurrency)
     else:
-        _invoke_once(terminal, name, body, is_async, wait_s)
+        with terminal.client() as client:
+            if is_async:
+                record = client.submit(name, body, idempotency_key)
+            else:
+                record = client.invoke(name, body, wait_s, idempotency_key)
+        _show_record(terminal, record, is_async)
 
 
-def _invoke_once(
-    terminal: Terminal, name: str, body: Body, is_async: bool, wait_s: float | None
-) -> None:
-    with terminal.client() as client:
-        record = client.submit(name, body) if is_async else client.invoke(name, body, wait_s)
+def _show_record(terminal: Terminal, record: Record, is_async: bool) -> None:
     if terminal.is_json:
         terminal.line(record)
     elif "status" in record:

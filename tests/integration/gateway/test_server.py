@@ -52,15 +52,23 @@ class Gateway(NamedTuple):
 def gateway(redis_url: str, store: Store, tmp_path: Path) -> Iterator[Gateway]:
     """A gateway process on a free port."""
     publish(store)
+    with running_gateway(redis_url, tmp_path) as running:
+        yield running
+
+
+@contextmanager
+def running_gateway(redis_url: str, data: Path, **settings: str) -> Iterator[Gateway]:
+    """A gateway process on a free port, with these settings."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environ = os.environ | {
         "REDIS_URL": redis_url,
         "FUSEBOX_PORT": str(port),
-        "FUSEBOX_DATA": str(tmp_path),
+        "FUSEBOX_DATA": str(data),
         "FUSEBOX_DRAIN_S": "6",
         "FUSEBOX_MAX_BODY": "100000",
+        **settings,
     }
     command = [sys.executable, "-m", "gateway.server"]
     with subprocess.Popen(command, cwd=ROOT, env=environ) as process:

@@ -44,6 +44,7 @@ def test_bytes_are_written_as_people_write_them(text: str, expected: int) -> Non
         ("FUSEBOX_LEASE_S", "nan"),
         ("FUSEBOX_LEASE_S", "0"),
         ("FUSEBOX_FSYNC", "never"),
+        ("FUSEBOX_AUTH", "no"),
     ],
 )
 def test_a_bad_value_names_the_variable(variable: str, value: str) -> None:
@@ -66,3 +67,24 @@ def test_every_setting_is_documented_with_its_default() -> None:
     text = DOCS.read_text()
     missing = [name for name in variables() if f"| `{name}` |" not in text]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("host", "auth", "expected"),
+    [
+        ("127.0.0.1", "auto", False),
+        ("127.8.8.8", "auto", False),
+        ("::1", "auto", False),
+        ("localhost", "auto", False),
+        ("0.0.0.0", "auto", True),
+        ("::", "auto", True),
+        ("192.168.1.7", "auto", True),
+        ("gpu-box", "auto", True),
+        ("127.0.0.1", "on", True),
+        ("0.0.0.0", "off", False),
+    ],
+)
+def test_keys_are_asked_for_where_others_can_reach(host: str, auth: str, expected: bool) -> None:
+    """Unless it is said otherwise."""
+    settings = read_settings({"FUSEBOX_HOST": host, "FUSEBOX_AUTH": auth})
+    assert settings.is_guarded == expected

@@ -19,6 +19,16 @@ from tests.unit.deploy.fake_gateway import ANSWER, FUNCTION, JOB, FakeGateway, j
 
 ROOT = Path(__file__).resolve().parents[3]
 INVOKE = "/v1/functions/echo/invoke"
+KEY: dict[str, Any] = {
+    "id": "0123456789ab",
+    "name": "shop",
+    "scopes": ["invoke"],
+    "rate": "100/minute",
+    "created_at": "2026-01-02T03:04:05Z",
+    "expires_at": None,
+    "last_used_at": None,
+}
+TOKEN = f"fb_{KEY['id']}_{'a' * 64}"
 LINE = {
     "at": "2026-01-02T03:04:05.678Z",
     "version": 2,
@@ -38,6 +48,9 @@ def full(gateway: FakeGateway) -> FakeGateway:
     gateway.on("POST", INVOKE, (200, ANSWER))
     gateway.on("GET", f"/v1/jobs/{JOB}", (200, job("succeeded", outputs={"y": [1.0]})))
     gateway.on("DELETE", f"/v1/jobs/{JOB}", (200, job("cancelled")))
+    gateway.on("POST", "/v1/keys", (201, KEY | {"key": TOKEN}))
+    gateway.on("GET", "/v1/keys", (200, {"keys": [KEY]}))
+    gateway.on("DELETE", f"/v1/keys/{KEY['id']}", (200, KEY))
     return gateway
 
 
@@ -52,6 +65,10 @@ def full(gateway: FakeGateway) -> FakeGateway:
         (["jobs", "get", JOB], job("succeeded", outputs={"y": [1.0]})),
         (["jobs", "wait", JOB], job("succeeded", outputs={"y": [1.0]})),
         (["jobs", "cancel", JOB], job("cancelled")),
+        (["keys", "create", "shop"], KEY | {"key": TOKEN}),
+        (["keys", "list"], {"keys": [KEY]}),
+        (["keys", "revoke", KEY["id"]], KEY),
+        (["keys", "revoke", TOKEN], KEY),
     ],
 )
 @pytest.mark.usefixtures("full")
@@ -73,6 +90,9 @@ def test_json_is_the_record_in_one_line(
         (["logs", "echo"], ["ValueError: no", JOB, "@2"]),
         (["jobs", "get", JOB], [JOB, "succeeded", '{"y": [1.0]}']),
         (["jobs", "cancel", JOB], [f"{JOB} is cancelled"]),
+        (["keys", "create", "shop"], [TOKEN]),
+        (["keys", "list"], ["0123456789ab", "shop", "invoke", "100/minute"]),
+        (["keys", "revoke", "0123456789ab"], ["revoked 0123456789ab shop (invoke), 100/minute"]),
     ],
 )
 @pytest.mark.usefixtures("full")
@@ -116,7 +136,10 @@ def test_an_error_ends_in_its_exit_code_and_one_line(
         ("unknown_job", 3),
         ("store_unavailable", 4),
         ("queue_full", 4),
+        ("rate_limited", 4),
         ("deadline_exceeded", 5),
+        ("unauthorized", 6),
+        ("forbidden", 6),
     ],
 )
 def test_exit_codes_are_stable(code: str, expected: int) -> None:
@@ -236,3 +259,35 @@ def test_verbs_start_without_heavy_imports(verb: list[str]) -> None:
     command = [sys.executable, "-c", code, *verb, "--url", "http://127.0.0.1:1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_key_is_made_as_it_is_wished(fusebox: Fusebox, full: FakeGateway) -> None:
+    """The key alone goes to standard output, so that a script can keep it."""
+    args = ["--scope", "invoke", "--scope", "deploy", "--rate", "5/second", "--expires", "30d"]
+    made = fusebox("keys", "create", "shop", *args)
+    wish = {"name": "shop", "scopes": ["invoke", "deploy"], "rate": "5/second"}
+    assert made.stdout == f"{TOKEN}\n"
+    assert json.loads(full.asked[-1].body) == wish | {"expires_in_s": 30 * 86_400.0}
+    assert fusebox("keys", "create", "--expires", "soon").exit_code == 2
+    assert fusebox("keys", "create", "--scope", "root").exit_code == 2
+
+
+def test_a_key_of_the_environment_is_shown(full: FakeGateway) -> None:
+    """FUSEBOX_API_KEY, as a bearer token; a whole key never stands in a path."""
+    environ = {"FUSEBOX_URL": full.url, "FUSEBOX_API_KEY": TOKEN}
+    assert CliRunner().invoke(main, ["keys", "revoke", TOKEN], env=environ).exit_code == 0
+    (asked,) = full.asked
+    assert asked.headers["authorization"] == f"Bearer {TOKEN}"
+    assert "a" * 64 not in asked.path
+
+
+def test_an_idempotency_key_is_sent_as_a_quoted_string(fusebox: Fusebox, full: FakeGateway) -> None:
+    """With and without waiting; many calls cannot share one."""
+    call = ["invoke", "echo", "--data", "1", "--idempotency-key", 'order "7"']
+    assert fusebox(*call).exit_code == 0
+    full.on("POST", INVOKE, (202, job("queued")))
+    assert fusebox(*call, "--async").exit_code == 0
+    sent = [asked.headers["idempotency-key"] for asked in full.asked]
+    assert sent == [r'"order \"7\""'] * 2
+    assert fusebox(*call, "--repeat", "2").exit_code == 2
+    assert fusebox(*call[:-1], "").exit_code == 2

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from contract.errors import DeadlineExceeded, FuseboxError, QueueFull, UnknownFunction
+from contract.errors import (
+    DeadlineExceeded,
+    FuseboxError,
+    MalformedBody,
+    QueueFull,
+    UnknownFunction,
+)
 from deploy.client import Body, Client
 from deploy.errors import Unreachable, WaitTimeout
 from tests.unit.deploy.fake_gateway import ANSWER, FUNCTION, JOB, FakeGateway, job, problem
@@ -112,3 +123,56 @@ def test_unknown_functions_are_their_own_error(gateway: FakeGateway) -> None:
     gateway.on("GET", "/v1/functions/no", problem(404, "unknown_function", "No function no."))
     with Client(gateway.url) as client, pytest.raises(UnknownFunction, match="No function no"):
         client.function("no")
+
+
+@contextmanager
+def flaky(failures: int) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that reads so many requests and hangs up, then answers; its URL, what it read."""
+    heads: list[bytes] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            head = b"".join(iter(self.rfile.readline, b"\r\n"))
+            heads.append(head)
+            self.rfile.read(len(BODY.data))
+            if len(heads) > failures:
+                data = json.dumps(ANSWER).encode()
+                fields = b"Content-Type: application/json\r\nConnection: close\r\n"
+                size = f"Content-Length: {len(data)}\r\n\r\n".encode()
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n" + fields + size + data)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", heads
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_call_with_an_idempotency_key_is_tried_again() -> None:
+    """The same key each time, so that the platform runs it once."""
+    with flaky(2) as (url, heads), Client(url) as client:
+        assert client.invoke("echo", BODY, idempotency_key="k") == ANSWER
+    assert [
+        line for head in heads for line in head.decode().splitlines() if "Idempotency" in line
+    ] == ['Idempotency-Key: "k"'] * 3
+
+
+def test_a_call_without_one_is_not() -> None:
+    """It may have been accepted."""
+    with flaky(1) as (url, heads), Client(url) as client, pytest.raises(Unreachable):
+        client.invoke("echo", BODY)
+    assert len(heads) == 1
+
+
+def test_a_client_shows_its_key_and_never_prints_it(gateway: FakeGateway) -> None:
+    """What cannot be a header is refused without being repeated."""
+    gateway.on("GET", "/v1/stats", (200, {}))
+    with Client(gateway.url, api_key="fb_1_2") as client:
+        client.stats()
+    assert gateway.asked[0].headers["authorization"] == "Bearer fb_1_2"
+    with pytest.raises(MalformedBody) as caught:
+        Client(gateway.url, api_key="s3cr3t\n")
+    assert "s3cr3t" not in caught.value.detail

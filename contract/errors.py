@@ -15,6 +15,7 @@ FuseboxError                      internal               500
 ├── JobSettled                    job_settled            409
 ├── JobCancelled                  job_cancelled          409
 ├── QueueFull                     queue_full             429
+├── WaitTooLong                   wait_too_long          429
 ├── FunctionFailed                function_failed        500
 │   ├── HandlerFailed             handler_failed         500
 │   ├── HandlerTimeout            handler_timeout        500
@@ -141,6 +142,12 @@ class QueueFull(FuseboxError):
     """Too many jobs wait; try again later."""
 
     code, http_status = "queue_full", 429
+
+
+class WaitTooLong(FuseboxError):
+    """So many jobs wait that this one would pass its deadline; try again later."""
+
+    code, http_status = "wait_too_long", 429
 
 
 class FunctionFailed(FuseboxError):

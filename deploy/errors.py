@@ -9,6 +9,7 @@ from contract.errors import (
     QueueFull,
     RequestError,
     Unavailable,
+    WaitTooLong,
 )
 
 OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE, TOO_LATE = range(6)
@@ -19,6 +20,7 @@ _EXIT_CODES: tuple[tuple[type[FuseboxError], int], ...] = (
     (RequestError, USAGE),
     (Unavailable, UNREACHABLE),
     (QueueFull, UNREACHABLE),
+    (WaitTooLong, UNREACHABLE),
     (DeadlineExceeded, TOO_LATE),
 )
 

@@ -126,7 +126,8 @@ def _invoke() -> Record:
             },
             **_problems(
                 "malformed_body", "not_acceptable", "payload_too_large", "unsupported_media_type",
-                "invalid_input", "unknown_function", "queue_full", "unavailable",
+                "invalid_input", "unknown_function", "queue_full", "wait_too_long",
+                "unavailable",
                 *_OF_JOBS, *_STORE,
             ),
         },

@@ -11,6 +11,7 @@ from contract.errors import (
     QueueFull,
     UnknownFunction,
     UnknownJob,
+    WaitTooLong,
 )
 from contract.job import Job, JobSpec, Outcome, Status, Submission
 from contract.store.link import Argument
@@ -21,11 +22,8 @@ class StaleVersion(FuseboxError):
     """A newer version was deployed between reading the registry and accepting the job."""
 
 
-_REFUSALS: dict[bytes, type[FuseboxError]] = {
-    b"!unknown_function": UnknownFunction,
-    b"!stale": StaleVersion,
-    b"!queue_full": QueueFull,
-}
+# A client is never told to come back sooner, nor to stay away for longer than a queue lasts.
+RETRY_AFTER_MS = (1_000, 60_000)
 
 
 class Jobs:
@@ -49,11 +47,13 @@ class Jobs:
                 spec.encode(),
                 payload,
                 waiter,
+                int(1000 * (spec.deadline_s - spec.accepted_at_s)),
             ]
         replies = self._server.run("enqueue", args)
-        assert len(replies) == len(submissions)
-        refusals = [_REFUSALS.get(reply) for reply in replies]
-        return [refusal() if refusal else None for refusal in refusals]
+        return [
+            _refusal(reply, submission.spec) if reply.startswith(b"!") else None
+            for submission, reply in zip(submissions, replies, strict=True)
+        ]
 
     def get(self, job_id: str) -> Job:
         """The job now; raises UnknownJob."""
@@ -81,3 +81,34 @@ class Jobs:
             raise UnknownJob(job_id=job_id)
         if not now.startswith(b"now "):
             raise JobSettled(status=now.decode())
+
+    def abandon(self, job_id: str) -> bool:
+        """Cancel a job whose caller has gone, if it is still queued; whether it was."""
+        outcome = Outcome.of_error(JobCancelled(), Status.CANCELLED)
+        args: list[Argument] = [self._ttl_s, job_id, str(Status.CANCELLED), outcome.encode()]
+        now = self._server.run("finish", [*args, "abandoned", 1])
+        return now is not None and now.startswith(b"now ")
+
+
+def _refusal(reply: bytes, spec: JobSpec) -> FuseboxError:
+    """The error of a refusal of the enqueue script."""
+    reason, _, number = reply.partition(b" ")
+    if reason == b"!unknown_function":
+        return UnknownFunction()
+    if reason == b"!stale":
+        return StaleVersion()
+    wait_ms, left_ms = int(number), 1000 * (spec.deadline_s - spec.accepted_at_s)
+    if reason == b"!queue_full":
+        return QueueFull(retry_after_ms=_retry_after_ms(wait_ms))
+    assert reason == b"!wait_too_long", reply
+    return WaitTooLong(
+        f"The job would be answered in about {wait_ms / 1000:.1f} s, "
+        f"but its deadline is in {left_ms / 1000:.1f} s.",
+        predicted_wait_ms=wait_ms,
+        retry_after_ms=_retry_after_ms(wait_ms - left_ms),
+    )
+
+
+def _retry_after_ms(wait_ms: float) -> int:
+    low, high = RETRY_AFTER_MS
+    return int(min(max(wait_ms, low), high))

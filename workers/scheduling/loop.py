@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from threading import Event
 
@@ -48,6 +49,7 @@ class Scheduler:
         self._token = secrets.token_hex(8)
         # what was learned outlives a lost leadership
         self._costs = Costs()
+        self._has_published = False
 
     def run(self, stop: Event) -> None:
         """Lead whenever no other scheduler does, until `stop` is set."""
@@ -74,7 +76,7 @@ class Scheduler:
         # signals from here on are heard, so what they change may be read afterwards
         cursor = Cursor(signals=self._store.queue.signal_tail())
         groups = self._store.queue.groups().items()
-        under_way = {group: UnderWay(worker, PRIOR_COMPUTE_S) for group, worker in groups}
+        under_way = {g: UnderWay(worker, PRIOR_COMPUTE_S, Counter()) for g, worker in groups}
         state = State(cursor, under_way, self._costs)
         log.info("leading", groups=len(state.groups))
         link = self._store.server.blocking()
@@ -112,6 +114,14 @@ class Scheduler:
             log.warning("leases_ran_out", requeued=queued, failed=failed)
         state.drop_workers(missing)
         state.set_workers(self._store.workers.all())
+        self._publish_drain(state)
+
+    def _publish_drain(self, state: State) -> None:
+        """Tell gateways how fast the queue drains, while it is measured."""
+        rates = state.drain.rates(time.monotonic(), state.settled, state.waiting_since_s)
+        if rates or self._has_published:
+            self._store.telemetry.set_drain(rates)
+        self._has_published = bool(rates)
 
     def _learn_functions(self, state: State, unknown: set[FunctionRef]) -> None:
         for ref in unknown:
@@ -124,15 +134,21 @@ class Scheduler:
     def _decide(self, state: State) -> None:
         if not state.pending:
             return
-        pending = list(state.pending.values())
         dispatches, expired = plan(
-            pending, state.views(), state.functions, state.costs, self._limits, time.time()
+            state.pending.values(),
+            state.views(),
+            state.functions,
+            state.costs,
+            self._limits,
+            time.time(),
+            state.shares.used_s,
         )
         for job in expired:
             self._store.queue.expire(job.id, "queue")
-            state.pending.pop(job.id)
+            state.remove_job(job)
         for dispatch in dispatches:
             self._dispatch(state, dispatch)
+        state.note_waiting(time.monotonic())
 
     def _dispatch(self, state: State, dispatch: Dispatch) -> None:
         group = secrets.token_hex(8)

@@ -116,6 +116,7 @@ def test_an_error_ends_in_its_exit_code_and_one_line(
         ("unknown_job", 3),
         ("store_unavailable", 4),
         ("queue_full", 4),
+        ("wait_too_long", 4),
         ("deadline_exceeded", 5),
     ],
 )

@@ -7,14 +7,19 @@ body separately, and has no limit on idle connections; the three are replaced he
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, BinaryIO, Protocol
 
-from gevent import getcurrent
+from gevent import get_hub, getcurrent, spawn
 from gevent.pywsgi import WSGIHandler
 
 MAX_LINE_BYTES = 8190
 MAX_FIELDS = 100
+# Where the environment of a request holds its connection.
+CONNECTION = "fusebox.connection"
+_READABLE = 1  # libev's EV_READ
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # what decides where a request ends is said once, or two readers may disagree
 _ONCE = frozenset({"content-length", "transfer-encoding", "host"})
@@ -109,6 +114,34 @@ class Connection(WSGIHandler):  # type: ignore[misc]  # gevent is untyped
             self._worker.idle.discard(self)
         return line
 
+    def get_environ(self) -> dict[str, Any]:
+        """The environment of a request, which knows its connection."""
+        environ: dict[str, Any] = super().get_environ()
+        environ[CONNECTION] = self
+        return environ
+
+    @contextmanager
+    def watch(self, on_hang_up: Callable[[], None]) -> Iterator[None]:
+        """Call this, in a greenlet of its own, should the client close its side meanwhile.
+
+        A client that has sent its next request already is not watched any more: what it closes
+        behind that cannot be seen before it is read.
+        """
+        peer = self.socket
+        watcher = get_hub().loop.io(peer.fileno(), _READABLE)
+
+        def look() -> None:
+            watcher.stop()
+            if _has_ended(peer):
+                spawn(on_hang_up)
+
+        watcher.start(look)
+        try:
+            yield
+        finally:
+            watcher.stop()
+            watcher.close()
+
     def MessageClass(self, rfile: BinaryIO, *_: object) -> Headers:  # noqa: N802  # pywsgi's name
         """The header fields."""
         return Headers(rfile)
@@ -136,3 +169,21 @@ class Connection(WSGIHandler):  # type: ignore[misc]  # gevent is untyped
 
     def log_request(self) -> None:
         """Write nothing: there is no access log."""
+
+
+def _has_ended(peer: Any) -> bool:
+    """Whether the next thing to read from a readable gevent socket is its end."""
+    try:
+        # the plain socket beneath: gevent's would let the hub wait
+        return bool(peer._sock.recv(1, socket.MSG_PEEK) == b"")
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def connection_of(environ: Mapping[str, Any]) -> Connection | None:
+    """The connection that a request came over; None where another server took it."""
+    found = environ.get(CONNECTION)
+    assert found is None or isinstance(found, Connection)
+    return found

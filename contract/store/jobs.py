@@ -74,8 +74,8 @@ class Jobs:
     def cancel(self, job_id: str) -> None:
         """Cancel a job that is queued or running; raises UnknownJob or JobSettled."""
         outcome = Outcome.of_error(JobCancelled(), Status.CANCELLED)
-        now = self._server.run(
-            "finish", [self._ttl_s, job_id, str(Status.CANCELLED), outcome.encode(), "", 0]
+        [now] = self._server.run(
+            "finish", [self._ttl_s, str(Status.CANCELLED), outcome.encode(), "", 0, job_id]
         )
         if now is None:
             raise UnknownJob(job_id=job_id)
@@ -85,8 +85,8 @@ class Jobs:
     def abandon(self, job_id: str) -> bool:
         """Cancel a job whose caller has gone, if it is still queued; whether it was."""
         outcome = Outcome.of_error(JobCancelled(), Status.CANCELLED)
-        args: list[Argument] = [self._ttl_s, job_id, str(Status.CANCELLED), outcome.encode()]
-        now = self._server.run("finish", [*args, "abandoned", 1])
+        args: list[Argument] = [self._ttl_s, str(Status.CANCELLED), outcome.encode()]
+        [now] = self._server.run("finish", [*args, "abandoned", 1, job_id])
         return now is not None and now.startswith(b"now ")
 
 

@@ -17,7 +17,7 @@ from contract.store import Store
 from contract.store.queue import Cursor
 from workers.scheduling.costs import PRIOR_COMPUTE_S, Costs
 from workers.scheduling.policy import can_start, plan
-from workers.scheduling.records import Dispatch, Limits
+from workers.scheduling.records import Dispatch, Limits, PendingJob
 from workers.scheduling.state import State, UnderWay
 
 log = Log("scheduler")
@@ -27,6 +27,11 @@ LEADER_LEASE_S = 3.0
 # Leases, workers and leadership are looked after this often; jobs and signals wake at once.
 UPKEEP_S = 1.0
 RETRY_S = 0.2
+# Jobs whose deadlines pass one after another expire together.
+EXPIRE_EVERY_S = 0.1
+MEASURE_EVERY_S = 0.25
+# Jobs that one move of the store expires, so that it never stalls the others for long.
+EXPIRE_AT_ONCE = 256
 
 Send = Callable[[str, str, list[Claim]], None]
 
@@ -80,15 +85,17 @@ class Scheduler:
         state = State(cursor, under_way, self._costs)
         log.info("leading", groups=len(state.groups))
         link = self._store.server.blocking()
-        upkeep_at_s = 0.0
+        upkeep_at_s = measure_at_s = 0.0
         try:
             while not stop.is_set():
-                if time.monotonic() >= upkeep_at_s:
+                now_s = time.monotonic()
+                if now_s >= upkeep_at_s:
                     self._upkeep(state)
-                    upkeep_at_s = time.monotonic() + UPKEEP_S
-                wake_in_s = min(
-                    upkeep_at_s - time.monotonic(), state.next_deadline_s() - time.time()
-                )
+                    upkeep_at_s = now_s + UPKEEP_S
+                if now_s >= measure_at_s:
+                    self._publish_drain(state)
+                    measure_at_s = now_s + MEASURE_EVERY_S
+                wake_in_s = min(upkeep_at_s - time.monotonic(), self._expiry_in_s(state))
                 news = self._store.queue.wait(
                     link, state.cursor, wake_in_s, not can_start(state.views())
                 )
@@ -114,7 +121,6 @@ class Scheduler:
             log.warning("leases_ran_out", requeued=queued, failed=failed)
         state.drop_workers(missing)
         state.set_workers(self._store.workers.all())
-        self._publish_drain(state)
 
     def _publish_drain(self, state: State) -> None:
         """Tell gateways how fast the queue drains, while it is measured."""
@@ -143,12 +149,20 @@ class Scheduler:
             time.time(),
             state.shares.used_s,
         )
-        for job in expired:
-            self._store.queue.expire(job.id, "queue")
-            state.remove_job(job)
+        self._expire(state, expired)
         for dispatch in dispatches:
             self._dispatch(state, dispatch)
         state.note_waiting(time.monotonic())
+
+    def _expiry_in_s(self, state: State) -> float:
+        return max(EXPIRE_EVERY_S, state.next_deadline_s() - time.time())
+
+    def _expire(self, state: State, jobs: list[PendingJob]) -> None:
+        for first in range(0, len(jobs), EXPIRE_AT_ONCE):
+            some = jobs[first : first + EXPIRE_AT_ONCE]
+            self._store.queue.expire([job.id for job in some], "queue")
+            for job in some:
+                state.remove_job(job)
 
     def _dispatch(self, state: State, dispatch: Dispatch) -> None:
         group = secrets.token_hex(8)

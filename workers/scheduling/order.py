@@ -34,12 +34,12 @@ def in_order(
     jobs: Iterable[PendingJob],
     costs: Costs,
     used_s: Mapping[str, float],
-    now_s: float,
+    start_s: float,
     most: int,
 ) -> list[PendingJob]:
     """The jobs as they should be taken, at most so many of each function.
 
-    `used_s`: device seconds that functions have had, by name.
+    `used_s`: device seconds that functions have had, by name; `start_s`: when a device is free.
     """
     by_function: defaultdict[str, list[PendingJob]] = defaultdict(list)
     for job in jobs:
@@ -51,7 +51,7 @@ def in_order(
     for name, own in by_function.items():
         own.sort(key=_urgency)
         ahead_s = used_s.get(name, 0.0) - least_s
-        ranked += _ranked(own[:most], ahead_s, costs, now_s)
+        ranked += _ranked(own[:most], ahead_s, costs, start_s)
     ranked.sort()
     return [job for _, job in ranked]
 
@@ -61,7 +61,7 @@ def _urgency(job: PendingJob) -> tuple[float, str]:
 
 
 def _ranked(
-    jobs: list[PendingJob], ahead_s: float, costs: Costs, now_s: float
+    jobs: list[PendingJob], ahead_s: float, costs: Costs, start_s: float
 ) -> Iterable[tuple[_Rank, PendingJob]]:
     """Jobs of one function, which is `ahead_s` of device time before the one that has had least."""
     cost_of: dict[tuple[FunctionRef, int], float] = {}
@@ -70,10 +70,10 @@ def _ranked(
         cost_s = cost_of.get(key)
         if cost_s is None:
             cost_s = cost_of[key] = costs.compute_s(*key)
-        end_s = now_s + cost_s
+        end_s = start_s + cost_s
         if end_s > job.deadline_s:
             rank = _Rank(_HOPELESS, ahead_s, job.due_at_s, job.id)
-        elif end_s <= job.due_at_s <= now_s + URGENT_WITHIN_S and ahead_s <= BURST_S:
+        elif end_s <= job.due_at_s <= start_s + URGENT_WITHIN_S and ahead_s <= BURST_S:
             rank = _Rank(_URGENT, 0.0, job.due_at_s, job.id)
         else:
             rank = _Rank(_IN_TURN, ahead_s, job.due_at_s, job.id)

@@ -29,6 +29,8 @@ from workers.scheduling.records import (
 LOOK_AHEAD = 512
 # The way of a group from the scheduler to the device and back; less is not hidden by more groups.
 SEND_AHEAD_FROM_S = 0.004
+# A group computes no longer than this, unless one job does: whoever comes next waits for its end.
+LONG_GROUP_S = 0.25
 _NOTHING_USED: Mapping[str, float] = MappingProxyType({})
 
 
@@ -57,14 +59,16 @@ def plan(
         return Plan(dispatches, expired)
     known = (job for job in alive if job.function in functions)
     most = LOOK_AHEAD * sum(worker.free_places for worker in free)
-    waiting = in_order(known, costs, used_s, now_s, most)
+    start_s = now_s + min(worker.under_way_s or 0.0 for worker in free)
+    waiting = in_order(known, costs, used_s, start_s, most)
     while waiting and free:
         worker = _best_worker(waiting[0], free)
         free.remove(worker)
         group = _fill(waiting[:LOOK_AHEAD], worker, functions, costs, limits, now_s)
         if worker.under_way_s is not None and not _hides_something(group, functions):
             continue
-        predicted_s = _group_s(group.rows, worker, functions, costs)
+        predicted_s = _swap_s(group.rows, worker, functions, costs)
+        predicted_s += _compute_s(group.rows, costs)
         dispatches.append(Dispatch(worker.id, tuple(group.jobs), predicted_s))
         taken = {job.id for job in group.jobs}
         waiting = [job for job in waiting if job.id not in taken]
@@ -120,7 +124,11 @@ class _Group:
         rows = self.rows | {job.function: rows_before + job.rows}
         if _bytes(rows, functions) > self.worker.budget_bytes:
             return False
-        end_s = self.now_s + _group_s(rows, self.worker, functions, costs)
+        compute_s = _compute_s(rows, costs)
+        if compute_s > LONG_GROUP_S:
+            return False
+        swap_s = _swap_s(rows, self.worker, functions, costs)
+        end_s = self.now_s + (self.worker.under_way_s or 0.0) + swap_s + compute_s
         return end_s <= min(self.tightest_s, job.deadline_s)
 
     def add(self, job: PendingJob) -> None:
@@ -161,12 +169,15 @@ def _bytes(rows: Mapping[FunctionRef, int], functions: Mapping[FunctionRef, Func
     return weights + sum(functions[ref].activation_bytes_at(n) for ref, n in rows.items())
 
 
-def _group_s(
+def _compute_s(rows: Mapping[FunctionRef, int], costs: Costs) -> float:
+    return sum(costs.compute_s(ref, n) for ref, n in rows.items())
+
+
+def _swap_s(
     rows: Mapping[FunctionRef, int],
     worker: WorkerView,
     functions: Mapping[FunctionRef, FunctionView],
     costs: Costs,
 ) -> float:
     cold_bytes = sum(functions[ref].weight_bytes for ref in rows if ref not in worker.resident)
-    compute_s = sum(costs.compute_s(ref, n) for ref, n in rows.items())
-    return costs.swap_s(cold_bytes) + compute_s
+    return costs.swap_s(cold_bytes)

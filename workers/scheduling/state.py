@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class State:
     groups: dict[str, UnderWay]
     costs: Costs
     pending: dict[JobId, PendingJob] = field(default_factory=dict)
+    # heap of the deadlines of pending jobs, and of some that wait no longer
+    deadlines: list[tuple[float, JobId]] = field(default_factory=list)
     functions: dict[FunctionRef, FunctionView] = field(default_factory=dict)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
     # functions sent to a worker since its last report
@@ -57,6 +60,7 @@ class State:
             self.pending[spec.id] = PendingJob(
                 spec.id, ref, spec.rows, spec.due_at_s, spec.deadline_s
             )
+            heapq.heappush(self.deadlines, (spec.deadline_s, spec.id))
             if ref not in self.functions:
                 unknown.add(ref)
         return unknown
@@ -152,4 +156,6 @@ class State:
 
     def next_deadline_s(self) -> float:
         """When the first pending job expires."""
-        return min((job.deadline_s for job in self.pending.values()), default=float("inf"))
+        while self.deadlines and self.deadlines[0][1] not in self.pending:
+            heapq.heappop(self.deadlines)
+        return self.deadlines[0][0] if self.deadlines else float("inf")

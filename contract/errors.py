@@ -21,6 +21,7 @@ FuseboxError                      internal               500
 ├── JobCancelled                  job_cancelled          409
 ├── QueueFull                     queue_full             429
 ├── RateLimited                   rate_limited           429
+├── WaitTooLong                   wait_too_long          429
 ├── FunctionFailed                function_failed        500
 │   ├── HandlerFailed             handler_failed         500
 │   ├── HandlerTimeout            handler_timeout        500
@@ -183,6 +184,12 @@ class RateLimited(FuseboxError):
     """This API key asks more often than its rate allows."""
 
     code, http_status = "rate_limited", 429
+
+
+class WaitTooLong(FuseboxError):
+    """So many jobs wait that this one would pass its deadline; try again later."""
+
+    code, http_status = "wait_too_long", 429
 
 
 class FunctionFailed(FuseboxError):

@@ -11,6 +11,8 @@ fb:pending             stream  j -> job id, s -> JobSpec: exactly the queued job
 fb:leases              zset    job id -> end of its lease: exactly the running jobs (jobs)
 fb:counts              hash    accepted, and one per settled status, ever (jobs)
 fb:queued              hash    function -> queued jobs (jobs)
+fb:drain               hash    function -> jobs settled per second while more waited, '' -> of
+                               all; only what is measured, and only of late (scheduler)
 fb:inflight            hash    <name>@<n> -> queued and running jobs (jobs)
 fb:groups              hash    group id -> worker that has it (claim, settle, reap)
 fb:signals             stream  k -> kind, d -> data: what the scheduler must hear (settle, workers)
@@ -40,6 +42,7 @@ PENDING = "fb:pending"
 LEASES = "fb:leases"
 COUNTS = "fb:counts"
 QUEUED = "fb:queued"
+DRAIN = "fb:drain"
 INFLIGHT = "fb:inflight"
 GROUPS = "fb:groups"
 SIGNALS = "fb:signals"

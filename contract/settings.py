@@ -111,6 +111,12 @@ class Settings:
     function_queue_limit: int = _from(
         "FUSEBOX_FUNCTION_QUEUE_LIMIT", 2_000, _int_from(1), "jobs of one function that may wait"
     )
+    max_waiters: int = _from(
+        "FUSEBOX_MAX_WAITERS",
+        5_000,
+        _int_from(0),
+        "requests that may wait for a result in one gateway process; more are answered 202",
+    )
     max_body_bytes: int = _from(
         "FUSEBOX_MAX_BODY", 64 * 2**20, parse_bytes, "largest body of an invocation"
     )

@@ -12,6 +12,7 @@ from contract.errors import (
     RequestError,
     Unauthorized,
     Unavailable,
+    WaitTooLong,
 )
 
 OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE, TOO_LATE, REFUSED = range(7)
@@ -23,6 +24,7 @@ _EXIT_CODES: tuple[tuple[type[FuseboxError], int], ...] = (
     (Unavailable, UNREACHABLE),
     (QueueFull, UNREACHABLE),
     (RateLimited, UNREACHABLE),
+    (WaitTooLong, UNREACHABLE),
     (Unauthorized, REFUSED),
     (Forbidden, REFUSED),
     (DeadlineExceeded, TOO_LATE),

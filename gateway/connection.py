@@ -7,10 +7,12 @@ body separately, and has no limit on idle connections; the three are replaced he
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, BinaryIO, Protocol
 
-from gevent import Timeout, getcurrent
+from gevent import Timeout, get_hub, getcurrent, spawn
 from gevent.pywsgi import WSGIHandler
 from werkzeug.exceptions import RequestURITooLarge
 
@@ -21,6 +23,9 @@ from gateway.problems import translate
 
 MAX_LINE_BYTES = 8190
 MAX_FIELDS = 100
+# Where the environment of a request holds its connection.
+CONNECTION = "fusebox.connection"
+_READABLE = 1  # libev's EV_READ
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _REQUEST_LINE = re.compile(rf"{_TOKEN.pattern} [!-~\x80-\xff]+ HTTP/1\.[01]\r\n")
 # what decides where a request ends is said once, or two readers may disagree
@@ -142,6 +147,7 @@ class Connection(WSGIHandler):  # type: ignore[misc]  # gevent is untyped
         # for upgrades, of which there are none here, pywsgi hands out the bare connection
         environ["wsgi.input"] = self.wsgi_input
         environ["wsgi.input_terminated"] = True
+        environ[CONNECTION] = self
         return environ
 
     def handle_one_request(self) -> object:
@@ -163,6 +169,28 @@ class Connection(WSGIHandler):  # type: ignore[misc]  # gevent is untyped
         head = "".join(f"{name}: {value}\r\n" for name, value in fields)
         status = STATUS_LINES[answer.status]
         return status, f"HTTP/1.1 {status}\r\n{head}\r\n".encode("latin-1") + answer.body
+
+    @contextmanager
+    def watch(self, on_hang_up: Callable[[], None]) -> Iterator[None]:
+        """Call this, in a greenlet of its own, should the client close its side meanwhile.
+
+        A client that has sent its next request already is not watched any more: what it closes
+        behind that cannot be seen before it is read.
+        """
+        peer = self.socket
+        watcher = get_hub().loop.io(peer.fileno(), _READABLE)
+
+        def look() -> None:
+            watcher.stop()
+            if _has_ended(peer):
+                spawn(on_hang_up)
+
+        watcher.start(look)
+        try:
+            yield
+        finally:
+            watcher.stop()
+            watcher.close()
 
     def MessageClass(self, rfile: BinaryIO, *_: object) -> Headers:  # noqa: N802  # pywsgi's name
         """The header fields."""
@@ -191,3 +219,21 @@ class Connection(WSGIHandler):  # type: ignore[misc]  # gevent is untyped
 
     def log_request(self) -> None:
         """Write nothing: there is no access log."""
+
+
+def _has_ended(peer: Any) -> bool:
+    """Whether the next thing to read from a readable gevent socket is its end."""
+    try:
+        # the plain socket beneath: gevent's would let the hub wait
+        return bool(peer._sock.recv(1, socket.MSG_PEEK) == b"")
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def connection_of(environ: Mapping[str, Any]) -> Connection | None:
+    """The connection that a request came over; None where another server took it."""
+    found = environ.get(CONNECTION)
+    assert found is None or isinstance(found, Connection)
+    return found

@@ -40,7 +40,7 @@ class Gateway:
                     group, settings.queue_limit, settings.function_queue_limit
                 )
             ),
-            Replies(store),
+            Replies(store, settings.max_waiters),
             Artifacts(settings.artifacts, settings.max_artifact_bytes),
         )
 

@@ -8,16 +8,20 @@ from typing import Any, NamedTuple
 
 from contract.errors import DeadlineExceeded, RequestError, StoreUnavailable, Unavailable
 from contract.function import Function, FunctionRef
-from contract.job import Job, JobId, JobSpec, Status, Submission, new_job_id
+from contract.job import Job, JobId, JobSpec, Outcome, Status, Submission, new_job_id
 from contract.store.jobs import AlreadyAccepted, StaleVersion
 from gateway import job_answers as answers
 from gateway.answer import Answer
 from gateway.bodies import read_payload
+from gateway.connection import Connection, connection_of
 from gateway.context import Gateway
 from gateway.preferences import NO_PREFERENCE, Prefer, negotiate, offers, parse_prefer
+from gateway.replies import Waiter
 
 # How long after its deadline a job may still be settled by whoever runs it.
 GRACE_S = 0.25
+# A wait shorter than this is not worth looking whether the client is still there.
+UNWATCHED_S = 0.5
 # A function that is deployed again this often within one request is left alone.
 MAX_RELOADS = 3
 
@@ -45,24 +49,48 @@ def invoke(
 ) -> Answer:
     """POST /v1/functions/<name>/invoke: accept a job and, unless told otherwise, wait for it.
 
-    Raises AlreadyAccepted where the claim of an idempotency key stands for a job.
+    Where too many wait in this process already, nobody else does. Raises AlreadyAccepted where
+    the claim of an idempotency key stands for a job.
     """
     accept, content_type = environ.get("HTTP_ACCEPT", ""), environ.get("CONTENT_TYPE", "")
     request = _Request(FunctionRef.parse(name), accept, content_type, body, claim)
     header = environ.get("HTTP_PREFER")
     prefer = parse_prefer(header, gateway.settings.max_wait_s) if header else NO_PREFERENCE
     job_id = new_job_id()
-    if prefer.is_async and prefer.wait_s is None:
+    if (prefer.is_async and prefer.wait_s is None) or gateway.replies.is_full:
         spec, _, media = _submit(gateway, request, job_id, "")
         return answers.accepted(Job(spec, Status.QUEUED, 0, None), media, prefer)
     with gateway.replies.expect(job_id, prefer.is_given) as waiter:
         spec, _, media = _submit(gateway, request, job_id, gateway.replies.gateway_id)
         until_deadline_s = spec.deadline_s + GRACE_S - time.time()
         wait_s = gateway.settings.max_wait_s if prefer.wait_s is None else prefer.wait_s
-        outcome = waiter.wait(min(wait_s, until_deadline_s))
+        # whoever prefers not to wait may have left on purpose
+        connection = None if prefer.is_given else connection_of(environ)
+        outcome = _wait(gateway, waiter, min(wait_s, until_deadline_s), connection)
     if outcome is not None:
         return answers.settled(spec, outcome, media, prefer)
     return unanswered(gateway, spec, media, prefer)
+
+
+def _wait(
+    gateway: Gateway, waiter: Waiter, wait_s: float, connection: Connection | None
+) -> Outcome | None:
+    """The outcome, or None; a client that hangs up meanwhile cancels its job while it is queued."""
+    outcome = waiter.wait(wait_s if connection is None else min(wait_s, UNWATCHED_S))
+    if outcome is not None or connection is None or wait_s <= UNWATCHED_S or waiter.is_let_go:
+        return outcome
+    has_hung_up = False
+
+    def let_go() -> None:
+        nonlocal has_hung_up
+        has_hung_up = True
+        waiter.wake(None)
+
+    with connection.watch(let_go):
+        outcome = waiter.wait(wait_s - UNWATCHED_S)
+    if has_hung_up and outcome is None:
+        gateway.store.jobs.abandon(waiter.job)
+    return outcome
 
 
 def unanswered(gateway: Gateway, spec: JobSpec, media: str, prefer: Prefer) -> Answer:
@@ -100,7 +128,7 @@ def _submit(gateway: Gateway, request: _Request, job_id: JobId, waiter: str) -> 
             raise refusal
         gateway.lookup.forget(ref)
         if not isinstance(refusal, StaleVersion):
-            raise type(refusal)(refusal.detail, function=str(ref))
+            raise type(refusal)(refusal.detail, function=str(ref), **refusal.extensions)
     raise Unavailable(f"The function {ref} is being deployed again and again; try later.")
 
 

@@ -12,9 +12,12 @@ _HEX = frozenset("0123456789abcdef")
 
 
 def show(gateway: Gateway, job_id: str, accept: str, wait_s: float | None) -> Answer:
-    """GET /v1/jobs/<id>[?wait=S]: the job as it is, or as it is when it has settled."""
+    """GET /v1/jobs/<id>[?wait=S]: the job as it is, or as it is when it has settled.
+
+    At once where too many wait in this process already.
+    """
     job_id = _checked(job_id)
-    if wait_s is None:
+    if wait_s is None or gateway.replies.is_full:
         job = gateway.store.jobs.get(job_id)
     else:
         with gateway.replies.expect(job_id, is_poll=True) as waiter:

@@ -30,6 +30,7 @@ _PLAIN = (
     ("group_jobs", "fusebox_group_jobs", "Jobs of the groups that ran"),
     ("group_functions", "fusebox_group_functions", "Functions of the groups that ran"),
     ("isolated", "fusebox_isolated_groups", "Fused runs repeated singly after a failure"),
+    ("abandoned", "fusebox_abandoned_jobs", "Queued jobs cancelled because their caller hung up"),
     ("fenced", "fusebox_fenced_writes", "Writes refused because their lease was lost"),
 )
 # counters of the platform with a label in their field: (prefix, metric, label, help)

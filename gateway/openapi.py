@@ -87,8 +87,8 @@ def _invoke() -> Record:
             },
             **_problems(
                 "malformed_body", "not_acceptable", "request_timeout", "payload_too_large",
-                "unsupported_media_type", "invalid_input", "unknown_function",
-                "queue_full", "unavailable", "bad_request", "idempotency_key_reused",
+                "unsupported_media_type", "invalid_input", "unknown_function", "queue_full",
+                "wait_too_long", "unavailable", "bad_request", "idempotency_key_reused",
                 *_OF_JOBS, *_STORE,
             ),
         },

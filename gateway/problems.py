@@ -10,23 +10,30 @@ from typing import Any
 import orjson
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from contract.errors import FuseboxError, PayloadTooLarge, QueueFull, RateLimited, Unavailable
+from contract.errors import (
+    FuseboxError,
+    PayloadTooLarge,
+    QueueFull,
+    RateLimited,
+    Unavailable,
+    WaitTooLong,
+)
 from contract.log import Log
 from gateway.answer import Answer, Header
 
 log = Log("gateway")
 PROBLEM = "application/problem+json"
-# A full queue drains and a store returns within about a second, or not soon.
-RETRY_AFTER_S = 1
+# Where no better is known: a store returns within about a second, or not soon.
+RETRY_AFTER_MS = 1_000
 
 
 def problem(error: FuseboxError, instance: str, **extensions: Any) -> Answer:
     """The problem document of an error of the tree."""
     members = {**error.extensions, **extensions}
     headers: tuple[Header, ...] = ()
-    if isinstance(error, QueueFull | RateLimited | Unavailable):
-        wait_ms = members.setdefault("retry_after_ms", RETRY_AFTER_S * 1000)
-        headers = (("Retry-After", str(math.ceil(wait_ms / 1000))),)
+    if isinstance(error, QueueFull | RateLimited | WaitTooLong | Unavailable):
+        retry_after_ms = members.setdefault("retry_after_ms", RETRY_AFTER_MS)
+        headers = (("Retry-After", str(math.ceil(retry_after_ms / 1000))),)
     title = str(type(error).__doc__)
     return _document(error.http_status, error.code, title, error.detail, instance, members, headers)
 

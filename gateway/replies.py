@@ -33,6 +33,11 @@ class Waiter:
         self._wake.wait(timeout_s)
         return None if self._outcome is None else Outcome.decode(self._outcome)
 
+    @property
+    def is_let_go(self) -> bool:
+        """Whether it was woken."""
+        return self._wake.is_set()
+
     def wake(self, outcome: bytes | None) -> None:
         """Give it the outcome, or None to let it go without."""
         if outcome is not None:
@@ -43,14 +48,21 @@ class Waiter:
 class Replies:
     """The waiters of one gateway process; its listener starts with the first of them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, max_waiters: int) -> None:
         self._store = store
+        self._max_waiters = max_waiters
+        self._count = 0
         self.gateway_id = secrets.token_hex(8)
         self._waiters: dict[JobId, list[Waiter]] = {}
         self._lock = Lock()
         self._stop = Event()
         self._listener: Thread | None = None
         self._lets_go_polls = self._lets_go_all = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many wait as may; whoever comes now should not."""
+        return self._count >= self._max_waiters
 
     @contextmanager
     def expect(self, job: JobId, is_poll: bool) -> Iterator[Waiter]:
@@ -61,6 +73,7 @@ class Replies:
                 self._listener = Thread(target=self._listen, name="replies", daemon=True)
                 self._listener.start()
             self._waiters.setdefault(job, []).append(waiter)
+            self._count += 1
             if self._lets_go_all or (is_poll and self._lets_go_polls):
                 waiter.wake(None)
         try:
@@ -86,6 +99,7 @@ class Replies:
 
     def _leave(self, waiter: Waiter) -> None:
         with self._lock:
+            self._count -= 1
             group = self._waiters.get(waiter.job)
             if group is not None and waiter in group:
                 group.remove(waiter)

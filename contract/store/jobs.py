@@ -13,6 +13,7 @@ from contract.errors import (
     QueueFull,
     UnknownFunction,
     UnknownJob,
+    WaitTooLong,
 )
 from contract.job import (
     JOB_ID_CHARS,
@@ -40,12 +41,8 @@ class AlreadyAccepted(FuseboxError):
         self.job = job
 
 
-_REFUSALS: dict[bytes, type[FuseboxError]] = {
-    b"!unknown_function": UnknownFunction,
-    b"!stale": StaleVersion,
-    b"!queue_full": QueueFull,
-    b"!key_reused": IdempotencyKeyReused,
-}
+# A client is never told to come back sooner, nor to stay away for longer than a queue lasts.
+RETRY_AFTER_MS = (1_000, 60_000)
 
 
 class Jobs:
@@ -70,10 +67,13 @@ class Jobs:
                 payload,
                 waiter,
                 claim,
+                int(1000 * (spec.deadline_s - spec.accepted_at_s)),
             ]
         replies = self._server.run("enqueue", args)
-        assert len(replies) == len(submissions)
-        return [_refusal(reply) for reply in replies]
+        return [
+            _refusal(reply, submission.spec)
+            for submission, reply in zip(submissions, replies, strict=True)
+        ]
 
     def accepted_as(self, claim: IdempotencyClaim) -> JobId | None:
         """The job that this request was accepted as before; raises IdempotencyKeyReused."""
@@ -104,17 +104,51 @@ class Jobs:
     def cancel(self, job_id: str) -> None:
         """Cancel a job that is queued or running; raises UnknownJob or JobSettled."""
         outcome = Outcome.of_error(JobCancelled(), Status.CANCELLED)
-        now = self._server.run(
-            "finish", [self._ttl_s, job_id, str(Status.CANCELLED), outcome.encode(), "", 0]
+        [now] = self._server.run(
+            "finish", [self._ttl_s, str(Status.CANCELLED), outcome.encode(), "", 0, job_id]
         )
         if now is None:
             raise UnknownJob(job_id=job_id)
         if not now.startswith(b"now "):
             raise JobSettled(status=now.decode())
 
+    def abandon(self, job_id: str) -> bool:
+        """Cancel a job whose caller has gone, if it is still queued; whether it was."""
+        outcome = Outcome.of_error(JobCancelled(), Status.CANCELLED)
+        args: list[Argument] = [self._ttl_s, str(Status.CANCELLED), outcome.encode()]
+        [now] = self._server.run("finish", [*args, "abandoned", 1, job_id])
+        return now is not None and now.startswith(b"now ")
 
-def _refusal(reply: bytes) -> FuseboxError | None:
+
+def _refusal(reply: bytes, spec: JobSpec) -> FuseboxError | None:
+    """Why the enqueue script did not accept a job; None where it did."""
     if reply.startswith(b"="):
         return AlreadyAccepted(JobId(reply[1:].decode()))
-    refusal = _REFUSALS.get(reply)
-    return refusal() if refusal else None
+    if not reply.startswith(b"!"):
+        return None
+    reason, _, number = reply.partition(b" ")
+    plain = _PLAIN_REFUSALS.get(reason)
+    if plain is not None:
+        return plain()
+    wait_ms, left_ms = int(number), 1000 * (spec.deadline_s - spec.accepted_at_s)
+    if reason == b"!queue_full":
+        return QueueFull(retry_after_ms=_retry_after_ms(wait_ms))
+    assert reason == b"!wait_too_long", reply
+    return WaitTooLong(
+        f"The job would be answered in about {wait_ms / 1000:.1f} s, "
+        f"but its deadline is in {left_ms / 1000:.1f} s.",
+        predicted_wait_ms=wait_ms,
+        retry_after_ms=_retry_after_ms(wait_ms - left_ms),
+    )
+
+
+_PLAIN_REFUSALS: dict[bytes, type[FuseboxError]] = {
+    b"!unknown_function": UnknownFunction,
+    b"!stale": StaleVersion,
+    b"!key_reused": IdempotencyKeyReused,
+}
+
+
+def _retry_after_ms(wait_ms: float) -> int:
+    low, high = RETRY_AFTER_MS
+    return int(min(max(wait_ms, low), high))

@@ -198,14 +198,12 @@ class Queue:
             ]
         return [bool(reply) for reply in self._server.run("settle", args)]
 
-    def expire(self, job: JobId, stage: str) -> bool:
-        """Settle a queued job as expired; whether it was still queued."""
+    def expire(self, jobs: Sequence[JobId], stage: str) -> int:
+        """Settle queued jobs as expired; how many of them were still queued."""
         outcome = Outcome.of_error(DeadlineExceeded(stage=stage), Status.EXPIRED)
-        counter = f"expired:{stage}"
-        now = self._server.run(
-            "finish", [self._ttl_s, job, str(Status.EXPIRED), outcome.encode(), counter, 1]
-        )
-        return now is not None and now.startswith(b"now ")
+        args: list[Argument] = [self._ttl_s, str(Status.EXPIRED), outcome.encode()]
+        replies = self._server.run("finish", [*args, f"expired:{stage}", 1, *jobs])
+        return sum(now is not None and now.startswith(b"now ") for now in replies)
 
     def renew(self, claims: Iterable[Claim], lease_end_s: float) -> set[JobId]:
         """Prolong leases; the jobs that this worker has lost."""

@@ -3,13 +3,15 @@
 Fields of `fb:stats:<name>`: `jobs:<status>`, `rows`, `latency:<bucket>`, `groups`, `cold`, and
 `us:<stage>` sums in microseconds for the stages of `contract.job.TIMINGS`.
 Fields of `fb:counters`: `groups`, `group_jobs`, `group_functions`, `rejected:<reason>`,
-`expired:<stage>`, `isolated` (fused runs repeated singly after a failure), `swap_bytes`, `fenced`.
+`expired:<stage>`, `abandoned` (cancelled because their caller hung up), `isolated` (fused runs
+repeated singly after a failure), `swap_bytes`, `fenced`.
 """
 
 from __future__ import annotations
 
 import bisect
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from contract import keys
@@ -54,6 +56,10 @@ class LogLine(NamedTuple):
     text: str
 
 
+# A scheduler that stops measuring leaves no rates behind for longer.
+DRAIN_TTL_S = 3.0
+
+
 class Telemetry:
     """The counters and logs of the store."""
 
@@ -88,6 +94,22 @@ class Telemetry:
         with store_errors():
             found: Any = self._server.redis.hgetall(keys.QUEUED)
         return _numbers(found)
+
+    def set_drain(self, rates: Mapping[str, float]) -> None:
+        """Publish jobs settled per second by function, "" for all: of those that have a backlog."""
+        with store_errors():
+            pipe = self._server.redis.pipeline(transaction=True)
+            pipe.delete(keys.DRAIN)
+            if rates:
+                pipe.hset(keys.DRAIN, mapping={name: f"{rate:.6g}" for name, rate in rates.items()})
+                pipe.pexpire(keys.DRAIN, int(DRAIN_TTL_S * 1000))
+            pipe.execute()
+
+    def drain(self) -> dict[str, float]:
+        """The rates of `set_drain`; none while nothing waits."""
+        with store_errors():
+            found: Any = self._server.redis.hgetall(keys.DRAIN)
+        return {name.decode(): float(rate) for name, rate in found.items()}
 
     def stats(self, names: list[str]) -> dict[str, dict[str, int]]:
         """The counters of functions, by name."""

@@ -55,17 +55,23 @@ class Costs:
     compute: dict[FunctionRef, _Line] = field(default_factory=dict)
     bandwidth_bytes_per_s: float = PRIOR_BANDWIDTH_BYTES_PER_S
 
-    def learn(self, report: GroupReport) -> None:
-        """Take in what a worker measured; a group's time is shared out as it was predicted."""
+    def learn(self, report: GroupReport) -> list[tuple[FunctionRef, float]]:
+        """Take in what a worker measured; each member and its part of the group's compute time.
+
+        The time is shared out as it was predicted.
+        """
         members = [(FunctionRef(n, v), rows) for n, v, rows in report.members]
         predicted = [self.compute_s(ref, rows) for ref, rows in members]
         total_s = sum(predicted)
+        parts = []
         for (ref, rows), share_s in zip(members, predicted, strict=True):
             share = share_s / total_s if total_s else 1 / len(members)
             self.compute.setdefault(ref, _Line()).learn(rows, report.compute_s * share)
+            parts.append((ref, report.compute_s * share))
         if report.swap_bytes and report.swap_s > 0:
             measured = report.swap_bytes / report.swap_s
             self.bandwidth_bytes_per_s += LEARNING_RATE * (measured - self.bandwidth_bytes_per_s)
+        return parts
 
     def compute_s(self, ref: FunctionRef, rows: int) -> float:
         """Predicted compute time of one member."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from threading import Event
 
@@ -16,7 +17,7 @@ from contract.store import Store
 from contract.store.queue import Cursor
 from workers.scheduling.costs import PRIOR_COMPUTE_S, Costs
 from workers.scheduling.policy import can_start, plan
-from workers.scheduling.records import Dispatch, Limits
+from workers.scheduling.records import Dispatch, Limits, PendingJob
 from workers.scheduling.state import State, UnderWay
 
 log = Log("scheduler")
@@ -26,6 +27,11 @@ LEADER_LEASE_S = 3.0
 # Leases, workers and leadership are looked after this often; jobs and signals wake at once.
 UPKEEP_S = 1.0
 RETRY_S = 0.2
+# Jobs whose deadlines pass one after another expire together.
+EXPIRE_EVERY_S = 0.1
+MEASURE_EVERY_S = 0.25
+# Jobs that one move of the store expires, so that it never stalls the others for long.
+EXPIRE_AT_ONCE = 256
 
 Send = Callable[[str, str, list[Claim]], None]
 
@@ -48,6 +54,7 @@ class Scheduler:
         self._token = secrets.token_hex(8)
         # what was learned outlives a lost leadership
         self._costs = Costs()
+        self._has_published = False
 
     def run(self, stop: Event) -> None:
         """Lead whenever no other scheduler does, until `stop` is set."""
@@ -74,19 +81,21 @@ class Scheduler:
         # signals from here on are heard, so what they change may be read afterwards
         cursor = Cursor(signals=self._store.queue.signal_tail())
         groups = self._store.queue.groups().items()
-        under_way = {group: UnderWay(worker, PRIOR_COMPUTE_S) for group, worker in groups}
+        under_way = {g: UnderWay(worker, PRIOR_COMPUTE_S, Counter()) for g, worker in groups}
         state = State(cursor, under_way, self._costs)
         log.info("leading", groups=len(state.groups))
         link = self._store.server.blocking()
-        upkeep_at_s = 0.0
+        upkeep_at_s = measure_at_s = 0.0
         try:
             while not stop.is_set():
-                if time.monotonic() >= upkeep_at_s:
+                now_s = time.monotonic()
+                if now_s >= upkeep_at_s:
                     self._upkeep(state)
-                    upkeep_at_s = time.monotonic() + UPKEEP_S
-                wake_in_s = min(
-                    upkeep_at_s - time.monotonic(), state.next_deadline_s() - time.time()
-                )
+                    upkeep_at_s = now_s + UPKEEP_S
+                if now_s >= measure_at_s:
+                    self._publish_drain(state)
+                    measure_at_s = now_s + MEASURE_EVERY_S
+                wake_in_s = min(upkeep_at_s - time.monotonic(), self._expiry_in_s(state))
                 news = self._store.queue.wait(
                     link, state.cursor, wake_in_s, not can_start(state.views())
                 )
@@ -113,6 +122,13 @@ class Scheduler:
         state.drop_workers(missing)
         state.set_workers(self._store.workers.all())
 
+    def _publish_drain(self, state: State) -> None:
+        """Tell gateways how fast the queue drains, while it is measured."""
+        rates = state.drain.rates(time.monotonic(), state.settled, state.waiting_since_s)
+        if rates or self._has_published:
+            self._store.telemetry.set_drain(rates)
+        self._has_published = bool(rates)
+
     def _learn_functions(self, state: State, unknown: set[FunctionRef]) -> None:
         for ref in unknown:
             try:
@@ -124,15 +140,29 @@ class Scheduler:
     def _decide(self, state: State) -> None:
         if not state.pending:
             return
-        pending = list(state.pending.values())
         dispatches, expired = plan(
-            pending, state.views(), state.functions, state.costs, self._limits, time.time()
+            state.pending.values(),
+            state.views(),
+            state.functions,
+            state.costs,
+            self._limits,
+            time.time(),
+            state.shares.used_s,
         )
-        for job in expired:
-            self._store.queue.expire(job.id, "queue")
-            state.pending.pop(job.id)
+        self._expire(state, expired)
         for dispatch in dispatches:
             self._dispatch(state, dispatch)
+        state.note_waiting(time.monotonic())
+
+    def _expiry_in_s(self, state: State) -> float:
+        return max(EXPIRE_EVERY_S, state.next_deadline_s() - time.time())
+
+    def _expire(self, state: State, jobs: list[PendingJob]) -> None:
+        for first in range(0, len(jobs), EXPIRE_AT_ONCE):
+            some = jobs[first : first + EXPIRE_AT_ONCE]
+            self._store.queue.expire([job.id for job in some], "queue")
+            for job in some:
+                state.remove_job(job)
 
     def _dispatch(self, state: State, dispatch: Dispatch) -> None:
         group = secrets.token_hex(8)

@@ -3,17 +3,19 @@
 Work-conserving: a worker that has nothing gets a group at once, so groups grow by themselves while
 devices are busy. A worker that has a group gets the next one ahead only where that hides something:
 hooks, weights that come in, or the way to the worker behind a long run; else the group is better
-left to grow. A group is filled from the most urgent job outward, across functions, while every
-member is still predicted to meet its deadline and the bytes fit.
+left to grow. A group is filled from the first job outward, in the order of `order.py` and across
+functions, while every member is still predicted to meet its deadline and the bytes fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from contract.function import FunctionRef
 from workers.scheduling.costs import Costs
+from workers.scheduling.order import in_order
 from workers.scheduling.records import (
     Dispatch,
     FunctionView,
@@ -23,10 +25,13 @@ from workers.scheduling.records import (
     WorkerView,
 )
 
-# The most urgent jobs looked at for one group: bounds a decision's time under a long queue.
+# The first jobs looked at for one group: bounds a decision's time under a long queue.
 LOOK_AHEAD = 512
 # The way of a group from the scheduler to the device and back; less is not hidden by more groups.
 SEND_AHEAD_FROM_S = 0.004
+# A group computes no longer than this, unless one job does: whoever comes next waits for its end.
+LONG_GROUP_S = 0.25
+_NOTHING_USED: Mapping[str, float] = MappingProxyType({})
 
 
 def plan(
@@ -36,9 +41,11 @@ def plan(
     costs: Costs,
     limits: Limits,
     now_s: float,
+    used_s: Mapping[str, float] = _NOTHING_USED,
 ) -> Plan:
     """Groups to start now, and jobs whose deadline has passed.
 
+    `used_s`: device seconds that functions have had, by name (`shares.py`).
     Jobs of functions that are not in `functions` wait; a function too large for a worker's budget
     goes to that worker alone, which refuses it with the bytes it would need.
     """
@@ -46,16 +53,22 @@ def plan(
     expired: list[PendingJob] = []
     for job in pending:
         (expired if job.deadline_s <= now_s else alive).append(job)
-    waiting = sorted((job for job in alive if job.function in functions), key=_urgency)
-    dispatches = []
+    dispatches: list[Dispatch] = []
     free = [worker for worker in workers if worker.free_places > 0]
+    if not free:
+        return Plan(dispatches, expired)
+    known = (job for job in alive if job.function in functions)
+    most = LOOK_AHEAD * sum(worker.free_places for worker in free)
+    start_s = now_s + min(worker.under_way_s or 0.0 for worker in free)
+    waiting = in_order(known, costs, used_s, start_s, most)
     while waiting and free:
         worker = _best_worker(waiting[0], free)
         free.remove(worker)
         group = _fill(waiting[:LOOK_AHEAD], worker, functions, costs, limits, now_s)
         if worker.under_way_s is not None and not _hides_something(group, functions):
             continue
-        predicted_s = _group_s(group.rows, worker, functions, costs)
+        predicted_s = _swap_s(group.rows, worker, functions, costs)
+        predicted_s += _compute_s(group.rows, costs)
         dispatches.append(Dispatch(worker.id, tuple(group.jobs), predicted_s))
         taken = {job.id for job in group.jobs}
         waiting = [job for job in waiting if job.id not in taken]
@@ -73,11 +86,6 @@ def can_start(workers: Iterable[WorkerView]) -> bool:
         view.free_places > 0 and (view.under_way_s is None or view.under_way_s >= SEND_AHEAD_FROM_S)
         for view in workers
     )
-
-
-def _urgency(job: PendingJob) -> tuple[float, str]:
-    # ids sort by the time of acceptance
-    return job.due_at_s, job.id
 
 
 def _best_worker(job: PendingJob, free: list[WorkerView]) -> WorkerView:
@@ -116,7 +124,11 @@ class _Group:
         rows = self.rows | {job.function: rows_before + job.rows}
         if _bytes(rows, functions) > self.worker.budget_bytes:
             return False
-        end_s = self.now_s + _group_s(rows, self.worker, functions, costs)
+        compute_s = _compute_s(rows, costs)
+        if compute_s > LONG_GROUP_S:
+            return False
+        swap_s = _swap_s(rows, self.worker, functions, costs)
+        end_s = self.now_s + (self.worker.under_way_s or 0.0) + swap_s + compute_s
         return end_s <= min(self.tightest_s, job.deadline_s)
 
     def add(self, job: PendingJob) -> None:
@@ -133,7 +145,7 @@ def _fill(
     limits: Limits,
     now_s: float,
 ) -> _Group:
-    """The most urgent job, whatever it costs, and those after it that fit beside it."""
+    """The first job, whatever it costs, and those after it that fit beside it."""
     group = _Group(worker, limits, now_s)
     group.add(waiting[0])
     for job in waiting[1:]:
@@ -157,12 +169,15 @@ def _bytes(rows: Mapping[FunctionRef, int], functions: Mapping[FunctionRef, Func
     return weights + sum(functions[ref].activation_bytes_at(n) for ref, n in rows.items())
 
 
-def _group_s(
+def _compute_s(rows: Mapping[FunctionRef, int], costs: Costs) -> float:
+    return sum(costs.compute_s(ref, n) for ref, n in rows.items())
+
+
+def _swap_s(
     rows: Mapping[FunctionRef, int],
     worker: WorkerView,
     functions: Mapping[FunctionRef, FunctionView],
     costs: Costs,
 ) -> float:
     cold_bytes = sum(functions[ref].weight_bytes for ref in rows if ref not in worker.resident)
-    compute_s = sum(costs.compute_s(ref, n) for ref, n in rows.items())
-    return costs.swap_s(cold_bytes) + compute_s
+    return costs.swap_s(cold_bytes)

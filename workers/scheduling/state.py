@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,7 +13,9 @@ from contract.job import Claim, JobId, JobSpec
 from contract.store.queue import Cursor, Event, GroupReport
 from contract.store.workers import WorkerReport
 from workers.scheduling.costs import Costs
+from workers.scheduling.drain import ALL, Drain
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
+from workers.scheduling.shares import Shares
 
 
 class UnderWay(NamedTuple):
@@ -19,6 +23,8 @@ class UnderWay(NamedTuple):
 
     worker: str
     predicted_s: float
+    # jobs by function; none where another scheduler sent the group
+    jobs: Counter[str]
 
 
 @dataclass
@@ -29,22 +35,59 @@ class State:
     groups: dict[str, UnderWay]
     costs: Costs
     pending: dict[JobId, PendingJob] = field(default_factory=dict)
+    # heap of the deadlines of pending jobs, and of some that wait no longer
+    deadlines: list[tuple[float, JobId]] = field(default_factory=list)
     functions: dict[FunctionRef, FunctionView] = field(default_factory=dict)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
     # functions sent to a worker since its last report
     arriving: dict[str, set[FunctionRef]] = field(default_factory=dict)
+    shares: Shares = field(default_factory=Shares)
+    # pending jobs by function
+    waiting: Counter[str] = field(default_factory=Counter)
+    # since when a function has had jobs that could not be sent at once, drain.ALL for any
+    waiting_since_s: dict[str, float] = field(default_factory=dict)
+    # jobs of groups that have ended, by function, and of all under drain.ALL
+    settled: Counter[str] = field(default_factory=Counter)
+    drain: Drain = field(default_factory=Drain)
 
     def add_jobs(self, specs: Iterable[JobSpec]) -> set[FunctionRef]:
         """Take in queued jobs; the functions that are not known yet."""
         unknown = set()
         for spec in specs:
             ref = spec.ref
+            if spec.id not in self.pending:
+                self._count(spec.function)
             self.pending[spec.id] = PendingJob(
                 spec.id, ref, spec.rows, spec.due_at_s, spec.deadline_s
             )
+            heapq.heappush(self.deadlines, (spec.deadline_s, spec.id))
             if ref not in self.functions:
                 unknown.add(ref)
         return unknown
+
+    def _count(self, name: str) -> None:
+        if name not in self.waiting:
+            self.shares.enter(name, self.waiting)
+        self.waiting[name] += 1
+
+    def remove_job(self, job: PendingJob) -> None:
+        """A job waits no longer."""
+        name = job.function.name
+        if self.pending.pop(job.id, None) is None:
+            return
+        self.waiting[name] -= 1
+        if not self.waiting[name]:
+            del self.waiting[name]
+            self.waiting_since_s.pop(name, None)
+
+    def note_waiting(self, now_s: float) -> None:
+        """What waits now, after all that could be sent was sent, has to wait for others."""
+        for name in self.waiting:
+            self.waiting_since_s.setdefault(name, now_s)
+        if self.waiting:
+            self.waiting_since_s.setdefault(ALL, now_s)
+        else:
+            self.waiting_since_s.clear()
 
     def add_function(self, function: Function) -> None:
         """Take in what the policy must know of a version."""
@@ -68,9 +111,13 @@ class State:
         for event in events:
             if event.kind == "group":
                 report = GroupReport.decode(event.data)
-                self.groups.pop(report.group, None)
+                group = self.groups.pop(report.group, None)
+                if group is not None:
+                    self.settled.update(group.jobs)
+                    self.settled[ALL] += group.jobs.total()
                 if report.members:
-                    self.costs.learn(report)
+                    for ref, compute_s in self.costs.learn(report):
+                        self.shares.charge(ref.name, compute_s)
             is_worker_news |= event.kind == "worker"
         return is_worker_news
 
@@ -93,9 +140,11 @@ class State:
         """A group was claimed: its jobs wait no longer, one of the worker's places is taken."""
         for job in dispatch.jobs:
             # those not claimed were cancelled meanwhile
-            self.pending.pop(job.id, None)
+            self.remove_job(job)
         if claims:
-            self.groups[group] = UnderWay(dispatch.worker, dispatch.predicted_s)
+            held = {claim.job for claim in claims}
+            jobs = Counter(job.function.name for job in dispatch.jobs if job.id in held)
+            self.groups[group] = UnderWay(dispatch.worker, dispatch.predicted_s, jobs)
             functions = {job.function for job in dispatch.jobs}
             self.arriving.setdefault(dispatch.worker, set()).update(functions)
 
@@ -107,4 +156,6 @@ class State:
 
     def next_deadline_s(self) -> float:
         """When the first pending job expires."""
-        return min((job.deadline_s for job in self.pending.values()), default=float("inf"))
+        while self.deadlines and self.deadlines[0][1] not in self.pending:
+            heapq.heappop(self.deadlines)
+        return self.deadlines[0][0] if self.deadlines else float("inf")

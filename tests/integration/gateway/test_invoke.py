@@ -220,6 +220,32 @@ def test_a_full_queue_says_when_to_come_back(client: FlaskClient, store: Store) 
     ) == ("1", "queue_full", 1000)
 
 
+def test_a_job_that_would_wait_too_long_is_refused(client: FlaskClient, store: Store) -> None:
+    """429 with the predicted wait, and when to come back."""
+    publish(store, manifest=replace(MANIFEST, timeout_ms=1_500))
+    store.telemetry.set_drain({"echo": 0.5})
+    prefer = {"Prefer": "respond-async"}
+    deep = Settings(queue_limit=100, function_queue_limit=100)
+    wide = create_app(deep, store).test_client()
+    answers = [wide.post(URL, json=BODY, headers=prefer) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [202] * 4 + [429]
+    last = answers[-1]
+    assert (last.headers["Retry-After"], last.json["code"]) == ("7", "wait_too_long")
+    assert (last.json["predicted_wait_ms"], last.json["retry_after_ms"]) == (8000, 6500)
+    assert last.json["function"] == "echo"
+
+
+def test_beyond_a_number_of_waiters_nobody_waits(store: Store) -> None:
+    """202 at once for calls, the record as it is for polls."""
+    publish(store)
+    app = create_app(Settings(max_waiters=0), store)
+    answer = app.test_client().post(URL, json=BODY)
+    assert answer.status_code == 202
+    assert "Preference-Applied" not in answer.headers
+    shown = app.test_client().get(answer.headers["Location"] + "?wait=60")
+    assert (shown.status_code, shown.json["status"]) == (200, "queued")
+
+
 def test_a_deployment_counts_from_its_moment_on(
     client: FlaskClient, store: Store, worker: FakeWorker
 ) -> None:

@@ -18,7 +18,9 @@ from typing import NamedTuple
 import orjson
 import pytest
 
+from contract.job import Status
 from contract.store import Store
+from contract.store.queue import Cursor
 from tests.integration.gateway.builders import FakeWorker, publish
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -151,6 +153,76 @@ def test_a_client_that_asks_before_it_sends_is_told_to_go_on(
     head = f"POST {INVOKE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(BODY)}\r\n"
     answer = gateway.speak(head.encode() + b"Expect: 100-continue\r\n\r\n" + BODY)
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+def wait_until_queued(store: Store, count: int) -> None:
+    """Until so many jobs wait."""
+    while store.telemetry.conservation().queued != count:
+        time.sleep(0.01)  # another process: there is nothing to wait on but the store
+
+
+def wait_for_status(store: Store, job: str, status: Status) -> None:
+    """Until the job has this status."""
+    give_up_at_s = time.monotonic() + START_S
+    while store.jobs.get(job).status != status:
+        assert time.monotonic() < give_up_at_s, store.jobs.get(job).status
+        time.sleep(0.01)  # another process: there is nothing to wait on but the store
+
+
+def queued_jobs(store: Store) -> list[str]:
+    """Their ids, as the scheduler reads them."""
+    with closing(store.server.blocking()) as link:
+        return [spec.id for spec in store.queue.wait(link, Cursor(signals="0-0"), 0.001).jobs]
+
+
+HEAD = f"POST {INVOKE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+
+
+def test_a_client_that_hangs_up_cancels_its_queued_job(gateway: Gateway, store: Store) -> None:
+    """Nobody is left to read the answer."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
+        client.sendall(HEAD + BODY)
+        wait_until_queued(store, 1)
+        [job] = queued_jobs(store)
+    wait_for_status(store, job, Status.CANCELLED)
+    assert store.telemetry.counters() == {"abandoned": 1}
+
+
+def test_a_client_that_sends_its_next_request_has_not_hung_up(
+    gateway: Gateway, store: Store, redis_url: str
+) -> None:
+    """Both are answered, in order."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client:
+        client.sendall(HEAD + BODY)
+        wait_until_queued(store, 1)
+        [job] = queued_jobs(store)
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        with gateway.connect() as other:
+            other.request("GET", f"/v1/jobs/{job}?wait=1")
+            assert orjson.loads(other.getresponse().read())["status"] == "queued"
+        worker = FakeWorker(redis_url)
+        worker.start()
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+        worker.stop()
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert answer.endswith(b'{"status":"ok"}')
+
+
+def test_a_client_that_prefers_not_to_wait_may_hang_up(gateway: Gateway, store: Store) -> None:
+    """Its job goes on; so does one that runs, whoever left."""
+    store.workers.lead("scheduler", "token", 600)
+    with gateway.connect() as left, gateway.connect() as leaving:
+        left.request("POST", INVOKE, BODY, JSON)
+        wait_until_queued(store, 1)
+        [running] = queued_jobs(store)
+        assert store.queue.claim("token", "w", "g", time.time() + 600, [running])
+        leaving.request("POST", INVOKE, BODY, JSON | {"Prefer": "wait=60"})
+        wait_until_queued(store, 1)
+        [queued] = queued_jobs(store)
+    with gateway.connect() as other:
+        other.request("GET", f"/v1/jobs/{queued}?wait=1.5")
+        assert orjson.loads(other.getresponse().read())["status"] == "queued"
+    assert store.jobs.get(running).status == Status.RUNNING
 
 
 def test_sigterm_finishes_what_is_there_and_closes_what_is_idle(

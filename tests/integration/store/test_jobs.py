@@ -182,8 +182,8 @@ def test_only_a_queued_job_expires(store: Store) -> None:
     lead(store)
     queued, running = submit(store, deploy(store), 2)
     claim(store, running.spec.id)
-    assert store.queue.expire(queued.spec.id, "queue")
-    assert not store.queue.expire(running.spec.id, "queue")
+    assert store.queue.expire([queued.spec.id, running.spec.id], "queue") == 1
+    assert store.queue.expire([queued.spec.id], "queue") == 0
     assert store.telemetry.counters() == {"expired:queue": 1}
     assert store.jobs.get(queued.spec.id).status == Status.EXPIRED
 

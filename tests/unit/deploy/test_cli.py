@@ -137,6 +137,7 @@ def test_an_error_ends_in_its_exit_code_and_one_line(
         ("store_unavailable", 4),
         ("queue_full", 4),
         ("rate_limited", 4),
+        ("wait_too_long", 4),
         ("deadline_exceeded", 5),
         ("unauthorized", 6),
         ("forbidden", 6),

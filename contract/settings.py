@@ -126,6 +126,12 @@ class Settings:
     handler_idle_s: float = _from(
         "FUSEBOX_HANDLER_IDLE_S", 300.0, _seconds, "an idle handler host is stopped after"
     )
+    handler_network: str = _from(
+        "FUSEBOX_HANDLER_NETWORK",
+        "off",
+        _one_of("off", "on"),
+        "whether handler hosts have a network, where the platform can withhold it",
+    )
     drain_s: float = _from("FUSEBOX_DRAIN_S", 20.0, _seconds, "a process may take to drain")
     fsync: str = _from(
         "FUSEBOX_FSYNC",

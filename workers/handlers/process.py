@@ -20,12 +20,16 @@ import workers
 from contract.function import HANDLER, INCLUDED
 from contract.tensors import TensorSpec
 from workers.handlers.frames import RECEIVE_BYTES, FrameError, FrameReader, pack_frame
+from workers.handlers.jail import Jail
+from workers.handlers.keeper import MEMORY_STATUS, PROCESSES_STATUS
 from workers.handlers.output import OnLine, OutputLines
 
 # The child gets these and nothing else of the worker's environment: no addresses, no secrets.
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _ROOT = Path(workers.__file__).parent.parent
 _STOP_S = 2.0
+# other hosts' files, the platform user's own, and devices
+_HIDDEN = (tempfile.gettempdir(), str(Path.home()), "/dev")
 
 
 class HostLimits(NamedTuple):
@@ -37,6 +41,14 @@ class HostLimits(NamedTuple):
     payload_bytes: int
     # of one answer
     reply_bytes: int
+    has_network: bool = False
+    # not to be seen by a function, but for what it and Python need of them
+    hidden: tuple[str, ...] = ()
+    # processes and threads together
+    processes: int = 256
+    # of one file that it writes
+    file_bytes: int = 2**30
+    open_files: int = 256
 
 
 class HostEnded(Exception):
@@ -56,33 +68,38 @@ class HostProcess:
         try:
             folder = _copy_code(artifact, self._scratch / "function")
             self._start()
-            self._send([str(folder), list(inputs), *limits[1:]])
+            self._lifeline.sendall(pack_frame(list(_jail(self._scratch, limits))))
+            self._send([str(folder), list(inputs), limits.payload_bytes, limits.reply_bytes])
         except BaseException:
             self.stop()
             raise
 
     def _start(self) -> None:
         self._channel, theirs = socket.socketpair()
+        self._lifeline, keepers = socket.socketpair()
         stdout, out = os.pipe()
         stderr, err = os.pipe()
         self._outputs = {stdout: OutputLines("info"), stderr: OutputLines("error")}
         self._poller = select.poll()
         for fd in (self._channel.fileno(), stdout, stderr):
             self._poller.register(fd, select.POLLIN)
+        fds = (theirs.fileno(), keepers.fileno())
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.handlers.host", str(theirs.fileno())],
+                # -P: nothing beside the function's files is imported by mistake
+                [sys.executable, "-P", "-m", "workers.handlers.keeper", *map(str, fds)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                pass_fds=[theirs.fileno()],
+                pass_fds=fds,
                 cwd=self._scratch,
                 env=_environment(self._scratch),
-                # its own children end with it, and a Ctrl-C on the terminal is not for it
+                # a Ctrl-C on the terminal is not for it
                 start_new_session=True,
             )
         finally:
             theirs.close()
+            keepers.close()
             os.close(out)
             os.close(err)
 
@@ -92,9 +109,11 @@ class HostProcess:
         return self._process.pid
 
     @property
-    def is_alive(self) -> bool:
-        """Whether the child still runs."""
-        return self._process.poll() is None
+    def is_usable(self) -> bool:
+        """Whether the child still runs and has not answered what nobody asked."""
+        silent = select.poll()
+        silent.register(self._channel, select.POLLIN | select.POLLRDHUP)
+        return self._process.poll() is None and not silent.poll(0)
 
     def wait_ready(self, on_line: OnLine) -> list[Any]:
         """The child's first answer: whether the function's code could be imported."""
@@ -115,21 +134,30 @@ class HostProcess:
 
     def kill(self) -> None:
         """End the child and all it started; a call under way raises HostEnded."""
-        # the group outlives its leader while the function's own children run
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        # the keeper sees its lifeline end; closing it here would race with who uses it
+        with contextlib.suppress(OSError):
+            self._lifeline.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
         """End the child and remove its files; no call may be under way."""
         if hasattr(self, "_process"):
             self.kill()
-            self._process.wait(_STOP_S)
+            self._wait_for_end()
         if hasattr(self, "_outputs"):
             self._channel.close()
+            self._lifeline.close()
             for fd in self._outputs:
                 os.close(fd)
             self._outputs = {}
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _wait_for_end(self) -> None:
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            # without a process space of its own a function can stop its keeper
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def _send(self, message: Any) -> None:
         self._channel.settimeout(self._limits.call_s)
@@ -151,6 +179,8 @@ class HostProcess:
                 if came:
                     replies += came
                     last_at_s = time.monotonic()
+            if len(replies) > count:
+                raise HostEnded("answered more than it was asked")
         except FrameError as error:
             raise HostEnded(f"sent {error}") from error
         finally:
@@ -201,6 +231,10 @@ class HostProcess:
             return "closed its connection"
         if code < 0:
             return f"was ended by {signal.Signals(-code).name}"
+        if code == MEMORY_STATUS:
+            return f"and what it started used more than {self._limits.memory_bytes} bytes of memory"
+        if code == PROCESSES_STATUS:
+            return f"started more than {self._limits.processes} processes"
         return f"ended with exit status {code}"
 
 
@@ -212,6 +246,18 @@ def _copy_code(artifact: Path, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     shutil.copyfile(artifact / HANDLER, folder / HANDLER)
     return folder
+
+
+def _jail(scratch: Path, limits: HostLimits) -> Jail:
+    return Jail(
+        str(scratch),
+        limits.memory_bytes,
+        limits.processes,
+        limits.file_bytes,
+        limits.open_files,
+        limits.has_network,
+        (*limits.hidden, *_HIDDEN),
+    )
 
 
 def _environment(scratch: Path) -> dict[str, str]:
@@ -227,4 +273,6 @@ def _environment(scratch: Path) -> dict[str, str]:
         "MKL_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "MALLOC_ARENA_MAX": "2",
+        # the device belongs to the worker
+        "CUDA_VISIBLE_DEVICES": "",
     }

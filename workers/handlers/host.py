@@ -2,7 +2,7 @@
 
 The first message on the socket says where the function lies and what it may return; the answer is
 `["ready", [measure, ...]]`, what it is cut off from. From then on each message is a batch
-`[hook, [item, ...]]`, answered item by item:
+`[token, hook, [item, ...]]`, answered item by item with `[token, index, answer]`:
 
 ["ok", value]                     tensors of preprocess, JSON bytes of postprocess
 ["refused", code, record]         the body is malformed or an input is wrong: the caller's fault
@@ -96,17 +96,22 @@ class Hooks:
         return encode_result(self._module.postprocess(outputs))
 
 
-def answer(hook: Callable[[Any], Any], item: Any, reply_bytes: int) -> bytes:
+def answer(hook: Callable[[Any], Any], item: Any, head: list[Any], reply_bytes: int) -> bytes:
     """The framed answer to one item; whatever the function raises becomes part of it."""
     try:
-        frame = pack_frame(["ok", hook(item)])
+        frame = pack_frame([*head, ["ok", hook(item)]])
         if len(frame) > reply_bytes:
             raise ValueError(f"returned {len(frame)} bytes, at most {reply_bytes} are taken")
     except RequestError as error:
-        return pack_frame(["refused", error.code, error.encode()])
+        return pack_frame([*head, ["refused", error.code, error.encode()]])
     except BaseException as error:  # noqa: BLE001  # SystemExit too: a job must not end its host
-        return pack_frame(["failed", reason_of(error), own_traceback(error)])
+        return pack_frame([*head, failure(error)])
     return frame
+
+
+def failure(error: BaseException) -> list[str]:
+    """The answer that says what the function raised."""
+    return ["failed", reason_of(error), own_traceback(error)]
 
 
 def reason_of(error: BaseException) -> str:
@@ -173,15 +178,15 @@ def serve(channel: socket.socket, measures: list[str]) -> None:
         hooks = Hooks(load_handler(Path(folder)), specs, payload_bytes)
     except BaseException as error:  # noqa: BLE001  # the function's own code, at import
         outputs.flush()
-        channel.sendall(pack_frame(["failed", reason_of(error), own_traceback(error)]))
+        channel.sendall(pack_frame([b"", 0, failure(error)]))
         return
     outputs.flush()
-    channel.sendall(pack_frame(["ready", measures]))
+    channel.sendall(pack_frame([b"", 0, ["ready", measures]]))
     while (batch := receive(channel)) is not None:
-        name, items = batch
+        token, name, items = batch
         hook = getattr(hooks, name)
         for index, item in enumerate(items):
             outputs.begin(index)
-            frame = answer(hook, item, reply_bytes)
+            frame = answer(hook, item, [token, index], reply_bytes)
             outputs.flush()
             channel.sendall(frame)

@@ -51,6 +51,7 @@ class _Seat:
     lock: threading.Lock = field(default_factory=threading.Lock)
     process: HostProcess | None = None
     used_at_s: float = 0.0
+    measures: Sequence[str] = ()
 
     def clear(self) -> None:
         if self.process is not None:
@@ -107,6 +108,12 @@ class Hosts:
                 process.kill()
             with seat.lock:
                 seat.clear()
+
+    def measures(self) -> Mapping[FunctionRef, Sequence[str]]:
+        """What each host that runs is cut off from."""
+        with self._lock:
+            seats = list(self._seats.items())
+        return {ref: seat.measures for ref, seat in seats if seat.process is not None}
 
     def pids(self) -> Mapping[FunctionRef, int]:
         """Process ids of the hosts that run."""
@@ -178,7 +185,8 @@ class Hosts:
             raise HandlerFailed("The function's handler could not be started.") from error
         match reply:
             case ["ready", list(measures)]:
-                log.info("host_ready", function=function.ref, apart=",".join(map(str, measures)))
+                seat.measures = [str(measure) for measure in measures]
+                log.info("host_ready", function=function.ref, apart=",".join(seat.measures))
                 return seat.process
         seat.clear()
         raise batch.result(None, reply, _decode_json)

@@ -200,8 +200,9 @@ def _become(user: int, scratch: str) -> None:
     os.setresuid(user, user, user)
 
 
-def _is_open_to_all(folder: str) -> bool:
-    return all(os.stat(path).st_mode & 1 for path in (folder, *map(str, Path(folder).parents)))
+def _is_open_to_all(name: str) -> bool:
+    folders = [path for path in (Path(name), *Path(name).parents) if path.is_dir()]
+    return all(folder.stat().st_mode & 1 for folder in folders)
 
 
 class _Capabilities(ctypes.Structure):

@@ -118,7 +118,7 @@ class HostProcess:
     def wait_ready(self, on_line: OnLine) -> list[Any]:
         """The child's first answer: whether the function's code could be imported."""
         replies: list[list[Any]] = []
-        self._receive(replies, 1, on_line)
+        self._receive(b"", replies, 1, on_line)
         return replies[0]
 
     def call(
@@ -129,8 +129,9 @@ class HostProcess:
         Raises HostEnded when the child did not answer them all: the first without an answer is
         the one that ended it.
         """
-        self._send([hook, items])
-        self._receive(replies, len(items), on_line)
+        token = os.urandom(8)
+        self._send([token, hook, items])
+        self._receive(token, replies, len(items), on_line)
 
     def kill(self) -> None:
         """End the child and all it started; a call under way raises HostEnded."""
@@ -168,19 +169,24 @@ class HostProcess:
         except OSError as error:
             raise HostEnded(self._how_it_ended()) from error
 
-    def _receive(self, replies: list[list[Any]], count: int, on_line: OnLine) -> None:
+    def _receive(self, token: bytes, replies: list[list[Any]], count: int, on_line: OnLine) -> None:
         reader = FrameReader(self._limits.reply_bytes)
         for lines in self._outputs.values():
             lines.begin()
         last_at_s = time.monotonic()
         try:
             while len(replies) < count:
-                came = self._wait(reader, last_at_s + self._limits.call_s, on_line)
-                if came:
-                    replies += came
+                for message in self._wait(reader, last_at_s + self._limits.call_s, on_line):
+                    # the function's own code can write to the socket too
+                    match message:
+                        case [bytes(its), int(index), list(answer)] if (its, index) == (
+                            token,
+                            len(replies),
+                        ) and index < count:
+                            replies.append(answer)
+                        case _:
+                            raise HostEnded("sent what is no answer")
                     last_at_s = time.monotonic()
-            if len(replies) > count:
-                raise HostEnded("answered more than it was asked")
         except FrameError as error:
             raise HostEnded(f"sent {error}") from error
         finally:

@@ -22,12 +22,14 @@ from contract.tensors import TensorSpec
 from workers.handlers.frames import RECEIVE_BYTES, FrameError, FrameReader, pack_frame
 from workers.handlers.jail import Jail
 from workers.handlers.keeper import MEMORY_STATUS, PROCESSES_STATUS
-from workers.handlers.output import OnLine, OutputLines
+from workers.handlers.output import Allowance, OnLine, OutputLines
 
 # The child gets these and nothing else of the worker's environment: no addresses, no secrets.
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _ROOT = Path(workers.__file__).parent.parent
 _STOP_S = 2.0
+# between two reads of an output that is over its bound
+FLOOD_PAUSE_MS = 5
 # other hosts' files, the platform user's own, and devices
 _HIDDEN = (tempfile.gettempdir(), str(Path.home()), "/dev")
 
@@ -79,7 +81,13 @@ class HostProcess:
         self._lifeline, keepers = socket.socketpair()
         stdout, out = os.pipe()
         stderr, err = os.pipe()
-        self._outputs = {stdout: OutputLines("info"), stderr: OutputLines("error")}
+        self._allowance = Allowance()
+        self._outputs = {
+            stdout: OutputLines("info", self._allowance),
+            stderr: OutputLines("error", self._allowance),
+        }
+        self._answers = select.poll()
+        self._answers.register(self._channel, select.POLLIN)
         self._poller = select.poll()
         for fd in (self._channel.fileno(), stdout, stderr):
             self._poller.register(fd, select.POLLIN)
@@ -171,6 +179,7 @@ class HostProcess:
 
     def _receive(self, token: bytes, replies: list[list[Any]], count: int, on_line: OnLine) -> None:
         reader = FrameReader(self._limits.reply_bytes)
+        self._allowance.begin()
         for lines in self._outputs.values():
             lines.begin()
         last_at_s = time.monotonic()
@@ -194,7 +203,7 @@ class HostProcess:
 
     def _wait(self, reader: FrameReader, end_s: float, on_line: OnLine) -> list[Any]:
         remaining_s = end_s - time.monotonic()
-        ready = dict(self._poller.poll(max(0.0, remaining_s) * 1000)) if remaining_s > 0 else {}
+        ready = self._poll(remaining_s * 1000) if remaining_s > 0 else {}
         if not ready and time.monotonic() >= end_s:
             problem = f"took longer than {self._limits.call_s:g} s"
             raise HostEnded(problem, is_timeout=True)
@@ -210,6 +219,13 @@ class HostProcess:
             raise HostEnded(self._how_it_ended())
         return reader.feed(data)
 
+    def _poll(self, timeout_ms: float) -> dict[int, int]:
+        if any(lines.is_flooded for lines in self._outputs.values()):
+            # a pipe's worth at a time: the child waits, and not the worker's other threads
+            pause_ms = min(FLOOD_PAUSE_MS, timeout_ms)
+            return dict(self._answers.poll(pause_ms) or self._poller.poll(0))
+        return dict(self._poller.poll(timeout_ms))
+
     def _drain(self, on_line: OnLine) -> None:
         for fd in list(self._outputs):
             poller = select.poll()
@@ -218,16 +234,16 @@ class HostProcess:
             if poller.poll(0):
                 self._read_output(fd, on_line)
             if fd in self._outputs:
-                self._outputs[fd].end(on_line)
+                self._outputs[fd].end(time.monotonic(), on_line)
 
     def _read_output(self, fd: int, on_line: OnLine) -> None:
         data = os.read(fd, RECEIVE_BYTES)
         if data:
-            self._outputs[fd].feed(data, on_line)
+            self._outputs[fd].feed(data, time.monotonic(), on_line)
         else:
             # the child closed it; polling it on would spin
             self._poller.unregister(fd)
-            self._outputs.pop(fd).end(on_line)
+            self._outputs.pop(fd).end(time.monotonic(), on_line)
             os.close(fd)
 
     def _how_it_ended(self) -> str:

@@ -21,6 +21,13 @@ class UnderWay(NamedTuple):
     predicted_s: float
 
 
+class Behind(NamedTuple):
+    """Functions that a worker still has jobs of, from a group that is over for the others."""
+
+    worker: str
+    functions: frozenset[FunctionRef]
+
+
 @dataclass
 class State:
     """Pending jobs, functions, workers and groups under way."""
@@ -31,6 +38,8 @@ class State:
     pending: dict[JobId, PendingJob] = field(default_factory=dict)
     functions: dict[FunctionRef, FunctionView] = field(default_factory=dict)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
+    # groups that take no place any more: functions whose hooks the worker does not wait for
+    behind: dict[str, Behind] = field(default_factory=dict)
     # functions sent to a worker since its last report
     arriving: dict[str, set[FunctionRef]] = field(default_factory=dict)
 
@@ -69,6 +78,10 @@ class State:
             if event.kind == "group":
                 report = GroupReport.decode(event.data)
                 self.groups.pop(report.group, None)
+                self.behind.pop(report.group, None)
+                if report.behind:
+                    functions = frozenset(FunctionRef(*pair) for pair in report.behind)
+                    self.behind[report.group] = Behind(report.worker, functions)
                 if report.members:
                     self.costs.learn(report)
             is_worker_news |= event.kind == "worker"
@@ -87,6 +100,12 @@ class State:
             frozenset(map(FunctionRef.parse, report.functions))
             | self.arriving.get(report.id, set()),
             sum(its_groups_s) if its_groups_s else None,
+            frozenset(
+                ref
+                for its in self.behind.values()
+                if its.worker == report.id
+                for ref in its.functions
+            ),
         )
 
     def start(self, group: str, dispatch: Dispatch, claims: list[Claim]) -> None:
@@ -103,6 +122,7 @@ class State:
         """Workers are gone, and their groups with them."""
         lost = set(gone)
         self.groups = {g: its for g, its in self.groups.items() if its.worker not in lost}
+        self.behind = {g: its for g, its in self.behind.items() if its.worker not in lost}
         self.workers = {w: report for w, report in self.workers.items() if w not in lost}
 
     def next_deadline_s(self) -> float:

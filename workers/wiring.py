@@ -139,7 +139,7 @@ def host_limits(settings: Settings) -> HostLimits:
         settings.handler_memory_bytes,
         settings.handler_memory_bytes // 4,
         settings.max_body_bytes * REPLY_PER_BODY,
-        settings.handler_network == "on",
+        settings.handler_reach,
         # artifacts of all functions, and the embedded store with its socket
         (str(settings.data.resolve()), str(settings.socket_path)),
     )

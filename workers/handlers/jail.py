@@ -47,7 +47,8 @@ class Jail(NamedTuple):
     # of one file
     file_bytes: int
     open_files: int
-    has_network: bool
+    # none, network or all
+    reach: str
     # what it must not see, but for what Python and the function need of it
     hidden: tuple[str, ...]
 
@@ -55,8 +56,8 @@ class Jail(NamedTuple):
 def leave(jail: Jail) -> list[str]:
     """Namespaces for the children of this process: processes, network, shared memory."""
     _check(_libc.prctl(_SUBREAPER, 1, 0, 0, 0))
-    spaces = _NEWPID | _NEWIPC | (0 if jail.has_network else _NEWNET)
-    names = ["processes"] + ([] if jail.has_network else ["network"])
+    spaces = _NEWPID | _NEWIPC | (_NEWNET if jail.reach == "none" else 0)
+    names = ["processes"] + (["network"] if jail.reach == "none" else [])
     return names if _is_done(_unshare, spaces) or _is_done(_unshare_as_user, spaces) else []
 
 
@@ -66,9 +67,9 @@ def enter(jail: Jail) -> list[str]:
     os.nice(_NICE)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_FIRST)
-    measures = ["files"] if _is_done(_hide, jail) else []
+    measures = ["files"] if jail.reach != "all" and _is_done(_hide, jail) else []
     # the scan needs the processes of the other users, so it comes before the own /proc
-    user = _free_user() if os.geteuid() == 0 else None
+    user = _free_user() if jail.reach != "all" and os.geteuid() == 0 else None
     if measures and os.getpid() == 1:
         _is_done(_mount, "proc", "/proc", "proc", _NOSUID | _NODEV)
     os.umask(0o077)

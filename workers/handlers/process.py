@@ -43,7 +43,8 @@ class HostLimits(NamedTuple):
     payload_bytes: int
     # of one answer
     reply_bytes: int
-    has_network: bool = False
+    # none, network or all
+    reach: str = "none"
     # not to be seen by a function, but for what it and Python need of them
     hidden: tuple[str, ...] = ()
     # processes and threads together
@@ -277,7 +278,7 @@ def _jail(scratch: Path, limits: HostLimits) -> Jail:
         limits.processes,
         limits.file_bytes,
         limits.open_files,
-        limits.has_network,
+        limits.reach,
         (*limits.hidden, *_HIDDEN),
     )
 

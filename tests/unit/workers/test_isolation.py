@@ -271,8 +271,8 @@ def test_a_function_reaches_no_network_no_store_no_files_and_no_process_of_other
 
 
 def test_a_function_may_be_given_the_network(make_bench: Callable[..., Bench]) -> None:
-    """FUSEBOX_HANDLER_NETWORK=on."""
-    bench = make_bench(has_network=True)
+    """FUSEBOX_HANDLER_REACH=network."""
+    bench = make_bench(reach="network")
     code = """
 import socket
 def postprocess(outputs):

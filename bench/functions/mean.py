@@ -1,18 +1,19 @@
 """A well-behaved function with hooks: what its callers see beside others is measured."""
 
-import torch
 
+def load():
+    import torch
 
-class Mean(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.mean(1)
+    class Mean(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(1)
 
-
-def load() -> torch.nn.Module:
     return Mean()
 
 
-def example_inputs() -> dict[str, torch.Tensor]:
+def example_inputs():
+    import torch
+
     return {"x": torch.zeros(2, 64)}
 
 

@@ -145,6 +145,12 @@ class Settings:
     handler_idle_s: float = _from(
         "FUSEBOX_HANDLER_IDLE_S", 300.0, _seconds, "an idle handler host is stopped after"
     )
+    handler_reach: str = _from(
+        "FUSEBOX_HANDLER_REACH",
+        "none",
+        _one_of("none", "network", "all"),
+        "what handler hosts reach besides their own files: none, network, all",
+    )
     drain_s: float = _from("FUSEBOX_DRAIN_S", 20.0, _seconds, "a process may take to drain")
     fsync: str = _from(
         "FUSEBOX_FSYNC",

@@ -64,8 +64,8 @@ def invoke(
         spec, _, media = _submit(gateway, request, job_id, gateway.replies.gateway_id)
         until_deadline_s = spec.deadline_s + GRACE_S - time.time()
         wait_s = gateway.settings.max_wait_s if prefer.wait_s is None else prefer.wait_s
-        # whoever prefers not to wait may have left on purpose
-        connection = None if prefer.is_given else connection_of(environ)
+        # whoever prefers not to wait may have left on purpose; duplicates may wait for the same job
+        connection = None if prefer.is_given or claim else connection_of(environ)
         outcome = _wait(gateway, waiter, min(wait_s, until_deadline_s), connection)
     if outcome is not None:
         return answers.settled(spec, outcome, media, prefer)

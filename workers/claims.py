@@ -44,6 +44,14 @@ class Claims:
         with self._lock:
             self._held[job].until_s = until_s
 
+    def drop(self, group: str, jobs: Iterable[JobId]) -> None:
+        """These jobs of the group have settled; it goes on with the others."""
+        gone = set(jobs)
+        with self._lock:
+            self._groups[group] = [job for job in self._groups[group] if job not in gone]
+            for job in gone:
+                del self._held[job]
+
     def end(self, group: str) -> None:
         """A group is over."""
         with self._lock:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from threading import Event
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from threading import Event, Lock
 from typing import NamedTuple
 
 from contract.errors import FuseboxError, StoreUnavailable
+from contract.function import FunctionRef
 from contract.job import Claim
 from contract.log import Log, bound
 from contract.store import Store
@@ -15,8 +19,8 @@ from contract.store.queue import Fetched
 from workers import settle
 from workers.claims import Claims
 from workers.compute import Computer, expired
-from workers.records import Ended, Tally
-from workers.stage import Stager
+from workers.records import Ended, Staged, Tally
+from workers.stage import Sides, Stager
 
 log = Log("executor")
 RETRY_S = 0.2
@@ -34,6 +38,23 @@ class Patience(NamedTuple):
         return deadline_s + self.hooks_s + self.lease_s
 
 
+class Late(NamedTuple):
+    """Jobs of one function whose hooks a group did not wait for: before or after its run."""
+
+    jobs: Sequence[Fetched | Staged]
+    future: Future[Sides] | Future[list[Ended]]
+
+
+@dataclass
+class Rest:
+    """What is left of a group when its quick functions are through."""
+
+    group: str
+    fetched_at_s: float
+    behind: dict[FunctionRef, Late] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
+
+
 class Executor:
     """Runs groups; called from the threads of the pool, one group each."""
 
@@ -45,6 +66,7 @@ class Executor:
         stager: Stager,
         computer: Computer,
         patience: Patience,
+        threads: ThreadPoolExecutor,
     ) -> None:
         self._worker = worker
         self._store = store
@@ -52,35 +74,68 @@ class Executor:
         self._stager = stager
         self._computer = computer
         self._patience = patience
+        self._threads = threads
         self._stopped = Event()
 
     def run_group(self, group: str, claims: Sequence[Claim]) -> None:
-        """Run a claimed group to its end; every job is settled, or its lease runs out."""
+        """Run a claimed group; jobs whose hooks are slow go on after it on threads of their own.
+
+        Every job is settled, or its lease runs out.
+        """
         with bound(group=group):
             self._claims.begin(group, claims, time.time() + self._patience.lease_s)
+            rest = Rest(group, time.time())
             try:
-                self._run(group, claims)
-            finally:
+                self._run(rest, claims)
+            except BaseException:
                 self._claims.end(group)
+                raise
+            if not rest.behind:
+                self._claims.end(group)
+            for ref, late in [*rest.behind.items()]:
+                self._threads.submit(self._catch_up, rest, ref, late)
 
     def stop(self) -> None:
         """Settle nothing more: what still runs is left to its leases."""
         self._stopped.set()
 
-    def _run(self, group: str, claims: Sequence[Claim]) -> None:
+    def _run(self, rest: Rest, claims: Sequence[Claim]) -> None:
+        """End the quick jobs; the others are put into `rest`."""
         fetched: list[Fetched] = []
         tally = Tally()
-        fetched_at_s = time.time()
         try:
             fetched = self._fetch(claims)
-            ended = self._end_all(fetched, tally)
+            ended = self._end_quick(fetched, rest, tally)
         except StoreUnavailable:
             log.warning("group_given_up", jobs=len(claims))
             ended = []
         except Exception:  # the last line: whatever it is, the jobs must end
             log.exception("group_failed", jobs=len(claims))
+            rest.behind.clear()
             ended = [Ended.failed(job, FuseboxError()) for job in fetched]
-        self._settle(group, ended, tally, fetched_at_s)
+        self._settle(rest, ended, tally)
+        if rest.behind:
+            late = {job.claim.job for its in rest.behind.values() for job in its.jobs}
+            self._claims.drop(rest.group, {claim.job for claim in claims} - late)
+
+    def _catch_up(self, rest: Rest, ref: FunctionRef, late: Late) -> None:
+        """Bring the jobs of one function to their end, however long its hooks take."""
+        with bound(group=rest.group):
+            tally = Tally()
+            try:
+                ended = self._end_late(late, tally)
+            except Exception:  # the last line here too
+                log.exception("group_failed", function=ref, jobs=len(late.jobs))
+                ended = [Ended.failed(job, FuseboxError()) for job in late.jobs]
+            # one after the other: each report names those that are still behind
+            with rest.lock:
+                del rest.behind[ref]
+                try:
+                    self._settle(rest, ended, tally)
+                except StoreUnavailable:
+                    log.warning("group_given_up", jobs=len(late.jobs))
+                if not rest.behind:
+                    self._claims.end(rest.group)
 
     def _fetch(self, claims: Sequence[Claim]) -> list[Fetched]:
         fetched = self._store.queue.fetch(claims)
@@ -88,29 +143,43 @@ class Executor:
             self._claims.keep_until(job.claim.job, self._patience.until_s(job.spec.deadline_s))
         return fetched
 
-    def _end_all(self, fetched: Sequence[Fetched], tally: Tally) -> list[Ended]:
+    def _end_quick(self, fetched: Sequence[Fetched], rest: Rest, tally: Tally) -> list[Ended]:
         now_s = time.time()
-        late = [expired(job) for job in fetched if job.spec.deadline_s <= now_s]
-        tally.expired += len(late)
-        staged, failed = self._stager.stage(job for job in fetched if job.spec.deadline_s > now_s)
-        ran, unran = self._computer.compute(staged, tally)
-        return [*late, *failed, *unran, *self._stager.finish(ran)]
+        ended = [expired(job) for job in fetched if job.spec.deadline_s <= now_s]
+        tally.expired += len(ended)
+        alive = [job for job in fetched if job.spec.deadline_s > now_s]
+        sides, behind = self._stager.stage(alive)
+        for ref, future in behind.items():
+            rest.behind[ref] = Late([job for job in alive if job.spec.ref == ref], future)
+        ran, unran = self._computer.compute([job for its in sides for job in its.staged], tally)
+        results, unfinished = self._stager.finish(ran)
+        for ref, finishing in unfinished.items():
+            jobs = [one.job for one in ran if one.job.function.ref == ref]
+            rest.behind[ref] = Late(jobs, finishing)
+        return [*ended, *chain(*(its.ended for its in sides)), *unran, *chain(*results)]
 
-    def _settle(
-        self, group: str, ended: Sequence[Ended], tally: Tally, fetched_at_s: float
-    ) -> None:
-        """One settlement for all jobs; tried again while the store is away and the claims hold."""
+    def _end_late(self, late: Late, tally: Tally) -> list[Ended]:
+        result = late.future.result()
+        if not isinstance(result, Sides):
+            return result
+        ran, unran = self._computer.compute(result.staged, tally)
+        results, unfinished = self._stager.finish(ran)
+        last = [future.result() for future in unfinished.values()]
+        return [*result.ended, *unran, *chain(*results, *last)]
+
+    def _settle(self, rest: Rest, ended: Sequence[Ended], tally: Tally) -> None:
+        """One settlement for these jobs; tried again while the store is away and claims hold."""
         if self._stopped.is_set():
             # its hooks may have failed only because their hosts were ended
             return
-        settlements = settle.settlements(ended, fetched_at_s, time.time())
-        counters = settle.counters(ended, tally, fetched_at_s)
-        report = settle.report(group, self._worker, ended, tally)
+        settlements = settle.settlements(ended, rest.fetched_at_s, time.time())
+        counters = settle.counters(ended, tally, rest.fetched_at_s)
+        report = settle.report(rest.group, self._worker, ended, tally, rest.behind)
         last = max((one.spec.deadline_s for one in ended), default=time.time())
         give_up_at_s = self._patience.until_s(last)
         while True:
             try:
-                settled = self._store.queue.settle(settlements, counters, group, report)
+                settled = self._store.queue.settle(settlements, counters, rest.group, report)
                 break
             except StoreUnavailable:
                 if time.time() > give_up_at_s or self._stopped.wait(RETRY_S):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from contract import keys
+from contract.function import FunctionRef
 from contract.job import Outcome, Status
 from contract.store.queue import GroupReport, Settlement
 from contract.store.telemetry import latency_bucket
@@ -51,7 +52,8 @@ def counters(
         count[keys.stats(name), "groups"] += 1
     for name in tally.cold:
         count[keys.stats(name), "cold"] += 1
-    count[keys.COUNTERS, "groups"] += 1
+    # of a group whose functions are all behind nothing has ended yet
+    count[keys.COUNTERS, "groups"] += bool(ended)
     count[keys.COUNTERS, "group_jobs"] += len(ended)
     count[keys.COUNTERS, "group_functions"] += len({one.spec.ref for one in ended})
     count[keys.COUNTERS, "swap_bytes"] += tally.swap_bytes
@@ -60,7 +62,13 @@ def counters(
     return {field: amount for field, amount in count.items() if amount}
 
 
-def report(group: str, worker: str, ended: Sequence[Ended], tally: Tally) -> GroupReport:
+def report(
+    group: str,
+    worker: str,
+    ended: Sequence[Ended],
+    tally: Tally,
+    behind: Iterable[FunctionRef] = (),
+) -> GroupReport:
     """What the scheduler learns from the group; members are the functions that computed."""
     rows: Counter[tuple[str, int]] = Counter()
     for one in ended:
@@ -74,6 +82,7 @@ def report(group: str, worker: str, ended: Sequence[Ended], tally: Tally) -> Gro
         tally.swap_s,
         tally.build_s,
         tally.swap_bytes,
+        sorted(behind),
     )
 
 

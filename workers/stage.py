@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from contract.errors import FuseboxError
 from contract.function import Function, FunctionRef
@@ -13,8 +13,10 @@ from contract.job import Status
 from contract.store.queue import Fetched
 from contract.tensors import Tensors, check_names, encode_tensor, rows_of, unpack_tensors
 from workers.handlers.hosts import HookCall, Hosts
+from workers.paces import Paces, Split
 from workers.records import Ended, Ran, Staged, Times
 
+T = TypeVar("T")
 Find = Callable[[FunctionRef], Function]
 
 
@@ -35,47 +37,57 @@ def check_inputs(function: Function, inputs: Tensors) -> int:
 
 
 class Stager:
-    """Runs hooks and checks what they give; functions are staged side by side."""
+    """Runs hooks and checks what they give; functions are staged side by side.
 
-    def __init__(self, find: Find, hosts: Hosts, threads: ThreadPoolExecutor) -> None:
+    What is behind is given as futures: a group goes on without the functions whose hooks are slow.
+    """
+
+    def __init__(self, find: Find, hosts: Hosts, threads: ThreadPoolExecutor, paces: Paces) -> None:
         self._find = find
         self._hosts = hosts
         self._threads = threads
+        self._paces = paces
 
-    def stage(self, jobs: Iterable[Fetched]) -> Sides:
-        """Inputs of every job, or how it ended."""
+    def stage(self, jobs: Iterable[Fetched]) -> Split[Sides]:
+        """Inputs of every job, or how it ended, by function."""
         by_function: dict[FunctionRef, list[Fetched]] = {}
         for job in jobs:
             by_function.setdefault(job.spec.ref, []).append(job)
-        sides = Sides([], [])
-        for ends in self._side_by_side(self._stage_function, list(by_function.items())):
-            sides.staged.extend(one for one in ends if isinstance(one, Staged))
-            sides.ended.extend(one for one in ends if isinstance(one, Ended))
-        return sides
+        return self._side_by_side(self._stage_function, by_function, "has_preprocess")
 
-    def finish(self, ran: Iterable[Ran]) -> list[Ended]:
-        """Results of jobs that were computed."""
+    def finish(self, ran: Iterable[Ran]) -> Split[list[Ended]]:
+        """Results of jobs that were computed, by function."""
         by_function: dict[FunctionRef, list[Ran]] = {}
         for one in ran:
             by_function.setdefault(one.job.function.ref, []).append(one)
-        ends = self._side_by_side(self._finish_function, list(by_function.values()))
-        return [ended for end in ends for ended in end]
+        return self._side_by_side(self._finish_function, by_function, "has_postprocess")
 
     def _side_by_side(
-        self, work: Callable[[Any], Sequence[Any]], parts: Sequence[Any]
-    ) -> list[Sequence[Any]]:
-        if len(parts) == 1:
-            return [work(parts[0])]
-        return list(self._threads.map(work, parts))
+        self,
+        work: Callable[[FunctionRef, list[Any]], T],
+        parts: Mapping[FunctionRef, list[Any]],
+        hook: str,
+    ) -> Split[T]:
+        with_hook = {ref for ref in parts if self._has(ref, hook)}
+        futures = {ref: self._threads.submit(work, ref, parts[ref]) for ref in with_hook}
+        rest = [work(ref, part) for ref, part in parts.items() if ref not in with_hook]
+        done, behind = self._paces.split(futures)
+        return Split(rest + done, behind)
 
-    def _stage_function(self, part: tuple[FunctionRef, list[Fetched]]) -> Sequence[Staged | Ended]:
-        ref, jobs = part
+    def _has(self, ref: FunctionRef, hook: str) -> bool:
+        try:
+            return bool(getattr(self._find(ref).manifest, hook))
+        except FuseboxError:
+            # the work itself finds out what it is, and ends the jobs with it
+            return False
+
+    def _stage_function(self, ref: FunctionRef, jobs: list[Fetched]) -> Sides:
         try:
             function = self._find(ref)
         except FuseboxError as error:
-            return [Ended.failed(job, error) for job in jobs]
+            return Sides([], [Ended.failed(job, error) for job in jobs])
         if not function.manifest.has_preprocess:
-            return [_staged(function, job, None, 0.0) for job in jobs]
+            return _sides(_staged(function, job, None, 0.0) for job in jobs)
         began_s = time.perf_counter()
         calls = [
             HookCall(job.spec.id, job.spec.deadline_s, [job.spec.payload_type, job.payload])
@@ -83,18 +95,20 @@ class Stager:
         ]
         results = self._hosts.preprocess(function, calls)
         hooks_s = time.perf_counter() - began_s
-        return [
+        self._paces.note(ref, hooks_s)
+        return _sides(
             _staged(function, job, result, hooks_s)
             for job, result in zip(jobs, results, strict=True)
-        ]
+        )
 
-    def _finish_function(self, ran: list[Ran]) -> list[Ended]:
+    def _finish_function(self, ref: FunctionRef, ran: list[Ran]) -> list[Ended]:
         function = ran[0].job.function
         if not function.manifest.has_postprocess:
             return [_succeeded(one, outputs=one.outputs) for one in ran]
         began_s = time.perf_counter()
         results = self._hosts.postprocess(function, [_post_call(one) for one in ran])
         hooks_s = time.perf_counter() - began_s
+        self._paces.note(ref, hooks_s)
         ended = []
         for one, result in zip(ran, results, strict=True):
             times = one.times._replace(hooks_s=one.times.hooks_s + hooks_s)
@@ -103,6 +117,16 @@ class Stager:
             else:
                 ended.append(_succeeded(one, result=result, times=times))
         return ended
+
+
+def _sides(ends: Iterable[Staged | Ended]) -> Sides:
+    sides = Sides([], [])
+    for one in ends:
+        if isinstance(one, Staged):
+            sides.staged.append(one)
+        else:
+            sides.ended.append(one)
+    return sides
 
 
 def _post_call(ran: Ran) -> HookCall:

@@ -34,6 +34,7 @@ from workers.handlers.log_writer import LogWriter
 from workers.handlers.process import HostLimits
 from workers.heartbeat import Heartbeat, Rhythm
 from workers.library import Library
+from workers.paces import Paces
 from workers.report import Reporter
 from workers.stage import Stager
 from workers.warmup import warm_up
@@ -44,6 +45,8 @@ LOG_CLOSE_S = 1.0
 REPLY_PER_BODY = 4
 DAG_SHARE = 0.1
 FUNCTIONS_KEPT = 4096
+# a thread for every function whose hooks run or are waited for; started when needed
+HOOK_THREADS = 256
 
 
 class Parts(NamedTuple):
@@ -112,10 +115,12 @@ def wire(
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
-    stager = Stager(find, hosts, ThreadPoolExecutor(settings.group_functions, "hooks"))
+    stager = Stager(find, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), Paces())
     computer = Computer(library, slots, dags, claims, gauge.measure_if_due)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
-    executor = Executor(worker, store, claims, stager, computer, patience)
+    executor = Executor(
+        worker, store, claims, stager, computer, patience, ThreadPoolExecutor(HOOK_THREADS, "late")
+    )
     rhythm = Rhythm(settings.heartbeat_s, settings.lease_s)
     chores = [_evict_idle(slots), lambda: hosts.stop_idle(time.monotonic())]
     heartbeat = Heartbeat(store, claims, rhythm, reporter.report, chores)
@@ -134,6 +139,9 @@ def host_limits(settings: Settings) -> HostLimits:
         settings.handler_memory_bytes,
         settings.handler_memory_bytes // 4,
         settings.max_body_bytes * REPLY_PER_BODY,
+        settings.handler_reach,
+        # artifacts of all functions, and the embedded store with its socket
+        (str(settings.data.resolve()), str(settings.socket_path)),
     )
 
 

@@ -67,6 +67,9 @@ class GroupReport(NamedTuple):
     swap_s: float
     build_s: float
     swap_bytes: int = 0
+    # (name, version) of functions whose jobs the worker still has, for their hooks are slow; they
+    # take no place, and the group is reported again when they are through
+    behind: Sequence[tuple[str, int]] = ()
 
     def encode(self) -> bytes:
         """msgpack array in field order."""

@@ -1,7 +1,8 @@
-"""The child process that runs one function's hooks: `python -m workers.handlers.host FD`.
+"""The child process that runs one function's hooks; the keeper starts it.
 
-The first message on the socket says where the function lies and what limits it; the answer is
-`["ready"]`. From then on each message is a batch `[hook, [item, ...]]`, answered item by item:
+The first message on the socket says where the function lies and what it may return; the answer is
+`["ready", [measure, ...]]`, what it is cut off from. From then on each message is a batch
+`[token, hook, [item, ...]]`, answered item by item with `[token, index, answer]`:
 
 ["ok", value]                     tensors of preprocess, JSON bytes of postprocess
 ["refused", code, record]         the body is malformed or an input is wrong: the caller's fault
@@ -11,26 +12,24 @@ The first message on the socket says where the function lies and what limits it;
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import io
-import os
-import resource
-import select
-import shutil
 import socket
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import workers
 from contract.errors import RequestError
 from contract.tensors import TensorSpec, decode_tensor
 from workers.handlers.frames import MARK, pack_frame, receive
 from workers.handlers.values import decode_payload, encode_inputs, encode_result
 
+PLATFORM = Path(workers.__file__).parent.parent
 REASON_CHARS = 300
 TRACEBACK_CHARS = 16_000
 
@@ -66,8 +65,8 @@ class Outputs:
     def flush(self) -> None:
         """Send what is printed before the item is answered."""
         for stream in self._streams:
-            # the function may have closed it
-            with contextlib.suppress(ValueError):
+            # the function may have closed it, or what is under it
+            with contextlib.suppress(ValueError, OSError):
                 stream.flush()
 
 
@@ -97,17 +96,22 @@ class Hooks:
         return encode_result(self._module.postprocess(outputs))
 
 
-def answer(hook: Callable[[Any], Any], item: Any, reply_bytes: int) -> bytes:
+def answer(hook: Callable[[Any], Any], item: Any, head: list[Any], reply_bytes: int) -> bytes:
     """The framed answer to one item; whatever the function raises becomes part of it."""
     try:
-        frame = pack_frame(["ok", hook(item)])
+        frame = pack_frame([*head, ["ok", hook(item)]])
         if len(frame) > reply_bytes:
             raise ValueError(f"returned {len(frame)} bytes, at most {reply_bytes} are taken")
     except RequestError as error:
-        return pack_frame(["refused", error.code, error.encode()])
+        return pack_frame([*head, ["refused", error.code, error.encode()]])
     except BaseException as error:  # noqa: BLE001  # SystemExit too: a job must not end its host
-        return pack_frame(["failed", reason_of(error), own_traceback(error)])
+        return pack_frame([*head, failure(error)])
     return frame
+
+
+def failure(error: BaseException) -> list[str]:
+    """The answer that says what the function raised."""
+    return ["failed", reason_of(error), own_traceback(error)]
 
 
 def reason_of(error: BaseException) -> str:
@@ -117,21 +121,41 @@ def reason_of(error: BaseException) -> str:
     except Exception:  # noqa: BLE001  # the function's own __str__ may raise
         text = ""
     name = type(error).__name__
-    return (f"{name}: {text}" if text else name)[:REASON_CHARS]
+    return without_paths(f"{name}: {text}" if text else name)[:REASON_CHARS]
+
+
+def without_paths(text: str) -> str:
+    """The text without where this host and Python lie: that is no business of a caller."""
+    return functools.reduce(lambda left, folder: left.replace(folder, ""), _folders(), text)
+
+
+def _folders() -> list[str]:
+    handler = sys.modules.get("handler")
+    own = Path(handler.__file__).parent if handler and handler.__file__ else PLATFORM
+    folders = [own, own.parent, *map(Path, sys.path), PLATFORM, Path(sys.prefix)]
+    # "/" is no secret, and the longest must go before what it begins with
+    names = {f"{folder}/" for folder in folders if len(folder.parts) > 1}
+    return sorted(names, key=len, reverse=True)
 
 
 def own_traceback(error: BaseException) -> str:
-    """The traceback without the host's own frames."""
+    """The traceback without the platform's own frames."""
     try:
         summary = traceback.TracebackException.from_exception(error, capture_locals=False)
         part: traceback.TracebackException | None = summary
         while part is not None:
-            frames = [frame for frame in part.stack if frame.filename != __file__]
+            frames = [frame for frame in part.stack if not _is_ours(frame.filename)]
             part.stack = traceback.StackSummary.from_list(frames)
             part = part.__cause__ or part.__context__
-        return "".join(summary.format())[-TRACEBACK_CHARS:]
+        return without_paths("".join(summary.format()))[-TRACEBACK_CHARS:]
     except Exception:  # noqa: BLE001  # again the function's own __str__
         return reason_of(error)
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(
+        (f"{PLATFORM}/workers/", f"{PLATFORM}/contract/", "<frozen importlib")
+    )
 
 
 def load_handler(folder: Path) -> ModuleType:
@@ -145,47 +169,24 @@ def load_handler(folder: Path) -> ModuleType:
     return module
 
 
-def die_with_worker(channel: socket.socket, scratch: Path) -> None:
-    """End this process when the worker's end of the socket closes, whatever the function does.
-
-    A worker that was killed could not remove the scratch folder, so that is done here.
-    """
-
-    def watch() -> None:
-        poller = select.poll()
-        poller.register(channel, select.POLLRDHUP)
-        poller.poll()
-        shutil.rmtree(scratch, ignore_errors=True)
-        os._exit(0)
-
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
-
-
-def serve(channel: socket.socket) -> None:
+def serve(channel: socket.socket, measures: list[str]) -> None:
     """Load the function, then answer batches until the worker closes the socket."""
-    folder, inputs, memory_bytes, payload_bytes, reply_bytes = receive(channel)
-    die_with_worker(channel, Path(folder).parent)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    folder, inputs, payload_bytes, reply_bytes = receive(channel)
     outputs = Outputs()
     specs = [TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in inputs]
     try:
         hooks = Hooks(load_handler(Path(folder)), specs, payload_bytes)
     except BaseException as error:  # noqa: BLE001  # the function's own code, at import
         outputs.flush()
-        channel.sendall(pack_frame(["failed", reason_of(error), own_traceback(error)]))
+        channel.sendall(pack_frame([b"", 0, failure(error)]))
         return
     outputs.flush()
-    channel.sendall(pack_frame(["ready"]))
+    channel.sendall(pack_frame([b"", 0, ["ready", measures]]))
     while (batch := receive(channel)) is not None:
-        name, items = batch
+        token, name, items = batch
         hook = getattr(hooks, name)
         for index, item in enumerate(items):
             outputs.begin(index)
-            frame = answer(hook, item, reply_bytes)
+            frame = answer(hook, item, [token, index], reply_bytes)
             outputs.flush()
             channel.sendall(frame)
-
-
-if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import orjson
 
 from contract.errors import (
+    BY_CODE,
     DeadlineExceeded,
     FuseboxError,
     HandlerFailed,
     HandlerTimeout,
+    InvalidInput,
     RequestError,
     Unavailable,
-    decode_error,
 )
 from contract.function import Function, FunctionRef
 from contract.job import JobId
@@ -28,6 +29,8 @@ from contract.tensors import Tensors, decode_tensor
 from workers.handlers.process import HostEnded, HostLimits, HostProcess
 
 log = Log("handlers")
+# what a refusal may tell beside its detail
+_SAID = ("field", "expected", "actual")
 
 # (function, job or "", level, text)
 WriteLine = Callable[[FunctionRef, str, str, str], None]
@@ -48,6 +51,7 @@ class _Seat:
     lock: threading.Lock = field(default_factory=threading.Lock)
     process: HostProcess | None = None
     used_at_s: float = 0.0
+    measures: Sequence[str] = ()
 
     def clear(self) -> None:
         if self.process is not None:
@@ -105,6 +109,12 @@ class Hosts:
             with seat.lock:
                 seat.clear()
 
+    def measures(self) -> Mapping[FunctionRef, Sequence[str]]:
+        """What each host that runs is cut off from."""
+        with self._lock:
+            seats = list(self._seats.items())
+        return {ref: seat.measures for ref, seat in seats if seat.process is not None}
+
     def pids(self) -> Mapping[FunctionRef, int]:
         """Process ids of the hosts that run."""
         with self._lock:
@@ -156,7 +166,7 @@ class Hosts:
         return [batch.result(i, reply, decode) for i, reply in enumerate(replies)]
 
     def _started(self, seat: _Seat, batch: _Batch) -> HostProcess:
-        if seat.process is not None and seat.process.is_alive:
+        if seat.process is not None and seat.process.is_usable:
             return seat.process
         seat.clear()
         if self._is_stopped:
@@ -173,10 +183,13 @@ class Hosts:
         except OSError as error:
             log.exception("host_start_failed", function=function.ref)
             raise HandlerFailed("The function's handler could not be started.") from error
-        if reply != ["ready"]:
-            seat.clear()
-            raise batch.result(None, reply, _decode_json)
-        return seat.process
+        match reply:
+            case ["ready", list(measures)]:
+                seat.measures = [str(measure) for measure in measures]
+                log.info("host_ready", function=function.ref, apart=",".join(seat.measures))
+                return seat.process
+        seat.clear()
+        raise batch.result(None, reply, _decode_json)
 
 
 class _Batch:
@@ -201,22 +214,32 @@ class _Batch:
         """What an answer means; answers come from a process that is not trusted."""
         match reply:
             case ["ok", value] if index is not None:
-                with suppress(RequestError, ValueError, TypeError):
+                with suppress(RequestError, ValueError, TypeError, AttributeError):
                     return decode(value)
-            case ["refused", str(), dict(record)] if {"code", "detail"} <= record.keys():
-                error = decode_error(record)
-                if isinstance(error, RequestError):
+            case ["refused", str(), dict(record)]:
+                if (error := self._refusal(record)) is not None:
                     return error
             case ["failed", str(reason), str(trace)]:
                 self._write(index, "error", trace)
-                where = self.hook if index is not None else "handler.py"
-                return HandlerFailed(f"{where}: {reason[:400]}")
-        return HandlerFailed(f"{self.hook}: the handler's answer could not be read")
+                return HandlerFailed(f"{self._where(index)}: {reason[:400]}")
+        return HandlerFailed(f"{self._where(index)}: the handler's answer could not be read")
+
+    def _refusal(self, record: dict[Any, Any]) -> RequestError | None:
+        match record:
+            case {"code": str(code), "detail": str(detail)}:
+                if isinstance(error := BY_CODE.get(code, FuseboxError)(), InvalidInput):
+                    detail = f"{self._where(0)}: {detail}"
+                if isinstance(error, RequestError):
+                    known = {key: str(record[key])[:200] for key in _SAID if key in record}
+                    return type(error)(detail[:400], **known)
+        return None
+
+    def _where(self, index: int | None) -> str:
+        return f"{self.function.ref} {self.hook if index is not None else 'handler.py'}"
 
     def broken(self, index: int | None, ended: HostEnded) -> FuseboxError:
         """The error of the call that ended the host."""
-        where = self.hook if index is not None else "handler.py"
-        text = f"{where}: the handler {ended}"
+        text = f"{self._where(index)}: the handler {ended}"
         self._write(index, "error", text)
         return HandlerTimeout(text) if ended.is_timeout else HandlerFailed(text)
 

@@ -20,12 +20,18 @@ import workers
 from contract.function import HANDLER, INCLUDED
 from contract.tensors import TensorSpec
 from workers.handlers.frames import RECEIVE_BYTES, FrameError, FrameReader, pack_frame
-from workers.handlers.output import OnLine, OutputLines
+from workers.handlers.jail import Jail
+from workers.handlers.keeper import MEMORY_STATUS, PROCESSES_STATUS
+from workers.handlers.output import Allowance, OnLine, OutputLines
 
 # The child gets these and nothing else of the worker's environment: no addresses, no secrets.
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _ROOT = Path(workers.__file__).parent.parent
 _STOP_S = 2.0
+# between two reads of an output that is over its bound
+FLOOD_PAUSE_MS = 5
+# other hosts' files, the platform user's own, and devices
+_HIDDEN = (tempfile.gettempdir(), str(Path.home()), "/dev")
 
 
 class HostLimits(NamedTuple):
@@ -37,6 +43,15 @@ class HostLimits(NamedTuple):
     payload_bytes: int
     # of one answer
     reply_bytes: int
+    # none, network or all
+    reach: str = "none"
+    # not to be seen by a function, but for what it and Python need of them
+    hidden: tuple[str, ...] = ()
+    # processes and threads together
+    processes: int = 256
+    # of one file that it writes
+    file_bytes: int = 2**30
+    open_files: int = 256
 
 
 class HostEnded(Exception):
@@ -56,33 +71,44 @@ class HostProcess:
         try:
             folder = _copy_code(artifact, self._scratch / "function")
             self._start()
-            self._send([str(folder), list(inputs), *limits[1:]])
+            self._lifeline.sendall(pack_frame(list(_jail(self._scratch, limits))))
+            self._send([str(folder), list(inputs), limits.payload_bytes, limits.reply_bytes])
         except BaseException:
             self.stop()
             raise
 
     def _start(self) -> None:
         self._channel, theirs = socket.socketpair()
+        self._lifeline, keepers = socket.socketpair()
         stdout, out = os.pipe()
         stderr, err = os.pipe()
-        self._outputs = {stdout: OutputLines("info"), stderr: OutputLines("error")}
+        self._allowance = Allowance()
+        self._outputs = {
+            stdout: OutputLines("info", self._allowance),
+            stderr: OutputLines("error", self._allowance),
+        }
+        self._answers = select.poll()
+        self._answers.register(self._channel, select.POLLIN)
         self._poller = select.poll()
         for fd in (self._channel.fileno(), stdout, stderr):
             self._poller.register(fd, select.POLLIN)
+        fds = (theirs.fileno(), keepers.fileno())
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.handlers.host", str(theirs.fileno())],
+                # -P: nothing beside the function's files is imported by mistake
+                [sys.executable, "-P", "-m", "workers.handlers.keeper", *map(str, fds)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                pass_fds=[theirs.fileno()],
+                pass_fds=fds,
                 cwd=self._scratch,
                 env=_environment(self._scratch),
-                # its own children end with it, and a Ctrl-C on the terminal is not for it
+                # a Ctrl-C on the terminal is not for it
                 start_new_session=True,
             )
         finally:
             theirs.close()
+            keepers.close()
             os.close(out)
             os.close(err)
 
@@ -92,14 +118,16 @@ class HostProcess:
         return self._process.pid
 
     @property
-    def is_alive(self) -> bool:
-        """Whether the child still runs."""
-        return self._process.poll() is None
+    def is_usable(self) -> bool:
+        """Whether the child still runs and has not answered what nobody asked."""
+        silent = select.poll()
+        silent.register(self._channel, select.POLLIN | select.POLLRDHUP)
+        return self._process.poll() is None and not silent.poll(0)
 
     def wait_ready(self, on_line: OnLine) -> list[Any]:
         """The child's first answer: whether the function's code could be imported."""
         replies: list[list[Any]] = []
-        self._receive(replies, 1, on_line)
+        self._receive(b"", replies, 1, on_line)
         return replies[0]
 
     def call(
@@ -110,26 +138,36 @@ class HostProcess:
         Raises HostEnded when the child did not answer them all: the first without an answer is
         the one that ended it.
         """
-        self._send([hook, items])
-        self._receive(replies, len(items), on_line)
+        token = os.urandom(8)
+        self._send([token, hook, items])
+        self._receive(token, replies, len(items), on_line)
 
     def kill(self) -> None:
         """End the child and all it started; a call under way raises HostEnded."""
-        # the group outlives its leader while the function's own children run
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        # the keeper sees its lifeline end; closing it here would race with who uses it
+        with contextlib.suppress(OSError):
+            self._lifeline.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
         """End the child and remove its files; no call may be under way."""
         if hasattr(self, "_process"):
             self.kill()
-            self._process.wait(_STOP_S)
+            self._wait_for_end()
         if hasattr(self, "_outputs"):
             self._channel.close()
+            self._lifeline.close()
             for fd in self._outputs:
                 os.close(fd)
             self._outputs = {}
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _wait_for_end(self) -> None:
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            # without a process space of its own a function can stop its keeper
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def _send(self, message: Any) -> None:
         self._channel.settimeout(self._limits.call_s)
@@ -140,16 +178,24 @@ class HostProcess:
         except OSError as error:
             raise HostEnded(self._how_it_ended()) from error
 
-    def _receive(self, replies: list[list[Any]], count: int, on_line: OnLine) -> None:
+    def _receive(self, token: bytes, replies: list[list[Any]], count: int, on_line: OnLine) -> None:
         reader = FrameReader(self._limits.reply_bytes)
+        self._allowance.begin()
         for lines in self._outputs.values():
             lines.begin()
         last_at_s = time.monotonic()
         try:
             while len(replies) < count:
-                came = self._wait(reader, last_at_s + self._limits.call_s, on_line)
-                if came:
-                    replies += came
+                for message in self._wait(reader, last_at_s + self._limits.call_s, on_line):
+                    # the function's own code can write to the socket too
+                    match message:
+                        case [bytes(its), int(index), list(answer)] if (its, index) == (
+                            token,
+                            len(replies),
+                        ) and index < count:
+                            replies.append(answer)
+                        case _:
+                            raise HostEnded("sent what is no answer")
                     last_at_s = time.monotonic()
         except FrameError as error:
             raise HostEnded(f"sent {error}") from error
@@ -158,7 +204,7 @@ class HostProcess:
 
     def _wait(self, reader: FrameReader, end_s: float, on_line: OnLine) -> list[Any]:
         remaining_s = end_s - time.monotonic()
-        ready = dict(self._poller.poll(max(0.0, remaining_s) * 1000)) if remaining_s > 0 else {}
+        ready = self._poll(remaining_s * 1000) if remaining_s > 0 else {}
         if not ready and time.monotonic() >= end_s:
             problem = f"took longer than {self._limits.call_s:g} s"
             raise HostEnded(problem, is_timeout=True)
@@ -174,6 +220,13 @@ class HostProcess:
             raise HostEnded(self._how_it_ended())
         return reader.feed(data)
 
+    def _poll(self, timeout_ms: float) -> dict[int, int]:
+        if any(lines.is_flooded for lines in self._outputs.values()):
+            # a pipe's worth at a time: the child waits, and not the worker's other threads
+            pause_ms = min(FLOOD_PAUSE_MS, timeout_ms)
+            return dict(self._answers.poll(pause_ms) or self._poller.poll(0))
+        return dict(self._poller.poll(timeout_ms))
+
     def _drain(self, on_line: OnLine) -> None:
         for fd in list(self._outputs):
             poller = select.poll()
@@ -182,16 +235,16 @@ class HostProcess:
             if poller.poll(0):
                 self._read_output(fd, on_line)
             if fd in self._outputs:
-                self._outputs[fd].end(on_line)
+                self._outputs[fd].end(time.monotonic(), on_line)
 
     def _read_output(self, fd: int, on_line: OnLine) -> None:
         data = os.read(fd, RECEIVE_BYTES)
         if data:
-            self._outputs[fd].feed(data, on_line)
+            self._outputs[fd].feed(data, time.monotonic(), on_line)
         else:
             # the child closed it; polling it on would spin
             self._poller.unregister(fd)
-            self._outputs.pop(fd).end(on_line)
+            self._outputs.pop(fd).end(time.monotonic(), on_line)
             os.close(fd)
 
     def _how_it_ended(self) -> str:
@@ -201,6 +254,10 @@ class HostProcess:
             return "closed its connection"
         if code < 0:
             return f"was ended by {signal.Signals(-code).name}"
+        if code == MEMORY_STATUS:
+            return f"and what it started used more than {self._limits.memory_bytes} bytes of memory"
+        if code == PROCESSES_STATUS:
+            return f"started more than {self._limits.processes} processes"
         return f"ended with exit status {code}"
 
 
@@ -212,6 +269,18 @@ def _copy_code(artifact: Path, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     shutil.copyfile(artifact / HANDLER, folder / HANDLER)
     return folder
+
+
+def _jail(scratch: Path, limits: HostLimits) -> Jail:
+    return Jail(
+        str(scratch),
+        limits.memory_bytes,
+        limits.processes,
+        limits.file_bytes,
+        limits.open_files,
+        limits.reach,
+        (*limits.hidden, *_HIDDEN),
+    )
 
 
 def _environment(scratch: Path) -> dict[str, str]:
@@ -227,4 +296,6 @@ def _environment(scratch: Path) -> dict[str, str]:
         "MKL_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "MALLOC_ARENA_MAX": "2",
+        # the device belongs to the worker
+        "CUDA_VISIBLE_DEVICES": "",
     }

@@ -62,9 +62,14 @@ def plan(
     start_s = now_s + min(worker.under_way_s or 0.0 for worker in free)
     waiting = in_order(known, costs, used_s, start_s, most)
     while waiting and free:
-        worker = _best_worker(waiting[0], free)
+        first = waiting[0].function
+        able = [worker for worker in free if first not in worker.behind]
+        if not able:
+            waiting = [job for job in waiting if job.function != first]
+            continue
+        worker = _best_worker(waiting[0], able)
         free.remove(worker)
-        group = _fill(waiting[:LOOK_AHEAD], worker, functions, costs, limits, now_s)
+        group = _fill(_able_to_run(waiting, worker), worker, functions, costs, limits, now_s)
         if worker.under_way_s is not None and not _hides_something(group, functions):
             continue
         predicted_s = _swap_s(group.rows, worker, functions, costs)
@@ -91,6 +96,13 @@ def can_start(workers: Iterable[WorkerView]) -> bool:
 def _best_worker(job: PendingJob, free: list[WorkerView]) -> WorkerView:
     """The worker that has the weights, then the one with most free places."""
     return max(free, key=lambda w: (job.function in w.resident, w.free_places))
+
+
+def _able_to_run(waiting: list[PendingJob], worker: WorkerView) -> list[PendingJob]:
+    """The most urgent jobs that this worker may have."""
+    if worker.behind:
+        waiting = [job for job in waiting if job.function not in worker.behind]
+    return waiting[:LOOK_AHEAD]
 
 
 def _with_group(worker: WorkerView, predicted_s: float) -> WorkerView:

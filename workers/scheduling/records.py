@@ -33,6 +33,8 @@ class WorkerView:
     resident: frozenset[FunctionRef]
     # predicted time of the groups it has; None when it has none
     under_way_s: float | None = None
+    # functions it still has jobs of, for their hooks are slow: it gets no more of them
+    behind: frozenset[FunctionRef] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

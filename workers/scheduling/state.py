@@ -27,6 +27,13 @@ class UnderWay(NamedTuple):
     jobs: Counter[str]
 
 
+class Behind(NamedTuple):
+    """Functions that a worker still has jobs of, from a group that is over for the others."""
+
+    worker: str
+    functions: frozenset[FunctionRef]
+
+
 @dataclass
 class State:
     """Pending jobs, functions, workers and groups under way."""
@@ -39,6 +46,8 @@ class State:
     deadlines: list[tuple[float, JobId]] = field(default_factory=list)
     functions: dict[FunctionRef, FunctionView] = field(default_factory=dict)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
+    # groups that take no place any more: functions whose hooks the worker does not wait for
+    behind: dict[str, Behind] = field(default_factory=dict)
     # functions sent to a worker since its last report
     arriving: dict[str, set[FunctionRef]] = field(default_factory=dict)
     shares: Shares = field(default_factory=Shares)
@@ -115,6 +124,10 @@ class State:
                 if group is not None:
                     self.settled.update(group.jobs)
                     self.settled[ALL] += group.jobs.total()
+                self.behind.pop(report.group, None)
+                if report.behind:
+                    functions = frozenset(FunctionRef(*pair) for pair in report.behind)
+                    self.behind[report.group] = Behind(report.worker, functions)
                 if report.members:
                     for ref, compute_s in self.costs.learn(report):
                         self.shares.charge(ref.name, compute_s)
@@ -134,6 +147,12 @@ class State:
             frozenset(map(FunctionRef.parse, report.functions))
             | self.arriving.get(report.id, set()),
             sum(its_groups_s) if its_groups_s else None,
+            frozenset(
+                ref
+                for its in self.behind.values()
+                if its.worker == report.id
+                for ref in its.functions
+            ),
         )
 
     def start(self, group: str, dispatch: Dispatch, claims: list[Claim]) -> None:
@@ -152,6 +171,7 @@ class State:
         """Workers are gone, and their groups with them."""
         lost = set(gone)
         self.groups = {g: its for g, its in self.groups.items() if its.worker not in lost}
+        self.behind = {g: its for g, its in self.behind.items() if its.worker not in lost}
         self.workers = {w: report for w, report in self.workers.items() if w not in lost}
 
     def next_deadline_s(self) -> float:

@@ -37,7 +37,9 @@ def start_worker(platform: Platform) -> Iterator[Callable[..., WorkerProcess]]:
     started: list[WorkerProcess] = []
 
     def start(**settings: str) -> WorkerProcess:
-        started.append(WorkerProcess.start(platform, **settings))
+        # hooks wait for files of the test
+        reach = {"FUSEBOX_HANDLER_REACH": "all"}
+        started.append(WorkerProcess.start(platform, **reach | settings))
         return started[-1]
 
     yield start

@@ -209,3 +209,41 @@ def test_every_group_gives_its_place_back(platform: Platform, worker: WorkerProc
     platform.wait_for_groups(tail, 2)
     assert platform.store.queue.groups() == {}
     assert platform.store.telemetry.conservation().drift == 0
+
+
+SLOW = """
+import time
+def preprocess(payload):
+    time.sleep(payload.get("before", 0))
+    return {"x": [[payload["n"], 0, 0, 0]]}
+def postprocess(outputs):
+    n = float(outputs["y"][0, 0])
+    time.sleep(n / 10 if n >= 10 else 0)
+    return n
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "result"), [(b'{"before": 6, "n": 1}', 1.0), (b'{"n": 60}', 60.0)]
+)
+def test_a_group_does_not_wait_for_slow_hooks(
+    platform: Platform, worker: WorkerProcess, body: bytes, result: float
+) -> None:
+    """Before or after the run: the other functions' jobs are answered, then the slow one's."""
+    slow = platform.deploy("slow", handler=SLOW)
+    echo = platform.deploy("echo-beside")
+    jobs = [
+        platform.submit(slow, body, "application/json"),
+        platform.submit(echo, floats(1, 2, 3, 4)),
+    ]
+    tail = platform.store.queue.signal_tail()
+    platform.dispatch(worker.id, jobs)
+    assert output_of(platform.wait(jobs[1])) == [[1, 2, 3, 4]]
+    assert jobs[0] not in platform.answers
+    platform.wait_for_groups(tail, 1)
+    # a place is free: the next group runs while the slow one goes on
+    (quick,) = platform.run(worker.id, platform.submit(echo, floats(5, 6, 7, 8)))
+    assert output_of(quick) == [[5, 6, 7, 8]]
+    assert jobs[0] not in platform.answers
+    assert platform.wait(jobs[0]).result == result
+    assert platform.store.telemetry.conservation().drift == 0

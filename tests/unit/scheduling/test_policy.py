@@ -60,6 +60,16 @@ def test_a_group_is_sent_ahead_only_where_that_hides_something() -> None:
     assert len(plan([job(1, A)], [short], hooked, Costs(), LIMITS, NOW_S).dispatches) == 1
 
 
+def test_a_worker_gets_no_more_of_a_function_whose_hooks_are_behind() -> None:
+    """Others go on; another worker may have it; with no such worker its jobs wait."""
+    slow = replace(worker("slow"), behind=frozenset([A]))
+    first, second = job(1, A, due_in_s=1), job(2, B)
+    assert members(first, second, workers=[slow]) == [(second,)]
+    assert members(first, workers=[slow]) == []
+    found = groups(first, second, workers=[slow, worker("free")])
+    assert {(d.worker, d.jobs) for d in found} == {("free", (first, second))}
+
+
 def test_jobs_of_different_functions_run_as_one_group() -> None:
     """That is what the platform is for."""
     one, two = job(1, A), job(2, B)

@@ -1,0 +1,49 @@
+"""What the scheduler learns from signals."""
+
+from __future__ import annotations
+
+from contract.function import FunctionRef
+from contract.store.queue import Cursor, Event, GroupReport
+from contract.store.workers import DagCacheReport, WorkerReport
+from workers.scheduling.costs import Costs
+from workers.scheduling.state import State, UnderWay
+
+
+def a_worker(name: str) -> WorkerReport:
+    """A report of a worker with two places."""
+    cache = DagCacheReport(0, 0, 0, 0, 0)
+    return WorkerReport(
+        id=name, device="cpu", device_name="", pid=1, places=2, budget_bytes=1, resident_bytes=0,
+        process_bytes=0, baseline_bytes=0, functions={}, hosted=[], dag_cache=cache, loads=0,
+        evictions=0, is_draining=False, started_at_s=0.0, heartbeat_at_s=0.0, strategies={},
+    )  # fmt: skip
+
+
+def report(*behind: tuple[str, int]) -> Event:
+    """The end of group `g`, but for these functions."""
+    return Event("group", GroupReport("g", "w", [], 0, 0, 0, 0, behind).encode())
+
+
+def test_functions_that_are_behind_take_no_place_until_the_last_one_is_through() -> None:
+    """The group is reported once for the quick and once for each of the slow."""
+    state = State(Cursor(), {"g": UnderWay("w", 1.0)}, Costs())
+    state.set_workers([a_worker("w"), a_worker("other")])
+
+    def seen() -> list[tuple[int, set[FunctionRef]]]:
+        return [(view.free_places, set(view.behind)) for view in state.views()]
+
+    assert seen() == [(1, set()), (2, set())]
+    state.hear_all([report(("a", 1), ("b", 2))])
+    assert seen() == [(2, {FunctionRef("a", 1), FunctionRef("b", 2)}), (2, set())]
+    state.hear_all([report(("b", 2))])
+    assert seen() == [(2, {FunctionRef("b", 2)}), (2, set())]
+    state.hear_all([report()])
+    assert seen() == [(2, set()), (2, set())]
+
+
+def test_what_a_lost_worker_was_behind_with_is_forgotten() -> None:
+    """Its jobs are queued again and may go elsewhere."""
+    state = State(Cursor(), {}, Costs())
+    state.hear_all([report(("a", 1))])
+    state.drop_workers(["w"])
+    assert state.behind == {}

@@ -1,0 +1,132 @@
+"""The process between a worker and a handler host: `python -m workers.handlers.keeper FD FD`.
+
+It starts the host, out of reach of the function's code, and outlives it: when the host ends, or
+the worker's end of the lifeline closes, or memory is used up, everything the function started is
+ended and its files are removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from workers.handlers import jail
+from workers.handlers.frames import receive
+from workers.handlers.jail import Jail
+
+# Exit statuses that say what was used up.
+MEMORY_STATUS, PROCESSES_STATUS = 91, 92
+# Between two looks at what the host's own processes use; the host itself has a limit of the kernel.
+LOOK_MS = 200
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def keep(channel: int, lifeline: socket.socket) -> NoReturn:
+    """Start the host and wait for the end of either."""
+    limits = Jail(*receive(lifeline))
+    measures = jail.leave(limits)
+    pid = os.fork()
+    if pid == 0:
+        lifeline.close()
+        _host(channel, limits, measures)
+    # the host alone holds its pipes: the worker sees when it closes them
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2, channel):
+        os.dup2(null, fd)
+    used_up = _watch(pid, lifeline, limits)
+    ended = _end_all(pid)
+    shutil.rmtree(limits.scratch, ignore_errors=True)
+    if used_up:
+        os._exit(used_up)
+    _exit_as(ended)
+
+
+def _host(channel: int, limits: Jail, measures: list[str]) -> NoReturn:
+    status = 1
+    try:
+        measures = measures + jail.enter(limits)
+        from workers.handlers.host import serve
+
+        serve(socket.socket(fileno=channel), measures)
+        status = 0
+    except (OSError, EOFError):
+        # the worker is gone, or the function closed the socket: there is nobody to tell
+        pass
+    finally:
+        # what the function registered to run at exit is not run
+        os._exit(status)
+
+
+def _watch(pid: int, lifeline: socket.socket, limits: Jail) -> int:
+    """Wait for the end; the exit status that says what was used up, or 0."""
+    poller = select.poll()
+    host = os.pidfd_open(pid)
+    poller.register(host, select.POLLIN)
+    poller.register(lifeline, select.POLLRDHUP)
+    while not poller.poll(LOOK_MS):
+        others = descendants(os.getpid())
+        if len(others) > limits.processes:
+            return PROCESSES_STATUS
+        if len(others) > 1 and sum(map(_resident_bytes, others)) > limits.memory_bytes:
+            return MEMORY_STATUS
+    return 0
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below this one, as of now."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        try:
+            tasks = [*Path(f"/proc/{waiting.pop()}/task").iterdir()]
+            children = [int(w) for task in tasks for w in (task / "children").read_text().split()]
+        except OSError:
+            continue  # it ended while we looked
+        found += children
+        waiting += children
+    return found
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * _PAGE_BYTES
+
+
+def _end_all(host: int) -> int:
+    """Kill until nothing is left below this process; the host's wait status."""
+    status = 0
+    # with a process namespace the first kill ends all; orphans come to this process either way
+    while pids := descendants(os.getpid()):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            ended, its_status = os.wait()
+            status = its_status if ended == host else status
+    return status
+
+
+def _exit_as(ended: int) -> NoReturn:
+    """As the host ended, so that the worker sees it end."""
+    if os.WIFSIGNALED(ended):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with contextlib.suppress(OSError):
+            # SIGKILL has no disposition to set
+            signal.signal(os.WTERMSIG(ended), signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(ended))
+    os._exit(os.WEXITSTATUS(ended))
+
+
+if __name__ == "__main__":
+    keep(int(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])))

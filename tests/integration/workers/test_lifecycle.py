@@ -98,7 +98,7 @@ def test_sigterm_finishes_the_group_under_way_and_hands_the_rest_back(
 def test_a_hung_group_does_not_keep_a_worker_from_stopping(
     platform: Platform, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """After the time to drain it ends; the job is left to its lease, so that it counts."""
+    """After the time to drain it ends; its job is queued again at once, and the attempt counts."""
     worker = start_worker(FUSEBOX_DRAIN_S="0.5")
     gate = Gate(platform, tmp_path, "gate-hung")
     platform.dispatch(worker.id, [gate.job])
@@ -107,7 +107,8 @@ def test_a_hung_group_does_not_keep_a_worker_from_stopping(
     worker.process.send_signal(signal.SIGINT)
     assert worker.process.wait(10) == 1
     job = platform.store.jobs.get(gate.job)
-    assert (job.status, job.attempts) == (Status.RUNNING, 1)
+    assert (job.status, job.attempts) == (Status.QUEUED, 1)
+    platform.store.jobs.cancel(gate.job)
     _assert_ends(hosts)
 
 
@@ -124,6 +125,8 @@ def test_a_killed_worker_leaves_no_process_behind(
     worker.process.wait(10)
     assert len(hosts) == 1
     _assert_ends(hosts)
+    # its lease would run out in the middle of another test
+    platform.store.jobs.cancel(gate.job)
 
 
 def test_heartbeats_renew_leases_while_every_thread_is_busy(
@@ -168,7 +171,7 @@ import os, signal, sys, threading
 from contract.settings import read_settings
 from workers.celery_app import make_app
 from workers.claims import Claims
-from workers.consuming import Drain, consume, make_step, register
+from workers.consuming import Drain, Occasions, consume, make_step, register
 from workers.heartbeat import Rhythm
 
 class Heart:
@@ -188,15 +191,16 @@ class Heart:
 heart, claims = Heart(), Claims()
 app = make_app(read_settings(os.environ))
 register(app, lambda group, claims: None)
-drain = Drain("fusebox.test", heart, claims, 5.0, lambda: os._exit(9))
+drain = Drain("fusebox.test", heart, claims)
+occasions = Occasions(lambda: None, lambda: print("ready", heart.beats), lambda: None)
 with drain.on_signals():
-    consume(app, "fusebox.test", 2, make_step(heart, drain, lambda: None))
+    consume(app, "fusebox.test", 2, make_step(heart, drain, occasions))
 """
     environ = os.environ | {"REDIS_URL": platform.store.server.url}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=30
     )
-    assert (done.returncode, done.stdout) == (0, "True True\ndrains\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "ready 1\nTrue True\ndrains\n"), done.stderr
 
 
 def test_consuming_and_heartbeats_go_on_after_the_store_was_away(tmp_path: Path) -> None:

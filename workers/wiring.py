@@ -39,6 +39,7 @@ from workers.heartbeat import Heartbeat, Rhythm
 from workers.leaving import Leaving
 from workers.library import Library
 from workers.mark import MemoryMark
+from workers.removed import Removed
 from workers.report import Reporter
 from workers.stage import Stager
 from workers.warmup import warm_up
@@ -48,6 +49,8 @@ log = Log("worker")
 # what hooks return may be larger than the body it came from
 REPLY_PER_BODY = 4
 DAG_SHARE = 0.1
+# between two looks for functions that are removed
+REMOVED_S = 5.0
 FUNCTIONS_KEPT = 4096
 
 
@@ -122,7 +125,10 @@ def wire(
     executor = Executor(worker, store, claims, stager, computer, patience)
     rhythm = Rhythm(settings.heartbeat_s, settings.lease_s)
     mark = MemoryMark(gauge, budget_bytes, settings.worker_memory_mark_bytes, _ask_for_replacement)
-    chores = [_evict_idle(slots), lambda: hosts.stop_idle(time.monotonic()), mark.look]
+    removed = Removed(store.functions, slots, library, REMOVED_S, find.cache_clear)
+    chores = [
+        _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
+    ]  # fmt: skip
     heartbeat = Heartbeat(store, claims, rhythm, reporter.report, chores)
     leaving = Leaving(worker, store, executor, hosts, logs, settings.max_attempts)
     return Parts(worker, claims, executor, heartbeat, gauge, leaving)

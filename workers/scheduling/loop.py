@@ -25,6 +25,8 @@ ROLE = "scheduler"
 LEADER_LEASE_S = 3.0
 # Leases, workers and leadership are looked after this often; jobs and signals wake at once.
 UPKEEP_S = 1.0
+# Removed functions are only a leak.
+FORGET_S = 10.0
 RETRY_S = 0.2
 
 Send = Callable[[str, str, list[Claim]], None]
@@ -112,6 +114,9 @@ class Scheduler:
             log.warning("leases_ran_out", requeued=queued, failed=failed)
         state.drop_workers(missing)
         state.set_workers(self._store.workers.all())
+        if time.monotonic() >= state.forget_at_s:
+            state.forget_functions(self._store.functions.removed(state.functions))
+            state.forget_at_s = time.monotonic() + FORGET_S
 
     def _learn_functions(self, state: State, unknown: set[FunctionRef]) -> None:
         for ref in unknown:

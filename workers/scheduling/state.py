@@ -33,6 +33,8 @@ class State:
     workers: dict[str, WorkerReport] = field(default_factory=dict)
     # functions sent to a worker since its last report
     arriving: dict[str, set[FunctionRef]] = field(default_factory=dict)
+    # monotonic, when removed functions are looked for
+    forget_at_s: float = 0.0
 
     def add_jobs(self, specs: Iterable[JobSpec]) -> set[FunctionRef]:
         """Take in queued jobs; the functions that are not known yet."""
@@ -56,6 +58,12 @@ class State:
             manifest.is_batchable,
             manifest.has_hooks,
         )
+
+    def forget_functions(self, removed: Iterable[FunctionRef]) -> None:
+        """No job comes for these versions any more."""
+        for ref in removed:
+            self.functions.pop(ref, None)
+            self.costs.forget(ref)
 
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
         """Take in fresh reports; what was arriving shows in them now."""

@@ -56,7 +56,7 @@ class Platform:
             assert self.process.poll() is None, f"the platform exited:\n{self.tail()}"
             try:
                 answer = requests.get(self.url + path, timeout=5)
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 last = "no connection"
             else:
                 if answer.status_code == 200:

@@ -170,14 +170,16 @@ class Soak:
         assert processes_of(self._platform, self._store) == self._processes, self._platform.tail()
 
     def worker(self) -> tuple[int, int, int]:
-        """Resident bytes, functions and evictions, once only keepers are known."""
-        give_up_at_s = time.monotonic() + SETTLE_S
+        """Resident bytes, functions and evictions, once nothing that was removed is resident."""
+        self.call_keepers()
+        called_at_s = time.time()
         while True:
-            self.call_keepers()
             [report] = self._client.workers()
             names = {ref.partition("@")[0] for ref in report["functions"]}
-            if names <= set(KEEPERS) or time.monotonic() > give_up_at_s:
+            is_newer = report["heartbeat_at_s"] > called_at_s
+            if is_newer and names <= set(KEEPERS):
                 return report["resident_bytes"], len(names), report["evictions"]
+            assert time.time() < called_at_s + SETTLE_S, f"still resident: {names}"
             time.sleep(0.2)  # the worker looks for removed functions every few seconds
 
 

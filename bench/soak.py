@@ -149,11 +149,11 @@ class Soak:
                 file.seek(weights.stat().st_size // 2)
                 file.write(b"\xff" * 4096)
         try:
-            self._client.invoke(name, self._body)
+            answer = self._client.invoke(name, self._body)
         except FunctionFailed:
             self._client.remove(name)
         else:
-            raise AssertionError(f"{name} answered although its weights are broken")
+            raise AssertionError(f"{name} did not fail although its weights are broken: {answer}")
 
     def run(self, count: int, step: Callable[[str], None], name: str) -> Curve:
         """Repeat a step, measuring about a hundred times."""

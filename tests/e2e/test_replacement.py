@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
+import pytest
 import requests
 
 from bench._platform import Platform, running_platform, start
@@ -49,6 +50,7 @@ def call_until(platform: Platform, done: Event) -> list[int]:
     return codes
 
 
+@pytest.mark.timeout(300)
 def test_a_worker_past_its_memory_mark_is_replaced_and_no_call_fails(platform: Platform) -> None:
     """Another is ready before it drains; calls go on all the time."""
     [shared] = workers_of(platform)
@@ -72,6 +74,7 @@ def test_a_worker_past_its_memory_mark_is_replaced_and_no_call_fails(platform: P
         assert "was replaced and exited with 0" in its.tail(1000)
 
 
+@pytest.mark.timeout(300)
 def test_every_process_ends_in_time_though_the_store_hangs(tmp_path: Path) -> None:
     """Whatever waits for the store gives up; nothing has to be killed but the store itself."""
     drain_s = 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 from dataclasses import dataclass
+from threading import Thread
 from typing import NoReturn
 
 from contract.errors import StoreUnavailable
@@ -13,12 +14,14 @@ from contract.store import Store
 from workers.executor import Executor
 from workers.handlers.hosts import Hosts
 from workers.handlers.log_writer import LogWriter
+from workers.watchdog import DRAIN_INCOMPLETE
 
 log = Log("worker")
 LOG_CLOSE_S = 1.0
 # The exit status of a worker that its watchdog ended; 1 where a drain took too long.
 STOPPED_WORKING = os.EX_SOFTWARE
-DRAIN_INCOMPLETE = "drain_incomplete"
+# A store that does not answer by then finds the jobs by itself.
+GIVE_UP_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,19 @@ class Leaving:
         """
         log.warning("leaves_at_once", reason=reason)
         self.executor.stop()
+        giving_up = Thread(target=self._give_up_jobs, daemon=True)
+        giving_up.start()
+        giving_up.join(GIVE_UP_S)
+        self.logs.close(LOG_CLOSE_S)
+        if reason == DRAIN_INCOMPLETE:
+            os._exit(1)
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(STOPPED_WORKING)
+
+    def _give_up_jobs(self) -> None:
         try:
             queued, failed = self.store.queue.reap_worker(self.worker, self.max_attempts)
             self.store.workers.forget(self.worker)
             log.warning("jobs_given_up", requeued=queued, failed=failed)
         except StoreUnavailable:
             log.warning("jobs_left_to_leases")
-        self.logs.close(LOG_CLOSE_S)
-        if reason == DRAIN_INCOMPLETE:
-            os._exit(1)
-        faulthandler.dump_traceback(all_threads=True)
-        os._exit(STOPPED_WORKING)

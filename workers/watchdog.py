@@ -1,4 +1,4 @@
-"""A thread of the worker that ends it when it has stopped doing its work.
+"""Threads of the worker that end it when it has stopped doing its work.
 
 Nothing is restarted in place: what a loop or a thread that hangs still holds cannot be known.
 """
@@ -15,6 +15,7 @@ from contract.errors import StoreUnavailable
 from contract.log import Log
 
 log = Log("watchdog")
+DRAIN_INCOMPLETE = "drain_incomplete"
 LOOK_S = 1.0
 # A look that comes later than this is not the worker's fault: the whole process was stopped.
 LATE_LOOKS = 2
@@ -100,7 +101,7 @@ class Actions(NamedTuple):
 
 
 class Watchdog:
-    """Looks at the worker every second, from a thread of its own."""
+    """Looks at the worker every second, from threads of its own: one asks the store, one never."""
 
     def __init__(self, actions: Actions, patience_s: float, drain_s: float) -> None:
         self._actions = actions
@@ -109,30 +110,36 @@ class Watchdog:
         self._watch = Watch(patience_s)
         self._look_s = min(LOOK_S, patience_s / 4, drain_s / 4)
         self._stop = Event()
-        self._thread = Thread(target=self._run, name="watchdog", daemon=True)
+        self._watcher = Thread(target=self._keep_watch, name="watchdog", daemon=True)
+        self._timer = Thread(target=self._keep_time, name="watchdog-timer", daemon=True)
 
     def start(self) -> None:
         """Watch from here on."""
-        self._thread.start()
+        self._watcher.start()
+        self._timer.start()
 
     def stop(self) -> None:
         """Watch no longer: the worker has done all it had to."""
         self._stop.set()
-        self._thread.join()
+        # the other may wait for the store, and has nothing to finish
+        self._timer.join()
         self._actions.rest()
 
-    def _run(self) -> None:
+    def _keep_time(self) -> None:
+        """Limits the drain, and shows that threads of this process still run."""
+        while not self._stop.wait(self._look_s):
+            # native code may hold the interpreter's lock, and this thread with it
+            self._actions.stay(2 * self._patience_s + self._drain_s)
+            if (self._actions.draining_s() or 0.0) >= self._drain_s:
+                self._actions.leave(DRAIN_INCOMPLETE)
+
+    def _keep_watch(self) -> None:
         looked_at_s = time.monotonic()
         while not self._stop.wait(self._look_s):
             elapsed_s = time.monotonic() - looked_at_s
             looked_at_s += elapsed_s
-            # native code may hold the interpreter's lock, and this thread with it
-            self._actions.stay(2 * self._patience_s + self._drain_s)
-            draining_s = self._actions.draining_s()
-            if draining_s is None:
+            if self._actions.draining_s() is None:
                 self._look(min(elapsed_s, LATE_LOOKS * self._look_s))
-            elif draining_s >= self._drain_s:
-                self._actions.leave("drain_incomplete")
 
     def _look(self, elapsed_s: float) -> None:
         try:

@@ -1,10 +1,10 @@
-# make run | test | lint | fix | bench
+# make run | test | lint | fix | bench | soak
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup run test lint fix bench
+.PHONY: setup run test lint fix bench soak
 
 setup: $(STAMP)
 
@@ -35,4 +35,8 @@ fix: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	@for script in bench/*.py; do case $$script in bench/_*) ;; *) $(BIN)/python $$script || exit 1;; esac; done
+	@for script in bench/*.py; do case $$script in bench/_*|bench/soak.py) ;; *) $(BIN)/python $$script || exit 1;; esac; done
+
+# some minutes; --quick takes some seconds
+soak: setup
+	$(BIN)/python bench/soak.py

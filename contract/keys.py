@@ -10,18 +10,20 @@ fb:job:<id>            hash    spec, function, version, status, fence, attempts,
 fb:pending             stream  j -> job id, s -> JobSpec: exactly the queued jobs (jobs)
 fb:leases              zset    job id -> end of its lease: exactly the running jobs (jobs)
 fb:counts              hash    accepted, and one per settled status, ever (jobs)
-fb:queued              hash    function -> queued jobs (jobs)
+fb:queued              hash    function -> queued jobs, where there are any (jobs)
 fb:drain               hash    function -> jobs settled per second while more waited, '' -> of
                                all; only what is measured, and only of late (scheduler)
-fb:inflight            hash    <name>@<n> -> queued and running jobs (jobs)
+fb:inflight            hash    <name>@<n> -> queued and running jobs, where there are any (jobs)
 fb:groups              hash    group id -> worker that has it (claim, settle, reap)
 fb:signals             stream  k -> kind, d -> data: what the scheduler must hear (settle, workers)
-fb:stats:<name>        hash    counters of one function, see store/telemetry.py (settle)
+fb:stats:<name>        hash    counters of one function, see store/telemetry.py (settle); expires a
+                               set time after the function was removed (forget)
 fb:counters            hash    counters of the platform, see store/telemetry.py (jobs)
 fb:worker:<id>         string  WorkerReport; expires when heartbeats stop (workers)
-fb:workers             set     ids of workers that have reported (workers)
+fb:workers             set     ids of workers that have reported or were given jobs (workers, claim)
 fb:leader:<role>       string  token of the active process; expires with its lease (leader)
-fb:log:<name>          stream  what a function's own code printed and raised (telemetry)
+fb:log:<name>          stream  what a function's own code printed and raised (telemetry); expires
+                               as the counters do
 fb:idem:<digest>       string  job id, fingerprint of the request: what an idempotency key
                                stands for; expires with its job (jobs)
 fb:keys                hash    id -> ApiKey (access)

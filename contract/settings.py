@@ -152,6 +152,15 @@ class Settings:
         "what handler hosts reach besides their own files: none, network, all",
     )
     drain_s: float = _from("FUSEBOX_DRAIN_S", 20.0, _seconds, "a process may take to drain")
+    watchdog_s: float = _from(
+        "FUSEBOX_WATCHDOG_S", 30.0, _seconds, "a worker that does nothing ends itself after"
+    )
+    worker_memory_mark_bytes: int | None = _from(
+        "FUSEBOX_WORKER_MEMORY_MARK",
+        None,
+        parse_bytes,
+        "process memory at which a worker is replaced; default 1.5 times start and budget",
+    )
     fsync: str = _from(
         "FUSEBOX_FSYNC",
         "everysec",

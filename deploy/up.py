@@ -32,6 +32,7 @@ SCHEDULERS = 2
 # The store outlives everybody who still writes to it.
 STOP_ORDER = ("gateway", "scheduler", "worker", "store")
 START_S = 60.0
+MARGIN_S = 5.0
 LOOK_S = 0.02
 # The key of the guide ends by itself where the guide's end is not seen.
 GUIDE_S = 3600.0
@@ -45,7 +46,9 @@ def up(environ: Mapping[str, str], is_with_examples: bool) -> None:
     settings.data.mkdir(parents=True, exist_ok=True)
     with _sole_user(settings.data):
         _check_port(settings)
-        supervisor = Supervisor(_child_environ(environ, settings))
+        # a process ends itself when its time is over, and says why
+        patience_s = settings.drain_s + MARGIN_S
+        supervisor = Supervisor(_child_environ(environ, settings), patience_s)
         stopping = threading.Event()
         asked_at_s: list[float] = []
 
@@ -72,7 +75,7 @@ def up(environ: Mapping[str, str], is_with_examples: bool) -> None:
         finally:
             stopping.set()
             supervisor.say("stopping: running work is finished first (Ctrl-C again kills)")
-            supervisor.stop(STOP_ORDER, settings.drain_s)
+            supervisor.stop(STOP_ORDER)
             supervisor.say("stopped")
 
 

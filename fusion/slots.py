@@ -98,6 +98,8 @@ class SlotTable:
             if key not in self._memory.slots or self._memory.slots.pins(key):
                 return False
             self._memory.evict(key)
+            # it may never come back, and what is remembered of it would stay
+            self._verified.discard(key)
             self._changed.notify_all()
             return True
 

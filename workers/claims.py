@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from contract.job import Claim, JobId
 
@@ -17,6 +18,16 @@ class _Held:
     is_lost: bool = False
 
 
+class UnderWay(NamedTuple):
+    """Groups of one moment."""
+
+    # ever
+    begun: int
+    groups: frozenset[str]
+    # those that no longer renew any lease
+    overdue: frozenset[str]
+
+
 @dataclass
 class Claims:
     """Claims of the groups under way; thread-safe. Times are Unix seconds."""
@@ -26,6 +37,8 @@ class Claims:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _held: dict[JobId, _Held] = field(default_factory=dict)
     _groups: dict[str, list[JobId]] = field(default_factory=dict)
+    # groups, ever
+    _begun: int = 0
 
     @property
     def is_idle(self) -> bool:
@@ -38,6 +51,17 @@ class Claims:
             held = {claim.job: _Held(claim, until_s) for claim in claims}
             self._held.update(held)
             self._groups[group] = list(held)
+            self._begun += 1
+
+    def under_way(self, now_s: float) -> UnderWay:
+        """The groups at this moment."""
+        with self._lock:
+            overdue = [
+                group
+                for group, jobs in self._groups.items()
+                if all(self._held[job].until_s < now_s for job in jobs)
+            ]
+            return UnderWay(self._begun, frozenset(self._groups), frozenset(overdue))
 
     def keep_until(self, job: JobId, until_s: float) -> None:
         """Renew this job's lease up to that moment and no further."""

@@ -6,9 +6,10 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import Celery, bootsteps
 from celery.app.trace import setup_worker_optimizations
@@ -24,30 +25,22 @@ from workers.claims import Claims
 from workers.heartbeat import Heartbeat
 
 log = Log("worker")
+TURN_S = 0.25
 RunGroup = Callable[[str, list[Claim]], None]
 
 
 class Drain:
-    """Leaves the consuming loop on a signal: when no group is under way, or at the time limit.
+    """Leaves the consuming loop on a signal, when no group is under way.
 
-    `abandon` is called when a group is still under way after `drain_s`.
+    How long that may take is the watchdog's to say.
     """
 
-    def __init__(
-        self,
-        queue: str,
-        heartbeat: Heartbeat,
-        claims: Claims,
-        drain_s: float,
-        abandon: Callable[[], None],
-    ) -> None:
+    def __init__(self, queue: str, heartbeat: Heartbeat, claims: Claims) -> None:
         self._queue = queue
         self._heartbeat = heartbeat
         self._claims = claims
-        self._drain_s = drain_s
-        self._abandon = abandon
         self._consumer: Any = None
-        self._is_asked = False
+        self._asked_at_s: float | None = None
         # a signal wakes the loop through this socket, whatever the loop waits for
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
@@ -64,11 +57,16 @@ class Drain:
         finally:
             signal.set_wakeup_fd(-1)
 
+    def asked_s(self) -> float | None:
+        """Seconds since the signal; None before it."""
+        asked_at_s = self._asked_at_s
+        return None if asked_at_s is None else time.monotonic() - asked_at_s
+
     def enter_loop(self, consumer: Any, hub: Any) -> None:
         """The loop of a (new) connection begins."""
         self._consumer = consumer
         hub.add_reader(self._woken, self._begin, hub)
-        if self._is_asked:
+        if self._asked_at_s is not None:
             self._stop()
 
     def leave_loop(self) -> None:
@@ -76,20 +74,20 @@ class Drain:
         self._consumer = None
 
     def _on_signal(self, _number: int, _frame: object) -> None:
-        self._is_asked = True
+        if self._asked_at_s is None:
+            self._asked_at_s = time.monotonic()
         if self._consumer is None:
             # no loop runs: Celery looks at this between its attempts to connect
             self._stop()
 
     def _begin(self, hub: Any) -> None:
         # other signals wake the loop too
-        if not self._woken.recv(4096) or not self._is_asked:
+        if not self._woken.recv(4096) or self._asked_at_s is None:
             return
         log.info("draining")
         self._heartbeat.drain()
         self._consumer.task_consumer.cancel_by_queue(self._queue)
         self._claims.on_idle = lambda: hub.call_soon(self._stop)
-        hub.call_later(self._drain_s, self._abandon)
         if self._claims.is_idle:
             self._stop()
 
@@ -97,13 +95,31 @@ class Drain:
         state.should_stop = os.EX_OK
 
 
-def make_step(
-    heartbeat: Heartbeat, drain: Drain, on_first: Callable[[], None]
-) -> type[bootsteps.StartStopStep]:
-    """A step of Celery's consumer that beats in its loop; Celery makes the instance.
+class Turns:
+    """Counts the turns of the consuming loop, a few a second."""
 
-    `on_first` is called before the very first heartbeat, when all else has started.
-    """
+    def __init__(self) -> None:
+        self.count = 0
+
+    def turn(self) -> None:
+        """The loop has come round."""
+        self.count += 1
+
+
+class Occasions(NamedTuple):
+    """What is called from the consuming loop."""
+
+    # before the very first heartbeat, when all else has started
+    on_first: Callable[[], None]
+    # after it: groups may come
+    on_ready: Callable[[], None]
+    on_turn: Callable[[], None]
+
+
+def make_step(
+    heartbeat: Heartbeat, drain: Drain, occasions: Occasions
+) -> type[bootsteps.StartStopStep]:
+    """A step of Celery's consumer that beats in its loop; Celery makes the instance."""
 
     class Beat(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is untyped
         """Registers anew with the loop of every connection."""
@@ -112,11 +128,14 @@ def make_step(
         is_first = True
 
         def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
-            if self.is_first:
-                self.is_first = False
-                on_first()
+            is_first, self.is_first = self.is_first, False
+            if is_first:
+                occasions.on_first()
             heartbeat.beat()
+            if is_first:
+                occasions.on_ready()
             hub.call_repeatedly(heartbeat.rhythm.heartbeat_s, heartbeat.beat)
+            hub.call_repeatedly(TURN_S, occasions.on_turn)
             drain.enter_loop(consumer, hub)
 
         def stop(self, _consumer: Any) -> None:

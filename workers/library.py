@@ -51,7 +51,8 @@ class Library:
         self._lock = threading.Lock()
         self._graphs: OrderedDict[str, _Read] = OrderedDict()
         self._programs: OrderedDict[str, Program] = OrderedDict()
-        self._file_bytes: dict[str, int] = {}
+        # by slot key: digest, bytes of the weights file
+        self._files: dict[str, tuple[str, int]] = {}
 
     def get(self, function: Function) -> Loaded:
         """The function's artifact; GraphError, WeightsError or OSError say that it is broken."""
@@ -65,7 +66,7 @@ class Library:
         with self._lock:
             _keep(self._graphs, function.digest, read)
             _keep(self._programs, graph.architecture, program)
-            self._file_bytes[str(function.ref)] = index.file_bytes
+            self._files[str(function.ref)] = (function.digest, index.file_bytes)
         keep_alive_s = function.manifest.keep_alive_s
         request = SlotRequest(str(function.ref), folder / WEIGHTS, index, keep_alive_s)
         hashes = {entry.name: entry.sha256 for entry in index.entries}
@@ -75,7 +76,19 @@ class Library:
     def file_bytes(self, keys: Iterable[str]) -> dict[str, int]:
         """Bytes of the weights files of these functions, by slot key."""
         with self._lock:
-            return {key: self._file_bytes[key] for key in keys}
+            return {key: self._files[key][1] for key in keys}
+
+    def known(self) -> list[str]:
+        """Slot keys of every function that was asked for and not forgotten."""
+        with self._lock:
+            return list(self._files)
+
+    def forget(self, key: str) -> None:
+        """The function with this slot key is removed and not resident."""
+        with self._lock:
+            digest, _ = self._files.pop(key)
+            # another function of this digest reads it anew
+            self._graphs.pop(digest, None)
 
     def _kept(self, entries: OrderedDict[str, T], key: str) -> T | None:
         with self._lock:

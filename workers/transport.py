@@ -26,6 +26,12 @@ class Channel(redis.Channel):
         """The client given, or the channel's own."""
         yield client or self._sending_client
 
+    def _queue_bind(self, *_: Any) -> None:
+        """Keep no table of bindings: messages name their queue, and no start of a worker is left.
+
+        kombu's would gain an entry with every worker that ever consumes.
+        """
+
 
 class Transport(redis.Transport):
     """What the URL scheme `redis` stands for here."""

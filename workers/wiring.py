@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 
 from contract import keys
-from contract.errors import StoreUnavailable
 from contract.heap import settle_heap
 from contract.log import Log
 from contract.settings import Settings
 from contract.store import Store
+from contract.store.queue import GroupReport
+from contract.supervision import Word, tell
 from fusion.cache import DagCache
 from fusion.dag import DagKey, FusedDag
 from fusion.device import Device, default_budget_bytes, device_name, parse_device
@@ -25,7 +28,7 @@ from fusion.strategies.lanes import Lanes
 from workers.celery_app import make_app
 from workers.claims import Claims
 from workers.compute import Computer
-from workers.consuming import Drain, consume, make_step, register
+from workers.consuming import Drain, Occasions, Turns, consume, make_step, register
 from workers.dags import Dags
 from workers.executor import Executor, Patience
 from workers.gauge import Gauge
@@ -33,17 +36,22 @@ from workers.handlers.hosts import Hosts
 from workers.handlers.log_writer import LogWriter
 from workers.handlers.process import HostLimits
 from workers.heartbeat import Heartbeat, Rhythm
+from workers.leaving import Leaving
 from workers.library import Library
+from workers.mark import MemoryMark
 from workers.paces import Paces
+from workers.removed import Removed
 from workers.report import Reporter
 from workers.stage import Stager
 from workers.warmup import warm_up
+from workers.watchdog import Actions, Look, Watchdog
 
 log = Log("worker")
-LOG_CLOSE_S = 1.0
 # what hooks return may be larger than the body it came from
 REPLY_PER_BODY = 4
 DAG_SHARE = 0.1
+# between two looks for functions that are removed
+REMOVED_S = 5.0
 FUNCTIONS_KEPT = 4096
 # a thread for every function whose hooks run or are waited for; started when needed
 HOOK_THREADS = 256
@@ -53,13 +61,11 @@ class Parts(NamedTuple):
     """What a worker is made of."""
 
     id: str
-    device: Device
     claims: Claims
-    hosts: Hosts
-    logs: LogWriter
     executor: Executor
     heartbeat: Heartbeat
     gauge: Gauge
+    leaving: Leaving
 
 
 def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
@@ -70,17 +76,18 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     warm_up(torch.device(str(device)), threads, lanes)
     parts = wire(settings, store, device, lanes, name(str(device)))
     queue = keys.queue(parts.id)
-    drain = Drain(queue, parts.heartbeat, parts.claims, settings.drain_s, partial(_abandon, parts))
+    drain, turns = Drain(queue, parts.heartbeat, parts.claims), Turns()
+    watchdog = _watchdog(settings, store, parts, drain, turns)
     app = make_app(settings)
     register(app, parts.executor.run_group)
     settle_heap()
     log.info("ready", worker=parts.id, device=device, queue=queue)
+    occasions = Occasions(parts.gauge.set_baseline, _say_ready, turns.turn)
+    watchdog.start()
     with drain.on_signals():
-        consume(
-            app, queue, settings.places, make_step(parts.heartbeat, drain, parts.gauge.set_baseline)
-        )
-    _hand_back(parts, store)
-    _close(parts)
+        consume(app, queue, settings.places, make_step(parts.heartbeat, drain, occasions))
+    parts.leaving.drained()
+    watchdog.stop()
 
 
 def wire(
@@ -122,9 +129,14 @@ def wire(
         worker, store, claims, stager, computer, patience, ThreadPoolExecutor(HOOK_THREADS, "late")
     )
     rhythm = Rhythm(settings.heartbeat_s, settings.lease_s)
-    chores = [_evict_idle(slots), lambda: hosts.stop_idle(time.monotonic())]
+    mark = MemoryMark(gauge, budget_bytes, settings.worker_memory_mark_bytes, _ask_for_replacement)
+    removed = Removed(store.functions, slots, library, REMOVED_S, find.cache_clear)
+    chores = [
+        _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
+    ]  # fmt: skip
     heartbeat = Heartbeat(store, claims, rhythm, reporter.report, chores)
-    return Parts(worker, device, claims, hosts, logs, executor, heartbeat, gauge)
+    leaving = Leaving(worker, store, executor, hosts, logs, settings.max_attempts)
+    return Parts(worker, claims, executor, heartbeat, gauge, leaving)
 
 
 def make_lanes(device: Device, threads: int) -> Lanes | None:
@@ -152,28 +164,33 @@ def _evict_idle(slots: SlotTable) -> Callable[[], None]:
     return evict
 
 
-def _hand_back(parts: Parts, store: Store) -> None:
-    """Give back what was claimed for this worker and not started."""
-    try:
-        handed_back = store.queue.hand_back(parts.id)
-        store.workers.forget(parts.id)
-        log.info("drained", handed_back=handed_back)
-    except StoreUnavailable:
-        log.warning("hand_back_failed")
+def _watchdog(
+    settings: Settings, store: Store, parts: Parts, drain: Drain, turns: Turns
+) -> Watchdog:
+    def look() -> Look:
+        # first what the store says: a group that begins meanwhile is not missed
+        given = {group for group, worker in store.queue.groups().items() if worker == parts.id}
+        begun, held, overdue = parts.claims.under_way(time.time())
+        return Look(turns.count, begun, frozenset(given), held, overdue)
+
+    def release(groups: Iterable[str]) -> None:
+        for group in groups:
+            nothing = GroupReport(group, parts.id, [], 0.0, 0.0, 0.0)
+            store.queue.settle([], {}, group, nothing)
+
+    def stay(within_s: float) -> None:
+        faulthandler.dump_traceback_later(within_s, exit=True)
+
+    rest = faulthandler.cancel_dump_traceback_later
+    actions = Actions(look, release, parts.leaving.at_once, stay, rest, drain.asked_s)
+    return Watchdog(actions, settings.watchdog_s, settings.drain_s)
 
 
-def _close(parts: Parts) -> None:
-    parts.executor.stop()
-    parts.hosts.stop()
-    parts.logs.close(LOG_CLOSE_S)
+def _say_ready() -> None:
+    tell(os.environ, Word.READY)
 
 
-def _abandon(parts: Parts) -> None:
-    """End the process though a group hangs: no thread can be stopped from outside.
-
-    Its jobs are not handed back: their leases run out and count as attempts, so that a job which
-    hangs every worker fails in the end.
-    """
-    log.warning("drain_incomplete")
-    _close(parts)
-    os._exit(1)
+def _ask_for_replacement() -> None:
+    """Whoever started it brings another first; where nobody listens, it drains and leaves."""
+    if not tell(os.environ, Word.REPLACE):
+        os.kill(os.getpid(), signal.SIGTERM)

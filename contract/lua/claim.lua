@@ -23,5 +23,9 @@ for i = 5, #ARGV do
     fences[#fences + 1] = 0
   end
 end
-if claimed then redis.call('HSET', 'fb:groups', group, worker) end
+if claimed then
+  redis.call('HSET', 'fb:groups', group, worker)
+  -- one that has left meanwhile is found missing, and its jobs come back at once
+  redis.call('SADD', 'fb:workers', worker)
+end
 return fences

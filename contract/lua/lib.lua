@@ -2,10 +2,15 @@
 
 local function job_key(id) return 'fb:job:' .. id end
 
+-- A count that reaches 0 goes: functions come and go, and their names with them.
+local function count_down(hash, field)
+  if redis.call('HINCRBY', hash, field, -1) <= 0 then redis.call('HDEL', hash, field) end
+end
+
 -- A queued job leaves the pending stream.
 local function unqueue(key, name)
   redis.call('XDEL', 'fb:pending', redis.call('HGET', key, 'entry'))
-  redis.call('HINCRBY', 'fb:queued', name, -1)
+  count_down('fb:queued', name)
 end
 
 -- A new or a given-back job enters the pending stream.
@@ -41,7 +46,7 @@ local function settle(id, status, outcome, ttl_s)
   -- an idempotency key goes with the job it stands for
   local idem = redis.call('HGET', key, 'idem')
   if idem then redis.call('EXPIRE', 'fb:idem:' .. idem, ttl_s) end
-  redis.call('HINCRBY', 'fb:inflight', job[2] .. '@' .. job[3], -1)
+  count_down('fb:inflight', job[2] .. '@' .. job[3])
   redis.call('HINCRBY', 'fb:counts', status, 1)
   redis.call('HINCRBY', 'fb:stats:' .. job[2], 'jobs:' .. status, 1)
   for gateway in string.gmatch(job[4] or '', '%S+') do

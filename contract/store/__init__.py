@@ -44,7 +44,7 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         server,
         Jobs(server, result_ttl_s),
         Queue(server, result_ttl_s),
-        Functions(server),
+        Functions(server, result_ttl_s),
         Workers(server),
         Telemetry(server),
         ApiKeys(server),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from contract import keys
@@ -14,8 +15,9 @@ from contract.store.server import Server, store_errors
 class Functions:
     """The functions of the store."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, result_ttl_s: float) -> None:
         self._server = server
+        self._ttl_s = int(result_ttl_s)
 
     def publish(self, name: str, digest: str, manifest: Manifest) -> Function:
         """Make this artifact the latest version, atomically."""
@@ -79,9 +81,21 @@ class Functions:
             raise UnknownFunction(f"No function {ref} is deployed.", function=str(ref))
         return sorted(versions)
 
+    def removed(self, refs: Iterable[FunctionRef]) -> list[FunctionRef]:
+        """Of these versions those that are neither deployed nor needed by an accepted job."""
+        refs = list(refs)
+        with store_errors():
+            pipe = self._server.redis.pipeline(transaction=False)
+            for ref in refs:
+                pipe.hexists(keys.function(ref.name), f"v:{ref.version}")
+                pipe.hexists(keys.RETIRED, str(ref))
+            found = pipe.execute()
+        known = zip(found[::2], found[1::2], strict=True)
+        return [ref for ref, is_known in zip(refs, known, strict=True) if not any(is_known)]
+
     def digests(self) -> set[str]:
         """Digests of every artifact that a deployed version or an accepted job may need."""
-        self._server.run("forget", [])
+        self._server.run("forget", [self._ttl_s])
         with store_errors():
             names: Any = self._server.redis.smembers(keys.FUNCTIONS)
             pipe = self._server.redis.pipeline()

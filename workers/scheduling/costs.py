@@ -73,6 +73,10 @@ class Costs:
             self.bandwidth_bytes_per_s += LEARNING_RATE * (measured - self.bandwidth_bytes_per_s)
         return parts
 
+    def forget(self, ref: FunctionRef) -> None:
+        """Unlearn a version that is removed."""
+        self.compute.pop(ref, None)
+
     def compute_s(self, ref: FunctionRef, rows: int) -> float:
         """Predicted compute time of one member."""
         line = self.compute.get(ref)

@@ -26,6 +26,8 @@ ROLE = "scheduler"
 LEADER_LEASE_S = 3.0
 # Leases, workers and leadership are looked after this often; jobs and signals wake at once.
 UPKEEP_S = 1.0
+# Removed functions are only a leak.
+FORGET_S = 10.0
 RETRY_S = 0.2
 # Jobs whose deadlines pass one after another expire together.
 EXPIRE_EVERY_S = 0.1
@@ -121,6 +123,9 @@ class Scheduler:
             log.warning("leases_ran_out", requeued=queued, failed=failed)
         state.drop_workers(missing)
         state.set_workers(self._store.workers.all())
+        if time.monotonic() >= state.forget_at_s:
+            state.forget_functions(self._store.functions.removed(state.functions))
+            state.forget_at_s = time.monotonic() + FORGET_S
 
     def _publish_drain(self, state: State) -> None:
         """Tell gateways how fast the queue drains, while it is measured."""

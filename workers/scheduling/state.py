@@ -58,6 +58,8 @@ class State:
     # jobs of groups that have ended, by function, and of all under drain.ALL
     settled: Counter[str] = field(default_factory=Counter)
     drain: Drain = field(default_factory=Drain)
+    # monotonic, when removed functions are looked for
+    forget_at_s: float = 0.0
 
     def add_jobs(self, specs: Iterable[JobSpec]) -> set[FunctionRef]:
         """Take in queued jobs; the functions that are not known yet."""
@@ -108,6 +110,12 @@ class State:
             manifest.is_batchable,
             manifest.has_hooks,
         )
+
+    def forget_functions(self, removed: Iterable[FunctionRef]) -> None:
+        """No job comes for these versions any more."""
+        for ref in removed:
+            self.functions.pop(ref, None)
+            self.costs.forget(ref)
 
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
         """Take in fresh reports; what was arriving shows in them now."""

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from contract import keys
+from contract.function import FunctionRef
 from contract.job import Status
 from contract.store import open_store
 from contract.store.workers import WorkerReport
 from tests.integration.conftest import running_server
 from tests.integration.workers.builders import Platform, WorkerProcess, floats, output_of
+from workers.leaving import STOPPED_WORKING
 
 StartWorker = Callable[..., WorkerProcess]
 # holds its job until the file that the payload names is there
@@ -91,6 +93,7 @@ def test_sigterm_finishes_the_group_under_way_and_hands_the_rest_back(
     assert (job.status, job.attempts) == (Status.QUEUED, 0)
     assert worker.now(platform) is None
     assert worker.id not in platform.store.workers.missing()
+    assert platform.store.server.redis.keys("_kombu*") == []
     assert len(hosts) == 1
     _assert_ends(hosts)
 
@@ -98,7 +101,7 @@ def test_sigterm_finishes_the_group_under_way_and_hands_the_rest_back(
 def test_a_hung_group_does_not_keep_a_worker_from_stopping(
     platform: Platform, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """After the time to drain it ends; the job is left to its lease, so that it counts."""
+    """After the time to drain it ends; its job is queued again at once, and the attempt counts."""
     worker = start_worker(FUSEBOX_DRAIN_S="0.5")
     gate = Gate(platform, tmp_path, "gate-hung")
     platform.dispatch(worker.id, [gate.job])
@@ -107,7 +110,8 @@ def test_a_hung_group_does_not_keep_a_worker_from_stopping(
     worker.process.send_signal(signal.SIGINT)
     assert worker.process.wait(10) == 1
     job = platform.store.jobs.get(gate.job)
-    assert (job.status, job.attempts) == (Status.RUNNING, 1)
+    assert (job.status, job.attempts) == (Status.QUEUED, 1)
+    platform.store.jobs.cancel(gate.job)
     _assert_ends(hosts)
 
 
@@ -124,6 +128,8 @@ def test_a_killed_worker_leaves_no_process_behind(
     worker.process.wait(10)
     assert len(hosts) == 1
     _assert_ends(hosts)
+    # its lease would run out in the middle of another test
+    platform.store.jobs.cancel(gate.job)
 
 
 def test_heartbeats_renew_leases_while_every_thread_is_busy(
@@ -168,7 +174,7 @@ import os, signal, sys, threading
 from contract.settings import read_settings
 from workers.celery_app import make_app
 from workers.claims import Claims
-from workers.consuming import Drain, consume, make_step, register
+from workers.consuming import Drain, Occasions, consume, make_step, register
 from workers.heartbeat import Rhythm
 
 class Heart:
@@ -188,15 +194,16 @@ class Heart:
 heart, claims = Heart(), Claims()
 app = make_app(read_settings(os.environ))
 register(app, lambda group, claims: None)
-drain = Drain("fusebox.test", heart, claims, 5.0, lambda: os._exit(9))
+drain = Drain("fusebox.test", heart, claims)
+occasions = Occasions(lambda: None, lambda: print("ready", heart.beats), lambda: None)
 with drain.on_signals():
-    consume(app, "fusebox.test", 2, make_step(heart, drain, lambda: None))
+    consume(app, "fusebox.test", 2, make_step(heart, drain, occasions))
 """
     environ = os.environ | {"REDIS_URL": platform.store.server.url}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=30
     )
-    assert (done.returncode, done.stdout) == (0, "True True\ndrains\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "ready 1\nTrue True\ndrains\n"), done.stderr
 
 
 def test_consuming_and_heartbeats_go_on_after_the_store_was_away(tmp_path: Path) -> None:
@@ -245,4 +252,63 @@ def test_a_report_says_what_is_resident(platform: Platform, start_worker: StartW
     assert list(report.functions) == ["first@1", "second@1"]
     assert (report.loads, report.dag_cache.misses + report.dag_cache.hits) == (2, 2)
     assert 0 < report.resident_bytes <= report.budget_bytes
+    platform.store.functions.retire(FunctionRef("first"))
+    # as a gateway does when it removes a function
+    platform.store.functions.digests()
+    _wait(lambda: (now := worker.now(platform)) and list(now.functions) == ["second@1"])
     worker.stop()
+
+
+def test_a_group_whose_message_never_comes_ends_the_worker(
+    platform: Platform, start_worker: StartWorker
+) -> None:
+    """It beats and consumes nothing: its watchdog ends it, and its jobs are queued at once."""
+    worker = start_worker(FUSEBOX_WATCHDOG_S="1")
+    waiting = platform.submit(platform.deploy("never-sent"), floats(1, 2, 3, 4))
+    platform.claim(worker.id, [waiting], lease_s=60)
+    assert worker.process.wait(30) == STOPPED_WORKING
+    job = platform.store.jobs.get(waiting)
+    assert (job.status, job.attempts) == (Status.QUEUED, 1)
+    assert worker.id not in platform.store.queue.groups().values()
+    assert worker.id not in platform.store.workers.missing()
+    platform.store.jobs.cancel(waiting)
+
+
+def test_a_loop_that_stands_still_is_noticed_from_another_thread(platform: Platform) -> None:
+    """Whatever it waits for: here for a heartbeat that never returns."""
+    script = """
+import os, threading
+from contract.settings import read_settings
+from workers.celery_app import make_app
+from workers.claims import Claims
+from workers.consuming import Drain, Occasions, Turns, consume, make_step, register
+from workers.heartbeat import Rhythm
+from workers.watchdog import Actions, Look, Watchdog
+
+class Heart:
+    rhythm, beats = Rhythm(0.05, 10.0), 0
+    def beat(self):
+        self.beats += 1
+        if self.beats == 3:
+            threading.Event().wait()
+
+def leave(reason):
+    print(reason, "after", heart.beats, flush=True)
+    os._exit(7)
+
+heart, turns, none = Heart(), Turns(), frozenset()
+app = make_app(read_settings(os.environ))
+register(app, lambda group, claims: None)
+drain = Drain("fusebox.still", heart, Claims())
+look = lambda: Look(turns.count, 0, none, none, none)
+actions = Actions(look, None, leave, lambda within_s: None, None, drain.asked_s)
+Watchdog(actions, 4.0, 20.0).start()
+occasions = Occasions(lambda: None, lambda: None, turns.turn)
+with drain.on_signals():
+    consume(app, "fusebox.still", 1, make_step(heart, drain, occasions))
+"""
+    environ = os.environ | {"REDIS_URL": platform.store.server.url}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (7, "loop_stands_still after 3\n"), done.stderr

@@ -27,6 +27,8 @@ FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 10.0
 # A process that ran this long has recovered: the next restart is immediate again.
 STABLE_S = 30.0
+# How long the last lines of a process that ended are waited for.
+LAST_LINES_S = 1.0
 _libc = ctypes.CDLL(None)
 
 
@@ -74,7 +76,9 @@ class Supervisor:
         )
         child = _Child(program, process, next(self._colours), self._clock())
         self._children[program.name] = child
-        threading.Thread(target=self._follow, args=(child,), daemon=True).start()
+        printer = threading.Thread(target=self._print, args=(child,), daemon=True)
+        printer.start()
+        threading.Thread(target=self._await, args=(child, printer), daemon=True).start()
 
     def run(self) -> None:
         """Restart what exits, until `request_stop`."""
@@ -119,11 +123,18 @@ class Supervisor:
         with self._printing:
             self._printer.write(Message("line", text, datetime.now(), name, colour))
 
-    def _follow(self, child: _Child) -> None:
+    def _print(self, child: _Child) -> None:
         assert child.process.stdout is not None
-        for line in child.process.stdout:
-            self.say(line.decode(errors="replace"), child.program.name, child.colour)
+        with child.process.stdout as lines:
+            for line in lines:
+                self.say(line.decode(errors="replace"), child.program.name, child.colour)
+
+    def _await(self, child: _Child, printer: threading.Thread) -> None:
+        """See the process itself end; its output may be held open by whatever it started."""
         child.process.wait()
+        # what a killed parent leaves behind would keep its port, and serve without a parent
+        _signal(child, signal.SIGKILL)
+        printer.join(LAST_LINES_S)
         self._exits.put(child.program.name)
 
     def _plan_restart(self, child: _Child) -> None:

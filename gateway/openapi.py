@@ -160,7 +160,7 @@ def _functions() -> Record:
             "201": _shown("The new version.", "Function", headers=_LOCATION),
             **_problems(
                 "bad_request", "digest_mismatch", "payload_too_large", "unsupported_media_type",
-                "invalid_artifact", "unknown_function", *_STORE,
+                "invalid_artifact", "unknown_function", "storage_full", *_STORE,
             ),
         },
         parameters=[digest],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -45,7 +46,8 @@ class Scheduler:
         self._store = store
         self._send = send
         self._limits = Limits(settings.group_functions, settings.group_jobs)
-        self._token = secrets.token_hex(8)
+        # the process id is for whoever wants to know which of them leads
+        self._token = f"{os.getpid()}-{secrets.token_hex(8)}"
         # what was learned outlives a lost leadership
         self._costs = Costs()
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench._platform import Platform, running_platform
+from contract import keys
 from contract.store import Store, open_store
 from tests.e2e.faults.functions import PLAIN, Gate, deploy_gated, deploy_source
 from tests.e2e.faults.processes import children
@@ -41,19 +42,25 @@ class Cluster:
         return self._children("workers.scheduling")
 
     @property
-    def gateway(self) -> int:
+    def gateway(self) -> int | None:
         """Pid of gunicorn, the parent of the gateway processes."""
-        return self._children("gateway.server")[0]
+        return next(iter(self._children("gateway.server")), None)
 
     @property
     def gateways(self) -> list[int]:
         """Pids of the gateway processes."""
-        return children(self.gateway)
+        return [] if self.gateway is None else children(self.gateway)
 
     @property
-    def server(self) -> int:
+    def server(self) -> int | None:
         """Pid of the embedded store."""
-        return self._children("unixsocket")[0]
+        return next(iter(self._children("valkey")), None)
+
+    @property
+    def active_scheduler(self) -> int | None:
+        """Pid of the scheduler that says of itself that it leads."""
+        token: Any = self.store.server.redis.get(keys.leader("scheduler"))
+        return None if token is None else int(token.partition(b"-")[0])
 
     def wait_whole(self) -> None:
         """Wait until everything that was killed has been replaced."""
@@ -104,9 +111,3 @@ def cluster(faulty_cluster: Cluster) -> Cluster:
 def trial(cluster: Cluster) -> RunTrial:
     """Runs a fault under load and accounts for every job."""
     return partial(run_trial, cluster.platform.url)
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    """A folder for handlers made by a test."""
-    return tmp_path

@@ -28,35 +28,37 @@ def example_inputs():
     return {"x": torch.zeros(2, 1)}
 """
 
+# imports torch where the model is made only: its handler hosts, which run the hooks, start at once
 GATED = """
 import os
 import time
 from pathlib import Path
 
-import torch
-
 GATE = Path(GATE_FOLDER)
 WIDTH, LAYERS = 768, 64
 
 
-class LongDouble(torch.nn.Module):
-    # twice its input, by way of 0.3 s of arithmetic where it has 128 rows
-    def __init__(self):
-        super().__init__()
-        self.mean = torch.nn.Parameter(torch.full((WIDTH, WIDTH), 1 / WIDTH))
-
-    def forward(self, x):
-        same = x
-        for _ in range(LAYERS):
-            same = same @ self.mean
-        return (x + same).mean(-1)
-
-
 def load():
+    import torch
+
+    class LongDouble(torch.nn.Module):
+        # twice its input, by way of 0.3 s of arithmetic where it has 128 rows
+        def __init__(self):
+            super().__init__()
+            self.mean = torch.nn.Parameter(torch.full((WIDTH, WIDTH), 1 / WIDTH))
+
+        def forward(self, x):
+            same = x
+            for _ in range(LAYERS):
+                same = same @ self.mean
+            return (x + same).mean(-1)
+
     return LongDouble()
 
 
 def example_inputs():
+    import torch
+
     return {"x": torch.zeros(2, WIDTH)}
 
 

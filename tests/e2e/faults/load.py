@@ -12,7 +12,7 @@ from typing import Any
 import requests
 
 CLIENTS = 4
-PACE_S = 0.02
+PACE_S = 0.05
 ANSWER_S = 60.0
 # what a client is told that has to come again: too much at once, not now
 COME_AGAIN = (429, 503)

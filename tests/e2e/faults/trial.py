@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import requests
 
+from contract.job import SETTLED
 from tests.e2e.faults.load import Load, first_of
 from tests.e2e.faults.waiting import eventually
 
@@ -54,6 +55,7 @@ class Trial:
         self._url = url
         self._fault = fault
         self.load = Load(url)
+        self._session = requests.Session()
         self._strikes = 0
         self._struck_at_s = 0.0
         self._before: list[str] = []
@@ -66,13 +68,24 @@ class Trial:
 
     def job(self, job_id: str, wait_s: float = 0.0) -> dict[str, Any]:
         """The job's record."""
-        params = {"wait": str(wait_s)} if wait_s else {}
-        answer = requests.get(
-            f"{self._url}/v1/jobs/{job_id}", params=params, timeout=wait_s + ANSWER_S
-        )
+        answer = self._get(f"/v1/jobs/{job_id}?wait={wait_s:g}", wait_s)
         assert answer.status_code == 200, answer.text
         record: dict[str, Any] = answer.json()
         return record
+
+    def job_when_it_answers(self, job_id: str) -> dict[str, Any]:
+        """The job's record once it has settled, asked for again while the store is away."""
+
+        def settled() -> dict[str, Any] | None:
+            try:
+                answer = self._get(f"/v1/jobs/{job_id}?wait=5")
+            except requests.ConnectionError:
+                return None
+            assert answer.status_code in (200, 503), answer.text
+            record: dict[str, Any] = answer.json()
+            return record if record["status"] in SETTLED else None
+
+        return eventually(settled, f"job {job_id} to settle")
 
     def counters(self) -> dict[str, int]:
         """The platform's counters."""
@@ -97,8 +110,8 @@ class Trial:
         for job in self._before:
             left_s = RECOVERY_S - (time.monotonic() - self._struck_at_s)
             assert left_s > 0, f"jobs wait {RECOVERY_S} s after: {self._fault}"
-            if self.job(job)["status"] in ("queued", "running"):
-                self.job(job, left_s)
+            if self.job(job, left_s)["status"] not in SETTLED:
+                raise AssertionError(f"{job} has no outcome {RECOVERY_S} s after: {self._fault}")
         return time.monotonic() - self._struck_at_s
 
     def account(self, recovery_s: float) -> Record:
@@ -143,13 +156,11 @@ class Trial:
             if first_of(found[job]) != 2.0 * call.number
         ]
         assert wrong == [], "answers that belong to somebody else"
-        metrics = requests.get(f"{self._url}/metrics", timeout=ANSWER_S).text
+        metrics = self._get("/metrics").text
         assert "\nfusebox_job_conservation_drift 0.0\n" in metrics
 
     def _outcome(self, job_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = requests.get(
-            f"{self._url}/v1/jobs/{job_id}", timeout=ANSWER_S
-        ).json()
+        found: dict[str, Any] = self._get(f"/v1/jobs/{job_id}").json()
         return found
 
     def _idle_jobs(self) -> Jobs | None:
@@ -159,10 +170,18 @@ class Trial:
         return Jobs(accepted, waiting, sum(jobs.values()), drift) if waiting == 0 else None
 
     def _stats(self) -> dict[str, Any]:
-        answer = requests.get(f"{self._url}/v1/stats", timeout=ANSWER_S)
+        answer = self._get("/v1/stats")
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
+
+    def _get(self, path: str, wait_s: float = 0.0) -> requests.Response:
+        return self._session.get(self._url + path, timeout=wait_s + ANSWER_S)
+
+    def close(self) -> None:
+        """Stop the load and hang up."""
+        self.load.stop()
+        self._session.close()
 
 
 @contextmanager
@@ -175,7 +194,7 @@ def run_trial(url: str, fault: str) -> Iterator[Trial]:
         yield trial
         trial.account(trial.recover())
     finally:
-        trial.load.stop()
+        trial.close()
 
 
 def _is_same(told: Mapping[str, Any], found: Mapping[str, Any]) -> bool:

@@ -19,7 +19,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from contract.errors import DigestMismatch, InvalidArtifact, PayloadTooLarge, RequestError, StorageFull
+from contract.errors import (
+    DigestMismatch,
+    InvalidArtifact,
+    PayloadTooLarge,
+    RequestError,
+    StorageFull,
+)
 from contract.function import GRAPH, HANDLER, INCLUDED, MANIFEST, WEIGHTS, Manifest
 from contract.log import Log
 from gateway.artifact_check import read_manifest

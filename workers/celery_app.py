@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
 
 from contract import keys
+from contract.errors import StoreUnavailable
 from contract.job import Claim
 from contract.settings import Settings
+from contract.store.server import store_errors
 
 RUN_GROUP = "fusebox.run_group"
+# A scheduler that waited longer for one message would keep all others waiting, and its own end;
+# the group comes back with its lease.
+RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
 
 
 def broker_url(redis_url: str) -> str:
@@ -47,6 +54,16 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    """What the store and kombu raise while the store is away, as StoreUnavailable."""
+    with store_errors():
+        try:
+            yield
+        except OperationalError as error:
+            raise StoreUnavailable() from error
+
+
 class Sender:
     """Hands claimed groups to the workers' queues; for one thread.
 
@@ -60,19 +77,21 @@ class Sender:
         self._producer = app.amqp.Producer(self._connection, auto_declare=False)
 
     def send(self, worker: str, group: str, claims: Sequence[Claim]) -> None:
-        """Queue a group at a worker."""
+        """Queue a group at a worker; raises StoreUnavailable."""
         message = self._app.amqp.as_task_v2(
             secrets.token_hex(8), RUN_GROUP, args=(group, claims), argsrepr=group, kwargsrepr=""
         )
-        self._producer.publish(
-            message.body,
-            exchange="",
-            routing_key=keys.queue(worker),
-            serializer="msgpack",
-            headers=message.headers,
-            retry=True,
-            **message.properties,
-        )
+        with _store_errors():
+            self._producer.publish(
+                message.body,
+                exchange="",
+                routing_key=keys.queue(worker),
+                serializer="msgpack",
+                headers=message.headers,
+                retry=True,
+                retry_policy=RETRY,
+                **message.properties,
+            )
 
     def close(self) -> None:
         """Close its connection."""

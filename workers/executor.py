@@ -118,4 +118,3 @@ class Executor:
         void = settled.count(False)
         if void:
             log.warning("settled_in_vain", jobs=void)
-            self._store.telemetry.count("fenced", void)

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def eventually(
-    look: Callable[[], T], what: str, patience_s: float = PATIENCE_S, look_s: float = LOOK_S
+    look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S, look_s: float = LOOK_S
 ) -> T:
     """The first truthy value that `look` gives; fails with `what` after `patience_s`."""
     give_up_at_s = time.monotonic() + patience_s

@@ -76,7 +76,10 @@ class Scheduler:
         # signals from here on are heard, so what they change may be read afterwards
         cursor = Cursor(signals=self._store.queue.signal_tail())
         groups = self._store.queue.groups().items()
-        under_way = {group: UnderWay(worker, PRIOR_COMPUTE_S) for group, worker in groups}
+        lease_end_s = time.time() + self._settings.lease_s
+        under_way = {
+            group: UnderWay(worker, PRIOR_COMPUTE_S, lease_end_s) for group, worker in groups
+        }
         state = State(cursor, under_way, self._costs)
         log.info("leading", groups=len(state.groups))
         link = self._store.server.blocking()
@@ -114,6 +117,10 @@ class Scheduler:
             log.warning("leases_ran_out", requeued=queued, failed=failed)
         state.drop_workers(missing)
         state.set_workers(self._store.workers.all())
+        for group in state.lost_groups(time.time()):
+            self._store.queue.end_group(group)
+            its = state.groups.pop(group)
+            log.warning("group_lost", group=group, worker=its.worker)
 
     def _learn_functions(self, state: State, unknown: set[FunctionRef]) -> None:
         for ref in unknown:
@@ -143,7 +150,7 @@ class Scheduler:
         claims = self._store.queue.claim(self._token, dispatch.worker, group, lease_end_s, jobs)
         if claims is None:
             raise NotLeading
-        state.start(group, dispatch, claims)
+        state.start(group, dispatch, claims, lease_end_s)
         if claims:
             # if this fails, the leases run out and the jobs come back
             self._send(dispatch.worker, group, claims)

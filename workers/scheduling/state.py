@@ -19,6 +19,8 @@ class UnderWay(NamedTuple):
 
     worker: str
     predicted_s: float
+    # when its leases run out, unless its worker has begun it and renews them; Unix seconds
+    lease_end_s: float
 
 
 @dataclass
@@ -89,13 +91,15 @@ class State:
             sum(its_groups_s) if its_groups_s else None,
         )
 
-    def start(self, group: str, dispatch: Dispatch, claims: list[Claim]) -> None:
+    def start(
+        self, group: str, dispatch: Dispatch, claims: list[Claim], lease_end_s: float
+    ) -> None:
         """A group was claimed: its jobs wait no longer, one of the worker's places is taken."""
         for job in dispatch.jobs:
             # those not claimed were cancelled meanwhile
             self.pending.pop(job.id, None)
         if claims:
-            self.groups[group] = UnderWay(dispatch.worker, dispatch.predicted_s)
+            self.groups[group] = UnderWay(dispatch.worker, dispatch.predicted_s, lease_end_s)
             functions = {job.function for job in dispatch.jobs}
             self.arriving.setdefault(dispatch.worker, set()).update(functions)
 
@@ -104,6 +108,19 @@ class State:
         lost = set(gone)
         self.groups = {g: its for g, its in self.groups.items() if its.worker not in lost}
         self.workers = {w: report for w, report in self.workers.items() if w not in lost}
+
+    def lost_groups(self, now_s: float) -> list[str]:
+        """Groups whose workers report without them after their leases: their messages are lost.
+
+        Nobody will ever end them, and each would keep a place of its worker for good.
+        """
+        return [
+            group
+            for group, its in self.groups.items()
+            if its.lease_end_s < now_s
+            and its.worker in self.workers
+            and group not in self.workers[its.worker].groups
+        ]
 
     def next_deadline_s(self) -> float:
         """When the first pending job expires."""

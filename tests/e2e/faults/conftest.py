@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pytest
@@ -110,4 +109,12 @@ def cluster(faulty_cluster: Cluster) -> Cluster:
 @pytest.fixture
 def trial(cluster: Cluster) -> RunTrial:
     """Runs a fault under load and accounts for every job."""
-    return partial(run_trial, cluster.platform.url)
+
+    @contextmanager
+    def run(fault: str) -> Iterator[Trial]:
+        with run_trial(cluster.platform.url, fault) as running:
+            yield running
+        # a group that nobody ends would keep a place of its worker for good
+        eventually(lambda: not cluster.store.queue.groups(), "every group to end")
+
+    return run

@@ -117,7 +117,7 @@ class Scheduler:
             log.warning("leases_ran_out", requeued=queued, failed=failed)
         state.drop_workers(missing)
         state.set_workers(self._store.workers.all())
-        for group in state.lost_groups(time.time()):
+        for group in state.lost_groups():
             self._store.queue.end_group(group)
             its = state.groups.pop(group)
             log.warning("group_lost", group=group, worker=its.worker)

@@ -109,17 +109,18 @@ class State:
         self.groups = {g: its for g, its in self.groups.items() if its.worker not in lost}
         self.workers = {w: report for w, report in self.workers.items() if w not in lost}
 
-    def lost_groups(self, now_s: float) -> list[str]:
+    def lost_groups(self) -> list[str]:
         """Groups whose workers report without them after their leases: their messages are lost.
 
-        Nobody will ever end them, and each would keep a place of its worker for good.
+        Nobody will ever end them, and each would keep a place of its worker for good. A worker
+        that has not reported since then may be dead: its places are better left taken.
         """
         return [
             group
             for group, its in self.groups.items()
-            if its.lease_end_s < now_s
-            and its.worker in self.workers
-            and group not in self.workers[its.worker].groups
+            if (report := self.workers.get(its.worker)) is not None
+            and report.heartbeat_at_s > its.lease_end_s
+            and group not in report.groups
         ]
 
     def next_deadline_s(self) -> float:

@@ -17,7 +17,8 @@ from tests.e2e.faults.processes import children
 from tests.e2e.faults.trial import Trial, run_trial
 from tests.e2e.faults.waiting import eventually
 
-LEASE_S = 2.0
+# longer than the 3 s after which a silent worker is gone, as by default
+LEASE_S = 4.0
 WORKERS = 2
 RunTrial = Callable[[str], AbstractContextManager[Trial]]
 

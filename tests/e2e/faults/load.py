@@ -14,6 +14,7 @@ import requests
 CLIENTS = 4
 PACE_S = 0.05
 ANSWER_S = 60.0
+_numbers = count(1)
 # what a client is told that has to come again: too much at once, not now
 COME_AGAIN = (429, 503)
 
@@ -49,7 +50,6 @@ class Load:
     broken: int = 0
     # per client: when it began the last of its calls that was answered
     answered_from_s: list[float] = field(default_factory=lambda: [0.0] * CLIENTS)
-    _numbers: count[int] = field(default_factory=lambda: count(1))
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -67,8 +67,8 @@ class Load:
             thread.join()
 
     def number(self) -> int:
-        """A number that no other call of this load has."""
-        return next(self._numbers)
+        """A number that no other call has, of this load or another."""
+        return next(_numbers)
 
     def submit(self, name: str, number: int, body: Mapping[str, Any]) -> str:
         """Have one job accepted, from the thread of the test; its id."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
-from tests.e2e.faults.conftest import Cluster, RunTrial
+from tests.e2e.faults.conftest import LEASE_S, Cluster, RunTrial
 from tests.e2e.faults.processes import cpu_ticks
 from tests.e2e.faults.waiting import eventually
 
@@ -13,31 +14,21 @@ from tests.e2e.faults.waiting import eventually
 COMPUTING_TICKS = 8
 
 
-def test_jobs_queued_when_a_worker_is_killed_are_run_by_the_other(
+def test_jobs_queued_or_claimed_when_a_worker_is_killed_are_run_by_the_other(
     cluster: Cluster, trial: RunTrial
 ) -> None:
-    """Both stand still until jobs wait in the queue itself; then one dies."""
-    with trial("kill -9 of a worker, jobs queued") as fault:
+    """The messages of the claimed ones lie in the queue of a worker that will never read them."""
+    with trial("kill -9 of a worker, jobs queued and claimed") as fault:
         doomed, other = cluster.workers
+        name = cluster.worker_id(doomed)
         for worker in (doomed, other):
             os.kill(worker, signal.SIGSTOP)
+        # both stand still with all they can be given, until jobs wait in the queue itself
+        eventually(lambda: name in cluster.store.queue.groups().values(), "a group claimed for it")
         eventually(lambda: cluster.store.telemetry.conservation().queued >= 4, "jobs that wait")
         fault.strike()
         os.kill(doomed, signal.SIGKILL)
         os.kill(other, signal.SIGCONT)
-
-
-def test_jobs_claimed_for_a_worker_that_is_killed_are_run_by_the_other(
-    cluster: Cluster, trial: RunTrial
-) -> None:
-    """Their message lies in the queue of a worker that will never read it."""
-    with trial("kill -9 of a worker, jobs claimed") as fault:
-        doomed = cluster.workers[0]
-        name = cluster.worker_id(doomed)
-        os.kill(doomed, signal.SIGSTOP)
-        eventually(lambda: name in cluster.store.queue.groups().values(), "a group claimed for it")
-        fault.strike()
-        os.kill(doomed, signal.SIGKILL)
 
 
 def test_a_job_that_computes_when_its_worker_is_killed_is_computed_again(
@@ -84,8 +75,10 @@ def test_a_worker_that_slept_past_its_lease_is_fenced_off_when_it_wakes(
         sleeper = cluster.gate.wait("postprocess", number).worker_pid
         fault.strike()
         os.kill(sleeper, signal.SIGSTOP)
+        asleep_from_s = time.time()
         settled = fault.job(job, wait_s=30)
         assert (settled["status"], settled["attempts"]) == ("succeeded", 2)
+        eventually(lambda: time.time() > asleep_from_s + LEASE_S, "the end of its lease")
         cluster.gate.release("postprocess", number)
         os.kill(sleeper, signal.SIGCONT)
         eventually(lambda: fault.counters().get("fenced", 0) > before, "a void settlement")

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from bench._report import Row, finish, header
+from bench._report import Row, environment, finish
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reliability.md"
@@ -47,7 +47,8 @@ def main() -> int:
         records = Path(folder) / "records.jsonl"
         failed = sum(_round(records) != 0 for _ in range(options.rounds))
         faults = summarise([json.loads(line) for line in records.read_text().splitlines()])
-    options.page.write_text(with_table(options.page.read_text(), table(faults)))
+    text = table(faults, options.rounds)
+    options.page.write_text(with_table(options.page.read_text(), text))
     if failed:
         print(f"{failed} of {options.rounds} rounds had a test that failed")
     missed = finish(_rows(faults), "reliability: faults under load")
@@ -60,7 +61,7 @@ def summarise(records: Sequence[dict[str, Any]]) -> list[Fault]:
     return [_fault(name, [r for r in records if r["fault"] == name]) for name in names]
 
 
-def table(faults: Sequence[Fault]) -> str:
+def table(faults: Sequence[Fault], rounds: int) -> str:
     """The faults as Markdown, with the machine and the command that made them."""
     lines = [
         "| fault | injected | accepted | lost | settled twice | back after, median | slowest |",
@@ -71,7 +72,10 @@ def table(faults: Sequence[Fault]) -> str:
         f" | {f.recovery_s:.1f} s | {f.slowest_s:.1f} s |"
         for f in faults
     ]
-    return "\n".join([*lines, "", f"`{header()}`"])
+    here = environment()
+    machine = ", ".join(f"{name} {here[name]}" for name in ("cpu", "system", "python", "torch"))
+    made_by = f"`python -m bench.reliability --rounds {rounds}`, {machine}"
+    return "\n".join([*lines, "", made_by])
 
 
 def with_table(page: str, text: str) -> str:

@@ -15,6 +15,7 @@ from contract.errors import StoreUnavailable
 from contract.job import Claim
 from contract.settings import Settings
 from contract.store.server import store_errors
+from workers.transport import Connection
 
 RUN_GROUP = "fusebox.run_group"
 # A scheduler that waited longer for one message would keep all others waiting, and its own end;
@@ -47,10 +48,13 @@ def make_app(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         task_create_missing_queues=True,
         broker_connection_retry_on_startup=True,
+        # for ever: a worker that gave up would only be started again, to wait without its weights
+        broker_connection_max_retries=None,
         # Copies of unacknowledged messages would cost round trips per group and protect nothing.
         broker_transport_options={"ack_emulation": False},
         enable_utc=True,
     )
+    app.amqp.Connection = Connection
     return app
 
 

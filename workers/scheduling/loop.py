@@ -27,6 +27,8 @@ LEADER_LEASE_S = 3.0
 # Leases, workers and leadership are looked after this often; jobs and signals wake at once.
 UPKEEP_S = 1.0
 RETRY_S = 0.2
+# After the store was away, workers get this long to report and to renew before they count as gone.
+GRACE_S = 3.0
 
 Send = Callable[[str, str, list[Claim]], None]
 
@@ -50,6 +52,8 @@ class Scheduler:
         self._token = f"{os.getpid()}-{secrets.token_hex(8)}"
         # what was learned outlives a lost leadership
         self._costs = Costs()
+        # on the monotonic clock
+        self._reap_from_s = 0.0
 
     def run(self, stop: Event) -> None:
         """Lead whenever no other scheduler does, until `stop` is set."""
@@ -63,6 +67,7 @@ class Scheduler:
                 log.warning("leadership_lost")
             except StoreUnavailable:
                 log.warning("store_unavailable")
+                self._reap_from_s = time.monotonic() + GRACE_S
                 stop.wait(RETRY_S)
         self._resign()
 
@@ -106,6 +111,16 @@ class Scheduler:
     def _upkeep(self, state: State) -> None:
         if not self._store.workers.lead(ROLE, self._token, LEADER_LEASE_S):
             raise NotLeading
+        if time.monotonic() >= self._reap_from_s:
+            state.drop_workers(self._reap())
+        state.set_workers(self._store.workers.all())
+        for group in state.lost_groups():
+            self._store.queue.end_group(group)
+            its = state.groups.pop(group)
+            log.warning("group_lost", group=group, worker=its.worker)
+
+    def _reap(self) -> list[str]:
+        """Queue again what is nobody's any more; the workers that are gone."""
         attempts = self._settings.max_attempts
         missing = self._store.workers.missing()
         for worker in missing:
@@ -115,12 +130,7 @@ class Scheduler:
         queued, failed = self._store.queue.reap(time.time(), attempts)
         if queued or failed:
             log.warning("leases_ran_out", requeued=queued, failed=failed)
-        state.drop_workers(missing)
-        state.set_workers(self._store.workers.all())
-        for group in state.lost_groups():
-            self._store.queue.end_group(group)
-            its = state.groups.pop(group)
-            log.warning("group_lost", group=group, worker=its.worker)
+        return missing
 
     def _learn_functions(self, state: State, unknown: set[FunctionRef]) -> None:
         for ref in unknown:

@@ -57,7 +57,7 @@ class Platform:
             try:
                 answer = requests.get(self.url + path, timeout=5)
             except (requests.ConnectionError, requests.Timeout):
-                last = "no connection"
+                last = "no answer"
             else:
                 if answer.status_code == 200:
                     return
@@ -69,7 +69,7 @@ class Platform:
         """Wait until this many workers report."""
         give_up_at_s = time.monotonic() + timeout_s
         while time.monotonic() < give_up_at_s:
-            workers = requests.get(self.url + "/v1/workers", timeout=5).json()["workers"]
+            workers = requests.get(self.url + "/v1/workers", timeout=START_S).json()["workers"]
             if len(workers) >= count:
                 return
             time.sleep(0.05)

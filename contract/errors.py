@@ -27,6 +27,7 @@ FuseboxError                      internal               500
 │   ├── HandlerTimeout            handler_timeout        500
 │   └── WorkerLost                worker_lost            500
 ├── OutOfMemory                   out_of_memory          507
+├── StorageFull                   storage_full           507
 ├── Unavailable                   unavailable            503
 │   └── StoreUnavailable          store_unavailable      503
 └── DeadlineExceeded              deadline_exceeded      504
@@ -220,6 +221,12 @@ class OutOfMemory(FuseboxError):
     """The function needs more memory than the budget has."""
 
     code, http_status = "out_of_memory", 507
+
+
+class StorageFull(FuseboxError):
+    """There is no room left for artifacts."""
+
+    code, http_status = "storage_full", 507
 
 
 class Unavailable(FuseboxError):

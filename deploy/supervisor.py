@@ -34,6 +34,8 @@ FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 10.0
 # A process that ran this long has recovered: the next restart is immediate again.
 STABLE_S = 30.0
+# How long the last lines of a process that ended are waited for.
+LAST_LINES_S = 1.0
 _libc = ctypes.CDLL(None)
 
 
@@ -98,8 +100,10 @@ class Supervisor:
         os.close(speaker)
         child = _Child(program, process, next(self._colours), self._clock())
         self._children[program.name] = child
-        threading.Thread(target=self._follow, args=(child,), daemon=True).start()
+        printer = threading.Thread(target=self._print, args=(child,), daemon=True)
+        printer.start()
         threading.Thread(target=self._listen, args=(child, words), daemon=True).start()
+        threading.Thread(target=self._await, args=(child, printer), daemon=True).start()
 
     def run(self) -> None:
         """Restart what exits and replace what asks for it, until `request_stop`."""
@@ -147,12 +151,18 @@ class Supervisor:
         with self._printing:
             self._printer.write(Message("line", text, datetime.now(), name, colour))
 
-    def _follow(self, child: _Child) -> None:
+    def _print(self, child: _Child) -> None:
         assert child.process.stdout is not None
         with child.process.stdout as lines:
             for line in lines:
                 self.say(line.decode(errors="replace"), child.program.name, child.colour)
+
+    def _await(self, child: _Child, printer: threading.Thread) -> None:
+        """See the process itself end; its output may be held open by whatever it started."""
         child.process.wait()
+        # what a killed parent leaves behind would keep its port, and serve without a parent
+        _signal(child, signal.SIGKILL)
+        printer.join(LAST_LINES_S)
         self._news.put(_News(child, None))
 
     def _listen(self, child: _Child, words: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
 import re
 import secrets
@@ -19,7 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore
 
-from contract.errors import DigestMismatch, InvalidArtifact, PayloadTooLarge, RequestError
+from contract.errors import (
+    DigestMismatch,
+    InvalidArtifact,
+    PayloadTooLarge,
+    RequestError,
+    StorageFull,
+)
 from contract.function import GRAPH, HANDLER, INCLUDED, MANIFEST, WEIGHTS, Manifest
 from contract.log import Log
 from gateway.artifact_check import read_manifest
@@ -33,6 +40,7 @@ READERS = 2
 # What a crashed gateway left behind is an upload no longer than this.
 ABANDONED_S = 24 * 3600.0
 _INCOMING = ".incoming"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DIGEST_FIELD = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):\s*(?:$|,)")
 
 
@@ -85,26 +93,30 @@ class Artifacts:
     def receive(self, read: Read, digest: str) -> Iterator[Manifest]:
         """Unpack, check and place an upload; publish it inside, so that no sweep takes it.
 
-        Raises DigestMismatch, InvalidArtifact, PayloadTooLarge.
+        Raises DigestMismatch, InvalidArtifact, PayloadTooLarge, StorageFull.
         """
         incoming = self._folder / _INCOMING / f"{digest}.{secrets.token_hex(8)}"
-        unpacked = incoming / "unpacked"
-        unpacked.mkdir(parents=True)
         try:
-            upload = _Upload(read, self._max_bytes)
-            try:
-                _unpack(upload.read, unpacked)
-                actual = upload.finish()
-            except TarError as error:
-                raise InvalidArtifact(f"artifact: {error}") from error
-            if actual != digest:
-                raise DigestMismatch(expected=digest, actual=actual)
-            with self._readers:
-                manifest = read_manifest(unpacked)
-            self._place(unpacked, digest)
+            with _room_needed():
+                manifest = self._take_in(read, digest, incoming / "unpacked")
             yield manifest
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
+
+    def _take_in(self, read: Read, digest: str, unpacked: Path) -> Manifest:
+        unpacked.mkdir(parents=True)
+        upload = _Upload(read, self._max_bytes)
+        try:
+            _unpack(upload.read, unpacked)
+            actual = upload.finish()
+        except TarError as error:
+            raise InvalidArtifact(f"artifact: {error}") from error
+        if actual != digest:
+            raise DigestMismatch(expected=digest, actual=actual)
+        with self._readers:
+            manifest = read_manifest(unpacked)
+        self._place(unpacked, digest)
+        return manifest
 
     def sweep(self, needed: Callable[[], set[str]]) -> list[str]:
         """Remove every artifact that nothing needs and nobody is uploading; their digests."""
@@ -146,6 +158,18 @@ class Artifacts:
                 continue  # its upload has just ended
             if is_abandoned:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _room_needed() -> Iterator[None]:
+    """Turn what a full disk, a quota or a limit on files says into StorageFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        log.warning("storage_full", reason=error)
+        raise StorageFull() from error
 
 
 def _moved(source: Path, target: Path) -> bool:

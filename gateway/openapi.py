@@ -123,7 +123,8 @@ def _functions() -> Record:
             "201": _shown("The new version.", "Function", headers=_LOCATION),
             **_problems(
                 "bad_request", "digest_mismatch", "request_timeout", "payload_too_large",
-                "unsupported_media_type", "invalid_artifact", "unknown_function", *_STORE,
+                "unsupported_media_type", "invalid_artifact", "unknown_function", "storage_full",
+                *_STORE,
             ),
         },
         parameters=[digest],

@@ -177,6 +177,7 @@ def _worker() -> Schema:
         "hosted": _list(_STRING),
         "dag_cache": _ref("DagCache"),
         "strategies": {"type": "object", "additionalProperties": _STRING},
+        "groups": _list(_STRING),
     }
     return _object(_of_record(WorkerReport, special))
 

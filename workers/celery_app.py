@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
 
 from contract import keys
+from contract.errors import StoreUnavailable
 from contract.job import Claim
 from contract.settings import Settings
+from contract.store.server import store_errors
+from workers.transport import Connection
 
 RUN_GROUP = "fusebox.run_group"
+# A scheduler that waited longer for one message would keep all others waiting, and its own end;
+# the group comes back with its lease.
+RETRY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
 
 
 def broker_url(redis_url: str) -> str:
@@ -40,11 +48,24 @@ def make_app(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         task_create_missing_queues=True,
         broker_connection_retry_on_startup=True,
+        # for ever: a worker that gave up would only be started again, to wait without its weights
+        broker_connection_max_retries=None,
         # Copies of unacknowledged messages would cost round trips per group and protect nothing.
         broker_transport_options={"ack_emulation": False},
         enable_utc=True,
     )
+    app.amqp.Connection = Connection
     return app
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    """What the store and kombu raise while the store is away, as StoreUnavailable."""
+    with store_errors():
+        try:
+            yield
+        except OperationalError as error:
+            raise StoreUnavailable() from error
 
 
 class Sender:
@@ -60,19 +81,21 @@ class Sender:
         self._producer = app.amqp.Producer(self._connection, auto_declare=False)
 
     def send(self, worker: str, group: str, claims: Sequence[Claim]) -> None:
-        """Queue a group at a worker."""
+        """Queue a group at a worker; raises StoreUnavailable."""
         message = self._app.amqp.as_task_v2(
             secrets.token_hex(8), RUN_GROUP, args=(group, claims), argsrepr=group, kwargsrepr=""
         )
-        self._producer.publish(
-            message.body,
-            exchange="",
-            routing_key=keys.queue(worker),
-            serializer="msgpack",
-            headers=message.headers,
-            retry=True,
-            **message.properties,
-        )
+        with _store_errors():
+            self._producer.publish(
+                message.body,
+                exchange="",
+                routing_key=keys.queue(worker),
+                serializer="msgpack",
+                headers=message.headers,
+                retry=True,
+                retry_policy=RETRY,
+                **message.properties,
+            )
 
     def close(self) -> None:
         """Close its connection."""

@@ -45,6 +45,11 @@ class Claims:
         """Whether no group is under way."""
         return not self._groups
 
+    def groups(self) -> list[str]:
+        """Ids of the groups under way."""
+        with self._lock:
+            return list(self._groups)
+
     def begin(self, group: str, claims: Iterable[Claim], until_s: float) -> None:
         """A group starts; its claims are kept until `until_s` unless `keep_until` says more."""
         with self._lock:

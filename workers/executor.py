@@ -187,4 +187,3 @@ class Executor:
         void = settled.count(False)
         if void:
             log.warning("settled_in_vain", jobs=void)
-            self._store.telemetry.count("fenced", void)

@@ -27,6 +27,7 @@ class Reporter:
     sizes: Callable[[Iterable[str]], dict[str, int]]
     dags: Callable[[], CacheStats]
     strategies: Callable[[], dict[str, str]]
+    groups: Callable[[], list[str]]
 
     def report(self, is_draining: bool) -> WorkerReport:
         """The worker now."""
@@ -53,4 +54,5 @@ class Reporter:
             started_at_s=self.started_at_s,
             heartbeat_at_s=time.time(),
             strategies=self.strategies(),
+            groups=self.groups(),
         )

@@ -119,6 +119,7 @@ def wire(
         sizes=library.file_bytes,
         dags=cache.stats,
         strategies=dags.strategies,
+        groups=claims.groups,
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)

@@ -2,14 +2,14 @@
 -- ARGV: result ttl, signal ('' while the group goes on), group,
 --       number of counters, per counter: hash, field, amount,
 --       then per job: id, fence, status, outcome, latency bucket, total in microseconds, rows
--- Returns per job 1 when it settled, 0 when its fence is old.
+-- Returns per job 1 when this settled it, 0 when its fence is old or it was cancelled.
 local ttl_s, ended, group, counters = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local at = 5
 for _ = 1, counters do
   redis.call('HINCRBY', ARGV[at], ARGV[at + 1], ARGV[at + 2])
   at = at + 3
 end
-local replies = {}
+local replies, fenced = {}, 0
 for i = at, #ARGV, 7 do
   local id, fence, status, outcome, bucket, total_us, rows = unpack(ARGV, i, i + 6)
   local job = redis.call('HMGET', job_key(id), 'status', 'fence', 'function')
@@ -20,10 +20,15 @@ for i = at, #ARGV, 7 do
     redis.call('HINCRBY', stats, 'us:total', total_us)
     redis.call('HINCRBY', stats, 'rows', rows)
     replies[#replies + 1] = 1
+  elseif job[1] == status and job[2] == fence then
+    -- this very settlement, sent again after a broken connection
+    replies[#replies + 1] = 1
   else
     replies[#replies + 1] = 0
+    if job[1] ~= 'cancelled' then fenced = fenced + 1 end
   end
 end
+if fenced > 0 then redis.call('HINCRBY', 'fb:counters', 'fenced', fenced) end
 send_mail()
 if ended ~= '' then
   redis.call('HDEL', 'fb:groups', group)

@@ -148,6 +148,11 @@ class Queue:
             found: Any = self._server.redis.hgetall(keys.GROUPS)
         return {group.decode(): worker.decode() for group, worker in found.items()}
 
+    def end_group(self, group: str) -> None:
+        """Give back the place of a group that its worker never began."""
+        with store_errors():
+            self._server.redis.hdel(keys.GROUPS, group)
+
     def claim(
         self, token: str, worker: str, group: str, lease_end_s: float, jobs: Sequence[JobId]
     ) -> list[Claim] | None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -25,6 +25,13 @@ SOCKET_TIMEOUT_S = 5.0
 RETRIES = 3
 # of one process; gateways read jobs side by side
 MAX_CONNECTIONS = 1000
+
+# These bring data into the store; a store without memory refuses them and goes on with the others,
+# which end the jobs it has and so make room again.
+TAKES_IN = frozenset({"enqueue", "publish"})
+IN_A_FULL_STORE = b"#!lua flags=allow-oom\n"
+# What the server calls being unable to write: its memory or its disk is full.
+_FULL = ("OOM ", "command not allowed when used memory", "MISCONF ")
 
 
 class _Script(NamedTuple):
@@ -86,7 +93,9 @@ class Server:
         script = self._scripts.get(name)
         if script is None:
             folder = resources.files("contract") / "lua"
-            source = (folder / "lib.lua").read_bytes() + (folder / f"{name}.lua").read_bytes()
+            parts = [folder / "lib.lua", folder / f"{name}.lua"]
+            head = b"" if name in TAKES_IN else IN_A_FULL_STORE
+            source = head + b"".join(part.read_bytes() for part in parts)
             # Redis names scripts so
             digest = hashlib.sha1(source, usedforsecurity=False).hexdigest()
             script = self._scripts[name] = _Script(source, digest)
@@ -111,12 +120,12 @@ def store_errors() -> Iterator[None]:
     """Turn what means "not now" into StoreUnavailable; other Redis errors are bugs and stay."""
     try:
         yield
-    except (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError) as error:
+    except (RedisConnectionError, RedisTimeoutError, ReadOnlyError) as error:
         log.warning("store_unavailable", reason=error)
         raise StoreUnavailable() from error
     except RedisError as error:
-        # inside a script the server reports a full memory as a script error
-        if "OOM " in str(error):
+        # redis-py has a class for the first of them only, and not inside scripts
+        if any(words in str(error) for words in _FULL):
             log.warning("store_full", reason=error)
             raise StoreUnavailable("The job store is full, so nothing was accepted.") from error
         raise

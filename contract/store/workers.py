@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from contract import keys
+from contract.store.link import Argument
 from contract.store.server import Server, store_errors
 
 
@@ -48,6 +49,8 @@ class WorkerReport:
     heartbeat_at_s: float
     # strategy that a fused DAG runs with, by DAG, for people
     strategies: dict[str, str] = field(default_factory=dict)
+    # ids of the groups it has begun and not ended
+    groups: list[str] = field(default_factory=list)
 
     def encode(self) -> str:
         """JSON."""
@@ -68,14 +71,8 @@ class Workers:
 
     def report(self, report: WorkerReport, ttl_s: float, is_news: bool) -> None:
         """Write a heartbeat; `is_news` wakes the scheduler (joined, drains)."""
-        with store_errors():
-            pipe = self._server.redis.pipeline()
-            pipe.set(keys.worker(report.id), report.encode(), px=int(ttl_s * 1000))
-            pipe.sadd(keys.WORKERS, report.id)
-            if is_news:
-                entry: Any = {"k": "worker", "d": report.id}
-                pipe.xadd(keys.SIGNALS, entry, maxlen=4096, approximate=True)
-            pipe.execute()
+        args: list[Argument] = [report.id, report.encode(), int(ttl_s * 1000), int(is_news)]
+        self._server.run("report", args)
 
     def all(self) -> list[WorkerReport]:
         """Every worker whose heartbeat is fresh, by id."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable
 from threading import Event
 
@@ -34,6 +34,8 @@ EXPIRE_EVERY_S = 0.1
 MEASURE_EVERY_S = 0.25
 # Jobs that one move of the store expires, so that it never stalls the others for long.
 EXPIRE_AT_ONCE = 256
+# After the store was away, workers get this long to report and to renew before they count as gone.
+GRACE_S = 3.0
 
 Send = Callable[[str, str, list[Claim]], None]
 
@@ -53,10 +55,13 @@ class Scheduler:
         self._store = store
         self._send = send
         self._limits = Limits(settings.group_functions, settings.group_jobs)
-        self._token = secrets.token_hex(8)
+        # the process id is for whoever wants to know which of them leads
+        self._token = f"{os.getpid()}-{secrets.token_hex(8)}"
         # what was learned outlives a lost leadership
         self._costs = Costs()
         self._has_published = False
+        # on the monotonic clock
+        self._reap_from_s = 0.0
 
     def run(self, stop: Event) -> None:
         """Lead whenever no other scheduler does, until `stop` is set."""
@@ -70,6 +75,7 @@ class Scheduler:
                 log.warning("leadership_lost")
             except StoreUnavailable:
                 log.warning("store_unavailable")
+                self._reap_from_s = time.monotonic() + GRACE_S
                 stop.wait(RETRY_S)
         self._resign()
 
@@ -83,7 +89,10 @@ class Scheduler:
         # signals from here on are heard, so what they change may be read afterwards
         cursor = Cursor(signals=self._store.queue.signal_tail())
         groups = self._store.queue.groups().items()
-        under_way = {g: UnderWay(worker, PRIOR_COMPUTE_S, Counter()) for g, worker in groups}
+        lease_end_s = time.time() + self._settings.lease_s
+        under_way = {
+            group: UnderWay(worker, PRIOR_COMPUTE_S, lease_end_s) for group, worker in groups
+        }
         state = State(cursor, under_way, self._costs)
         log.info("leading", groups=len(state.groups))
         link = self._store.server.blocking()
@@ -112,6 +121,17 @@ class Scheduler:
     def _upkeep(self, state: State) -> None:
         if not self._store.workers.lead(ROLE, self._token, LEADER_LEASE_S):
             raise NotLeading
+        if time.monotonic() >= self._reap_from_s:
+            state.drop_workers(self._reap())
+        state.set_workers(self._store.workers.all())
+        for group in state.lost_groups():
+            self._store.queue.end_group(group)
+            its = state.groups.pop(group)
+            log.warning("group_lost", group=group, worker=its.worker)
+        self._forget(state)
+
+    def _reap(self) -> list[str]:
+        """Queue again what is nobody's any more; the workers that are gone."""
         attempts = self._settings.max_attempts
         missing = self._store.workers.missing()
         for worker in missing:
@@ -121,8 +141,9 @@ class Scheduler:
         queued, failed = self._store.queue.reap(time.time(), attempts)
         if queued or failed:
             log.warning("leases_ran_out", requeued=queued, failed=failed)
-        state.drop_workers(missing)
-        state.set_workers(self._store.workers.all())
+        return missing
+
+    def _forget(self, state: State) -> None:
         if time.monotonic() >= state.forget_at_s:
             state.forget_functions(self._store.functions.removed(state.functions))
             state.forget_at_s = time.monotonic() + FORGET_S
@@ -176,7 +197,7 @@ class Scheduler:
         claims = self._store.queue.claim(self._token, dispatch.worker, group, lease_end_s, jobs)
         if claims is None:
             raise NotLeading
-        state.start(group, dispatch, claims)
+        state.start(group, dispatch, claims, lease_end_s)
         if claims:
             # if this fails, the leases run out and the jobs come back
             self._send(dispatch.worker, group, claims)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from contract.function import Function, FunctionRef
@@ -23,8 +24,10 @@ class UnderWay(NamedTuple):
 
     worker: str
     predicted_s: float
+    # when its leases run out, unless its worker has begun it and renews them; Unix seconds
+    lease_end_s: float
     # jobs by function; none where another scheduler sent the group
-    jobs: Counter[str]
+    jobs: Mapping[str, int] = MappingProxyType({})
 
 
 class Behind(NamedTuple):
@@ -131,7 +134,7 @@ class State:
                 group = self.groups.pop(report.group, None)
                 if group is not None:
                     self.settled.update(group.jobs)
-                    self.settled[ALL] += group.jobs.total()
+                    self.settled[ALL] += sum(group.jobs.values())
                 self.behind.pop(report.group, None)
                 if report.behind:
                     functions = frozenset(FunctionRef(*pair) for pair in report.behind)
@@ -163,7 +166,9 @@ class State:
             ),
         )
 
-    def start(self, group: str, dispatch: Dispatch, claims: list[Claim]) -> None:
+    def start(
+        self, group: str, dispatch: Dispatch, claims: list[Claim], lease_end_s: float
+    ) -> None:
         """A group was claimed: its jobs wait no longer, one of the worker's places is taken."""
         for job in dispatch.jobs:
             # those not claimed were cancelled meanwhile
@@ -171,7 +176,7 @@ class State:
         if claims:
             held = {claim.job for claim in claims}
             jobs = Counter(job.function.name for job in dispatch.jobs if job.id in held)
-            self.groups[group] = UnderWay(dispatch.worker, dispatch.predicted_s, jobs)
+            self.groups[group] = UnderWay(dispatch.worker, dispatch.predicted_s, lease_end_s, jobs)
             functions = {job.function for job in dispatch.jobs}
             self.arriving.setdefault(dispatch.worker, set()).update(functions)
 
@@ -181,6 +186,20 @@ class State:
         self.groups = {g: its for g, its in self.groups.items() if its.worker not in lost}
         self.behind = {g: its for g, its in self.behind.items() if its.worker not in lost}
         self.workers = {w: report for w, report in self.workers.items() if w not in lost}
+
+    def lost_groups(self) -> list[str]:
+        """Groups whose workers report without them after their leases: their messages are lost.
+
+        Nobody will ever end them, and each would keep a place of its worker for good. A worker
+        that has not reported since then may be dead: its places are better left taken.
+        """
+        return [
+            group
+            for group, its in self.groups.items()
+            if (report := self.workers.get(its.worker)) is not None
+            and report.heartbeat_at_s > its.lease_end_s
+            and group not in report.groups
+        ]
 
     def next_deadline_s(self) -> float:
         """When the first pending job expires."""

@@ -142,6 +142,25 @@ def test_a_lease_that_is_not_renewed_runs_out(store: Store) -> None:
         assert second[2][0].fence > first[2][0].fence
 
 
+def test_a_group_whose_message_is_lost_gives_its_place_back(store: Store) -> None:
+    """Its worker reports without it after the lease: it will never begin it, nor end it."""
+    sent: Queue[Sent] = Queue()
+    function = deploy(store)
+    join(store, places=1)
+    with scheduling(store, sent, lease_s=0.2):
+        [submission] = submit(store, function)
+        lost = sent.get(timeout=WAIT_S)
+        # the worker reports on and on, as it does, and never begins it
+        while sent.empty():
+            join(store, places=1)
+            assert time.time() < submission.spec.deadline_s
+            time.sleep(0.05)
+        found = sent.get(timeout=WAIT_S)
+        assert settle(store, found) == [True]
+    assert store.jobs.get(submission.spec.id).attempts == 2
+    assert lost[1] not in store.queue.groups()
+
+
 def test_the_standby_takes_over_and_rebuilds_its_state(store: Store) -> None:
     """What was queued under the first is dispatched by the second; what runs is not run twice."""
     first: Queue[Sent] = Queue()

@@ -85,14 +85,16 @@ def test_the_queue_is_bounded_per_function_and_over_all(store: Store) -> None:
 
 
 def test_a_claimed_job_is_run_and_settled_once(store: Store) -> None:
-    """The second settlement under the same fence finds it settled."""
+    """Sent again after a broken connection, the same settlement changes nothing and is not void."""
     lead(store)
     [submission] = submit(store, deploy(store))
     [held] = claim(store, submission.spec.id)
     [fetched] = store.queue.fetch([held])
     assert fetched.payload == b"payload"
     assert settle(store, held) == [True]
-    assert settle(store, held) == [False]
+    assert settle(store, held) == [True]
+    assert store.telemetry.conservation().settled["succeeded"] == 1
+    assert store.telemetry.counters() == {}
     job = store.jobs.get(submission.spec.id)
     assert (job.status, job.outcome) == (Status.SUCCEEDED, DONE)
     assert store.queue.fetch([held]) == []
@@ -175,6 +177,17 @@ def test_queued_and_running_jobs_can_be_cancelled_and_settled_ones_cannot(store:
     conservation = store.telemetry.conservation()
     assert conservation.settled["cancelled"] == 2
     assert conservation.drift == 0
+
+
+def test_a_claim_that_settles_while_it_is_renewed_is_not_lost(store: Store) -> None:
+    """Unlike one that was cancelled: whoever runs that does so in vain."""
+    lead(store)
+    settled, cancelled = submit(store, deploy(store), 2)
+    claims = claim(store, settled.spec.id, cancelled.spec.id)
+    assert settle(store, claims[0]) == [True]
+    store.jobs.cancel(cancelled.spec.id)
+    assert store.queue.renew(claims, time.time() + 9) == {cancelled.spec.id}
+    assert store.telemetry.conservation().running == 0
 
 
 def test_only_a_queued_job_expires(store: Store) -> None:

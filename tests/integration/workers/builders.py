@@ -114,7 +114,7 @@ class Platform:
         platform._thread = threading.Thread(target=listen, args=args)  # type: ignore[attr-defined]
         platform._thread.start()  # type: ignore[attr-defined]
         assert subscribed.wait(PATIENCE_S)
-        assert store.workers.lead("scheduler", LEADER, 1200)
+        assert store.workers.lead("scheduler", LEADER, 3600)
         return platform
 
     def stop(self) -> None:

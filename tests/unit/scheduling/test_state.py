@@ -26,7 +26,7 @@ def report(*behind: tuple[str, int]) -> Event:
 
 def test_functions_that_are_behind_take_no_place_until_the_last_one_is_through() -> None:
     """The group is reported once for the quick and once for each of the slow."""
-    state = State(Cursor(), {"g": UnderWay("w", 1.0)}, Costs())
+    state = State(Cursor(), {"g": UnderWay("w", 1.0, 10.0)}, Costs())
     state.set_workers([a_worker("w"), a_worker("other")])
 
     def seen() -> list[tuple[int, set[FunctionRef]]]:

@@ -74,6 +74,8 @@ def enter(jail: Jail) -> list[str]:
         _is_done(_mount, "proc", "/proc", "proc", _NOSUID | _NODEV)
     os.umask(0o077)
     _limit(jail)
+    # while this is still allowed to
+    _bound_capabilities()
     if user is not None and _is_done(_become, user, jail.scratch):
         measures.append("user")
     _drop_capabilities()
@@ -210,10 +212,13 @@ class _Capabilities(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable"))
 
 
-def _drop_capabilities() -> None:
-    """None are left, whether this is root or a user with a namespace of its own."""
+def _bound_capabilities() -> None:
     for capability in range(64):
         # those the kernel does not know are refused
         _libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def _drop_capabilities() -> None:
+    """None are left, whether this is root or a user with a namespace of its own."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     _check(_libc.capset(header, (_Capabilities * 2)()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,7 @@ def test_a_function_reaches_no_network_no_store_no_files_and_no_process_of_other
     assert found["capabilities"] == ["0" * 16] * 3
     assert int(found["user"]) != 0
     assert found["new privileges"] == ["1"]
+    assert found["nice"] == min(19, os.nice(0) + 10)
     assert found["processes"] == [1]
     assert found["devices"] == ["full", "null", "random", "shm", "urandom", "zero"]
     assert (found["parent"], found["umask"]) == (0, 0o077)
@@ -310,3 +312,17 @@ def test_a_refusal_is_the_callers_fault_or_the_functions_and_nothing_else(record
     result = batch.result(0, ["refused", "invalid_input", record], _decode_tensors)
     assert isinstance(result, RequestError | HandlerFailed)
     assert len(str(result)) <= 400
+
+
+def test_what_a_hook_starts_yields_to_everything_else(bench: Bench) -> None:
+    """A process that it leaves behind gets what is left of the processor."""
+    body = "if not os.fork():\n    time.sleep(60)"
+    bench.pre(bench.deploy(hostile(body)), "bad")
+    (keeper,) = bench.hosts.pids().values()
+    give_up_at_s = time.monotonic() + 20
+    policies: list[int] = []
+    while os.SCHED_IDLE not in policies:
+        assert time.monotonic() < give_up_at_s, policies
+        policies = [os.sched_getscheduler(pid) for pid in descendants(keeper)]
+        time.sleep(0.05)  # another process: there is nothing to wait on but what it did
+    assert sorted(policies) == [os.SCHED_OTHER, os.SCHED_IDLE]

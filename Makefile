@@ -1,10 +1,10 @@
-# make run | test | lint | fix | bench
+# make run | test | lint | fix | bench | fuzz
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup run test lint fix bench
+.PHONY: setup run test lint fix bench fuzz
 
 setup: $(STAMP)
 
@@ -36,3 +36,11 @@ fix: setup
 
 bench: setup
 	@for script in bench/*.py; do case $$script in bench/_*) ;; *) $(BIN)/python $$script || exit 1;; esac; done
+
+# over all targets together; then what schemathesis finds in as many examples
+FUZZ_SECONDS ?= 300
+FUZZ_EXAMPLES ?= 100
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest --timeout 600 tests/integration/hostile/test_openapi.py

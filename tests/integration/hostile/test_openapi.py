@@ -26,7 +26,9 @@ CALLS = ("--include-operation-id", "invoke")
 
 
 @pytest.mark.parametrize(
-    ("name", "choice", "config"), [("OpenAPI", EVERYTHING, ""), ("OpenAPI, calls", CALLS, CALLED)]
+    ("name", "choice", "config"),
+    [("OpenAPI", EVERYTHING, ""), ("OpenAPI, calls", CALLS, CALLED)],
+    ids=["everything", "calls"],
 )
 def test_answers_are_as_described(
     platform: Platform, tmp_path: Path, name: str, choice: tuple[str, ...], config: str
@@ -41,7 +43,7 @@ def test_answers_are_as_described(
         "--request-timeout", "30", *choice,
     ]  # fmt: skip
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False
     )
     tried = next((line for line in done.stdout.splitlines() if " generated, " in line), "0")
     note(name, int(tried.split()[0]), int(done.returncode != 0))

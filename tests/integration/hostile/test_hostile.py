@@ -69,7 +69,7 @@ def test_every_case_is_refused_and_the_platform_goes_on(platform: Platform, name
     workers = {
         worker["id"] for worker in requests.get(f"{platform.url}/v1/workers").json()["workers"]
     }
-    before_bytes = resident_bytes(platform, "gateway.server")
+    before_bytes = resident_bytes(platform)
     with ThreadPoolExecutor(CLIENTS) as pool:
         wrong = [
             fault for found in pool.map(partial(judge, platform), CLASSES[name]) for fault in found
@@ -80,7 +80,7 @@ def test_every_case_is_refused_and_the_platform_goes_on(platform: Platform, name
     listed = requests.get(f"{platform.url}/v1/functions", timeout=10).json()["functions"]
     assert [function["name"] for function in listed] == ["echo", "pick"]
     assert workers == workers_of(platform)
-    assert resident_bytes(platform, "gateway.server") - before_bytes < MARGIN_BYTES
+    assert resident_bytes(platform) - before_bytes < MARGIN_BYTES
     assert list((platform.data / "artifacts" / ".incoming").iterdir()) == []
 
 

@@ -1,10 +1,10 @@
-# make run | test | lint | fix | bench | soak
+# make run | test | lint | fix | bench | soak | fuzz
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup run test lint fix bench soak
+.PHONY: setup run test lint fix bench soak fuzz
 
 setup: $(STAMP)
 
@@ -40,3 +40,11 @@ bench: setup
 # some minutes; --quick takes some seconds
 soak: setup
 	$(BIN)/python bench/soak.py
+
+# over all targets together; then what schemathesis finds in as many examples
+FUZZ_SECONDS ?= 300
+FUZZ_EXAMPLES ?= 100
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest --timeout 600 tests/integration/hostile/test_openapi.py

@@ -197,7 +197,8 @@ def _short_cut(gateway: Gateway, app: WSGIApplication) -> WSGIApplication:
         try:
             answer = _invoke(gateway, name, environ)
         except Exception as error:  # noqa: BLE001  # as Flask's own error handler does
-            answer = translate(error, path)
+            # WSGI has bytes as latin-1
+            answer = translate(error, path.encode("latin-1").decode(errors="replace"))
         start_response(STATUS_LINES[answer.status], answer.wsgi_headers)
         return (answer.body,)
 

@@ -6,6 +6,7 @@ import math
 import re
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -78,7 +79,8 @@ def _document(
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": instance,
+        # a URI reference, whatever the path was made of
+        "instance": quote(instance),
         "code": code,
     }
     # members of a stored error may be anything msgpack holds

@@ -43,13 +43,26 @@ def _files(data: bytes) -> list[tuple[str, bytes]]:
 
 
 def _tar(files: list[tuple[str, bytes]]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, data in files:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return file.getvalue()
+    """Each name in a pax record: `tarfile` does not write every name as it is given."""
+    parts = [
+        _entry(tarfile.XHDTYPE, _path_record(name)) + _entry(tarfile.REGTYPE, data)
+        for name, data in files
+    ]
+    return b"".join(parts) + bytes(1024)
+
+
+def _entry(kind: bytes, data: bytes) -> bytes:
+    info = tarfile.TarInfo()
+    info.type, info.size = kind, len(data)
+    return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+
+
+def _path_record(name: str) -> bytes:
+    text = f" path={name}\n".encode()
+    length = len(text) + 1
+    while len(text) + len(str(length)) != length:
+        length += 1
+    return str(length).encode() + text
 
 
 def manifest(data: bytes) -> None:

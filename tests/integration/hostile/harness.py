@@ -115,8 +115,8 @@ def faults(case: Case, reply: Reply) -> list[str]:
     return [f"{case.name}: {fault} ({document.get('detail')!r:.200})" for fault in found]
 
 
-def resident_bytes(platform: Platform, module: str) -> int:
-    """Resident bytes of the platform's processes that run this module."""
+def resident_bytes(platform: Platform) -> int:
+    """Resident bytes of the platform's gateway and worker."""
     family, total = {platform.process.pid}, 0
     parents = {pid: _parent(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
     while new := {pid for pid, parent in parents.items() if parent in family} - family:
@@ -127,7 +127,7 @@ def resident_bytes(platform: Platform, module: str) -> int:
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         except OSError:
             continue  # it has just ended
-        if module.encode() in words:
+        if {b"gateway.server", b"workers.worker"} & set(words):
             total += pages * os.sysconf("SC_PAGE_SIZE")
     return total
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -12,8 +11,7 @@ import numpy as np
 import pytest
 import requests
 
-from bench._platform import Platform, running_platform
-from fusion.ir import Graph, Node, Output, Ref, TensorSpec, WeightSpec
+from bench._platform import Platform
 from tests.integration.hostile import artifact_cases, body_cases, http_cases
 from tests.integration.hostile.harness import (
     MARGIN_BYTES,
@@ -24,7 +22,6 @@ from tests.integration.hostile.harness import (
     request,
     resident_bytes,
 )
-from tests.unit.gateway.manifests import ECHO, weights_file
 
 CLIENTS = 4
 INVOKE = {"inputs": {"x": [[1.0, 2.0, 3.0, 4.0]]}}
@@ -43,51 +40,6 @@ CLASSES: dict[str, Sequence[Case]] = {
     "graphs": artifact_cases.GRAPHS,
     "weights files": artifact_cases.WEIGHTS,
 }
-
-
-def picking_graph() -> Graph:
-    """Rows of a table of eight by index: [rows] int64 to [rows, 4] float32."""
-    node = Node("embedding", (Ref("weight", 0), Ref("input", 0)))
-    return Graph(
-        (TensorSpec("x", "int64", (None,)),),
-        (WeightSpec("w", "float32", (8, 4)),),
-        (node,),
-        (Output(TensorSpec("y", "float32", (None, 4)), Ref("node", 0)),),
-    )
-
-
-def table() -> bytes:
-    """The weights of `picking_graph`."""
-    data = np.arange(32, dtype=np.float32).tobytes()
-    header: dict[str, object] = {
-        "__metadata__": {"sha256.w": hashlib.sha256(data).hexdigest()},
-        "w": {"dtype": "F32", "shape": [8, 4], "data_offsets": [0, len(data)]},
-    }
-    return weights_file(header, data)
-
-
-@pytest.fixture(scope="module")
-def platform() -> Iterator[Platform]:
-    """Real processes: a gateway with small limits, a scheduler, and a worker."""
-    with running_platform(
-        FUSEBOX_GATEWAYS="1",
-        FUSEBOX_COMPUTE_THREADS="1",
-        FUSEBOX_CLIENT_TIMEOUT_S="1",
-        FUSEBOX_MAX_BODY="4MiB",
-        FUSEBOX_MAX_ARTIFACT="8MB",
-        FUSEBOX_MEMORY_BUDGET="256MB",
-    ) as running:
-        deploy(running, "echo", artifact_cases.artifact(ECHO, weights_file(), 16))
-        deploy(running, "pick", artifact_cases.artifact(picking_graph(), table(), 128))
-        running.wait_ready()
-        yield running
-
-
-def deploy(platform: Platform, name: str, artifact: bytes) -> None:
-    """Deploy a sound artifact."""
-    path = f"/v1/functions/{name}"
-    reply = answer(platform, Case(name, artifact_cases.put(artifact, path), 201))
-    assert reply.status == 201, reply
 
 
 def workers_of(platform: Platform) -> set[str]:
@@ -117,7 +69,7 @@ def test_every_case_is_refused_and_the_platform_goes_on(platform: Platform, name
     workers = {
         worker["id"] for worker in requests.get(f"{platform.url}/v1/workers").json()["workers"]
     }
-    before_bytes = resident_bytes(platform, "gateway.server")
+    before_bytes = resident_bytes(platform)
     with ThreadPoolExecutor(CLIENTS) as pool:
         wrong = [
             fault for found in pool.map(partial(judge, platform), CLASSES[name]) for fault in found
@@ -128,7 +80,7 @@ def test_every_case_is_refused_and_the_platform_goes_on(platform: Platform, name
     listed = requests.get(f"{platform.url}/v1/functions", timeout=10).json()["functions"]
     assert [function["name"] for function in listed] == ["echo", "pick"]
     assert workers == workers_of(platform)
-    assert resident_bytes(platform, "gateway.server") - before_bytes < MARGIN_BYTES
+    assert resident_bytes(platform) - before_bytes < MARGIN_BYTES
     assert list((platform.data / "artifacts" / ".incoming").iterdir()) == []
 
 

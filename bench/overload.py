@@ -26,7 +26,8 @@ TIMES_CAPACITY = 10
 TIMEOUT_MS, PATIENT_MS = 3_000, 200_000
 # of the capacity, is what the modest function is called at
 MODEST = 0.2
-CLIENTS = 32
+# enough to keep the device busy, too few to wait for longer than the deadline
+CLIENTS = 8
 WAITING = 500
 # what the scheduler has measured by then is what clients meet from then on
 SETTLING_S = 3.0

@@ -3,7 +3,7 @@
 import torch
 
 WIDTH = 320
-STEPS = 60
+STEPS = 30
 
 
 class Steady(torch.nn.Module):

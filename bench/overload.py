@@ -1,7 +1,7 @@
 """Ten times more work than the device can do: what is refused, how soon, and what is still done.
 
-The function takes a few milliseconds of one core per row, however grouped, so the device is what is
-full; the load comes from open-loop clients on the same cores.
+The function takes tens of milliseconds of one core per row, however grouped, so the device is what
+is full; the load comes from open-loop clients on the same cores.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from _openloop import Client, Reply, quantile_ms
 from _platform import Platform, running_platform
 from _report import Row, finish
 
-ROW = [1.0, 2.0, 3.0, 4.0]
-# of a waiting client's call, so that hundreds of them wait for seconds
-PATIENT_ROWS = 8
+BODY = json.dumps({"inputs": {"x": [[1.0, 2.0, 3.0, 4.0]]}}).encode()
 FUNCTION = Path(__file__).parent / "functions" / "steady.py"
 TIMES_CAPACITY = 10
-TIMEOUT_MS = 3_000
-CLIENTS = 32
+TIMEOUT_MS, PATIENT_MS = 3_000, 200_000
+# of the capacity, is what the modest function is called at
+MODEST = 0.2
+# enough to keep the device busy, too few to wait for longer than the deadline
+CLIENTS = 8
 WAITING = 500
 # what the scheduler has measured by then is what clients meet from then on
 SETTLING_S = 3.0
@@ -37,10 +38,9 @@ GOODPUT = 0.8
 END_S = 120.0
 
 
-def invoke(platform: Platform, name: str, rows: int = 1) -> Client:
+def invoke(platform: Platform, name: str) -> Client:
     """A client of one function."""
-    body = json.dumps({"inputs": {"x": [ROW] * rows}}).encode()
-    return Client(f"{platform.url}/v1/functions/{name}/invoke", body)
+    return Client(f"{platform.url}/v1/functions/{name}/invoke", BODY)
 
 
 def rate_of(replies: Sequence[Reply], from_s: float, until_s: float) -> float:
@@ -61,7 +61,7 @@ async def capacity(platform: Platform, seconds: float) -> float:
 
 async def flood(platform: Platform, per_second: float, seconds: float) -> list[Row]:
     """Ten times the capacity on one function, beside a modest one that is also called alone."""
-    modest_rate = per_second / 20
+    modest_rate = per_second * MODEST
     alone = invoke(platform, "modest")
     await alone.send_at(modest_rate, seconds)
     flooding, modest = invoke(platform, "flooding"), invoke(platform, "modest")
@@ -117,21 +117,22 @@ def _fairness(alone: Sequence[Reply], beside: Sequence[Reply]) -> list[Row]:
 
 async def waiting_clients(platform: Platform, seconds: float) -> list[Row]:
     """/healthz while hundreds wait for results."""
-    waiting, health = invoke(platform, "patient", PATIENT_ROWS), Client(f"{platform.url}/healthz")
+    waiting, health = invoke(platform, "patient"), Client(f"{platform.url}/healthz")
     crowd = [asyncio.create_task(waiting.call()) for _ in range(WAITING)]
     await asyncio.sleep(1.0)  # until they are all there; only what is asked after that counts
     while len(health.replies) < 100 * seconds and len(waiting.replies) < WAITING / 5:
         await health.call()
         await asyncio.sleep(0.005)
     still_waiting = WAITING - len(waiting.replies)
-    await asyncio.gather(*crowd)
+    for task in crowd:
+        # which closes its connection: what it waits for is cancelled
+        task.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
     waiting.close()
     health.close()
-    answered = sum(reply.status == 200 for reply in waiting.replies)
     p99_ms = quantile_ms(health.replies, 0.99)
     return [
         Row("waiting clients, at least", float(still_waiting), "", WAITING * 0.8),
-        Row("waiting clients: answered in the end", float(answered), "", float(WAITING)),
         Row("/healthz beside them: median", quantile_ms(health.replies, 0.5), "ms"),
         Row("/healthz beside them: p99", p99_ms, "ms", HEALTH_P99_MS, False),
     ]
@@ -148,7 +149,10 @@ def conservation(platform: Platform) -> list[Row]:
         assert time.monotonic() < give_up_at_s, jobs
         time.sleep(0.1)  # another process: there is nothing to wait on but its answers
     settled = sum(jobs[state] for state in ("succeeded", "failed", "expired", "cancelled"))
-    names = ("rejected:queue_full", "rejected:wait_too_long", "expired:queue", "expired:launch")
+    names = (
+        "rejected:queue_full", "rejected:wait_too_long", "expired:queue", "expired:launch",
+        "abandoned",
+    )  # fmt: skip
     return [
         Row("jobs accepted", float(jobs["accepted"]), ""),
         Row("jobs accepted and not settled", float(jobs["accepted"] - settled), "", 0.0, False),
@@ -166,7 +170,7 @@ def measure(seconds: float) -> list[Row]:
     with running_platform(**settings) as platform:
         for name in ("flooding", "modest"):
             platform.deploy(str(FUNCTION), "--name", name, "--timeout-ms", str(TIMEOUT_MS))
-        platform.deploy(str(FUNCTION), "--name", "patient")
+        platform.deploy(str(FUNCTION), "--name", "patient", "--timeout-ms", str(PATIENT_MS))
         platform.wait_ready()
         per_second = asyncio.run(capacity(platform, seconds / 2))
         return [
@@ -180,7 +184,7 @@ def measure(seconds: float) -> list[Row]:
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, print, and compare with the bars."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under a minute")
+    parser.add_argument("--quick", action="store_true", help="half of the time")
     parser.add_argument("--json", metavar="FILE", help="write the rows here too")
     options = parser.parse_args(words)
     return finish(measure(10.0 if options.quick else 20.0), "Overload", options.json)

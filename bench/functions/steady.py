@@ -1,9 +1,9 @@
-"""Some milliseconds of one core per row, in groups as alone: the device is what is full."""
+"""Tens of milliseconds of one core per row, in groups as alone: the device is what is full."""
 
 import torch
 
 WIDTH = 320
-STEPS = 4
+STEPS = 30
 
 
 class Steady(torch.nn.Module):

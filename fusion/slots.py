@@ -98,10 +98,13 @@ class SlotTable:
             if key not in self._memory.slots or self._memory.slots.pins(key):
                 return False
             self._memory.evict(key)
-            # it may never come back, and what is remembered of it would stay
-            self._verified.discard(key)
             self._changed.notify_all()
             return True
+
+    def forget(self, key: str) -> None:
+        """A function that is not resident will not come back, or as another file."""
+        with self._changed:
+            self._verified.discard(key)
 
     def evict_idle(self, now_s: float) -> float | None:
         """Evict what has been idle for its keep-alive; when to call again, by the table's clock."""

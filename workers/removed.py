@@ -39,5 +39,6 @@ class Removed:
         for key in map(str, removed):
             if key not in self.slots.stats().resident or self.slots.evict(key):
                 self.library.forget(key)
+                self.slots.forget(key)
         if removed:
             self.forget_records()

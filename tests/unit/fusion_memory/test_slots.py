@@ -89,6 +89,10 @@ def test_digests_are_compared_on_the_first_load_only(table: SlotTable, loader: F
     table.evict("a")
     use(table, request("a", 30))
     assert loader.verified == [False, True]
+    table.evict("a")
+    table.forget("a")
+    use(table, request("a", 30))
+    assert loader.verified == [False, True, False]
 
 
 def test_a_function_named_twice_in_a_group_is_pinned_once(table: SlotTable) -> None:

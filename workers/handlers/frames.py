@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
@@ -42,10 +43,9 @@ class FrameReader:
         self._limit_bytes = limit_bytes
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Any]:
-        """The messages that are complete now; raises FrameError."""
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The messages that are complete now; raises FrameError, after those that came before."""
         self._buffer += data
-        messages = []
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
             if length > self._limit_bytes:
@@ -53,9 +53,9 @@ class FrameReader:
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 break
-            messages.append(_unpack(bytes(self._buffer[_LENGTH.size : end])))
+            message = _unpack(bytes(self._buffer[_LENGTH.size : end]))
             del self._buffer[:end]
-        return messages
+            yield message
 
 
 def _unpack(body: bytes | bytearray) -> Any:

@@ -56,6 +56,8 @@ def _host(channel: int, limits: Jail, measures: list[str]) -> NoReturn:
         measures = measures + jail.enter(limits)
         from workers.handlers.host import serve
 
+        # at once where Python forks; the keeper finds the others
+        os.register_at_fork(after_in_child=_yield_to_all_at_once)
         serve(socket.socket(fileno=channel), measures)
         status = 0
     except (OSError, EOFError):
@@ -88,6 +90,10 @@ def _yield_to_all(pids: Iterable[int]) -> None:
         with contextlib.suppress(OSError):
             for task in os.listdir(f"/proc/{pid}/task"):
                 os.sched_setscheduler(int(task), os.SCHED_IDLE, os.sched_param(0))
+
+
+def _yield_to_all_at_once() -> None:
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def descendants(pid: int) -> list[int]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -202,7 +202,7 @@ class HostProcess:
         finally:
             self._drain(on_line)
 
-    def _wait(self, reader: FrameReader, end_s: float, on_line: OnLine) -> list[Any]:
+    def _wait(self, reader: FrameReader, end_s: float, on_line: OnLine) -> Iterable[Any]:
         remaining_s = end_s - time.monotonic()
         ready = self._poll(remaining_s * 1000) if remaining_s > 0 else {}
         if not ready and time.monotonic() >= end_s:

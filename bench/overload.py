@@ -120,7 +120,7 @@ async def waiting_clients(platform: Platform, seconds: float) -> list[Row]:
     waiting, health = invoke(platform, "patient"), Client(f"{platform.url}/healthz")
     crowd = [asyncio.create_task(waiting.call()) for _ in range(WAITING)]
     await asyncio.sleep(1.0)  # until they are all there; only what is asked after that counts
-    while len(health.replies) < 100 * seconds and len(waiting.replies) < WAITING / 5:
+    while len(health.replies) < 100 * seconds and len(waiting.replies) < WAITING / 6:
         await health.call()
         await asyncio.sleep(0.005)
     still_waiting = WAITING - len(waiting.replies)

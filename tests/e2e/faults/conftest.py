@@ -11,6 +11,7 @@ import pytest
 
 from bench._platform import Platform, running_platform
 from contract import keys
+from contract.job import JobId
 from contract.store import Store, open_store
 from tests.e2e.faults.functions import PLAIN, Gate, deploy_gated, deploy_source
 from tests.e2e.faults.processes import children
@@ -78,6 +79,11 @@ class Cluster:
         """The name under which a worker process reports."""
         return next(report.id for report in self.store.workers.all() if report.pid == pid)
 
+    def worker_of(self, job: str) -> int:
+        """Pid of the worker that holds a running job."""
+        name: Any = self.store.server.redis.hget(keys.job(JobId(job)), "worker")
+        return next(report.pid for report in self.store.workers.all() if report.id == name.decode())
+
     def _children(self, words: str) -> list[int]:
         return children(self.platform.process.pid, words)
 
@@ -92,6 +98,8 @@ def faulty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
         FUSEBOX_LEASE_S=str(LEASE_S),
         FUSEBOX_HEARTBEAT_S="0.25",
         FUSEBOX_DRAIN_S="5",
+        # the gate of `functions.py` is a file
+        FUSEBOX_HANDLER_REACH="all",
     ) as platform:
         deploy_source(platform.url, folder, "plain", PLAIN)
         gate = deploy_gated(platform.url, folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 from deploy.client import Client
 from deploy.options import Options
@@ -75,7 +74,8 @@ def postprocess(outputs):
 
 
 def pass_gate(stage, number):
-    name = f"{stage}-{number}-{os.getppid()}"
+    # hosts count their processes each for itself
+    name = f"{stage}-{number}-{os.urandom(4).hex()}"
     (GATE / name).touch()
     hold = GATE / f"hold-{stage}-{number}"
     held = GATE / f"held-{name}"
@@ -87,14 +87,6 @@ def pass_gate(stage, number):
     while held.exists():
         time.sleep(0.005)
 """
-
-
-class Passage(NamedTuple):
-    """A hook of a worker has begun on a number."""
-
-    stage: str
-    number: int
-    worker_pid: int
 
 
 class Gate:
@@ -113,16 +105,13 @@ class Gate:
         for held in self.folder.glob(f"held-{stage}-{number}-*"):
             held.unlink()
 
-    def passages(self, stage: str, number: int) -> list[Passage]:
-        """Attempts that came to this stage, one per worker."""
-        found = self.folder.glob(f"{stage}-{number}-*")
-        return [Passage(stage, number, int(path.name.split("-")[2])) for path in found]
+    def attempts(self, stage: str, number: int) -> int:
+        """How many attempts came to this stage."""
+        return len(list(self.folder.glob(f"{stage}-{number}-*")))
 
-    def wait(self, stage: str, number: int) -> Passage:
-        """The first attempt at this stage, as soon as there is one."""
-        return eventually(
-            lambda: self.passages(stage, number), f"{stage} of {number}", look_s=0.002
-        )[0]
+    def wait(self, stage: str, number: int) -> None:
+        """Wait until an attempt comes to this stage."""
+        eventually(lambda: self.attempts(stage, number), f"{stage} of {number}", look_s=0.002)
 
 
 def deploy_source(url: str, folder: Path, name: str, source: str, max_batch: int = 32) -> str:

@@ -39,12 +39,13 @@ def test_a_job_that_computes_when_its_worker_is_killed_is_computed_again(
         number = fault.load.number()
         cluster.gate.hold("preprocess", number)
         job = fault.load.submit("gated", number, {"number": number, "rows": 128})
-        doomed = cluster.gate.wait("preprocess", number).worker_pid
+        cluster.gate.wait("preprocess", number)
+        doomed = cluster.worker_of(job)
         cluster.gate.release("preprocess", number)
         wait_until_computing(doomed)
         fault.strike()
         os.kill(doomed, signal.SIGKILL)
-        assert cluster.gate.passages("postprocess", number) == []
+        assert cluster.gate.attempts("postprocess", number) == 0
         assert fault.job(job, wait_s=30)["attempts"] == 2
 
 
@@ -56,7 +57,8 @@ def test_a_job_computed_but_not_settled_when_its_worker_is_killed_settles_once(
         number = fault.load.number()
         cluster.gate.hold("postprocess", number)
         job = fault.load.submit("gated", number, {"number": number})
-        doomed = cluster.gate.wait("postprocess", number).worker_pid
+        cluster.gate.wait("postprocess", number)
+        doomed = cluster.worker_of(job)
         fault.strike()
         os.kill(doomed, signal.SIGKILL)
         assert fault.job(job, wait_s=30)["attempts"] == 2
@@ -72,7 +74,8 @@ def test_a_worker_that_slept_past_its_lease_is_fenced_off_when_it_wakes(
         number = fault.load.number()
         cluster.gate.hold("postprocess", number)
         job = fault.load.submit("gated", number, {"number": number})
-        sleeper = cluster.gate.wait("postprocess", number).worker_pid
+        cluster.gate.wait("postprocess", number)
+        sleeper = cluster.worker_of(job)
         fault.strike()
         os.kill(sleeper, signal.SIGSTOP)
         asleep_from_s = time.time()

@@ -1,10 +1,10 @@
-# make run | test | lint | fix | bench | soak | fuzz
+# make run | test | lint | fix | bench | faults | soak | fuzz
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup run test lint fix bench soak fuzz
+.PHONY: setup run test lint fix bench faults soak fuzz
 
 setup: $(STAMP)
 
@@ -36,6 +36,10 @@ fix: setup
 
 bench: setup
 	@for script in bench/*.py; do case $$script in bench/_*|bench/soak.py) ;; *) $(BIN)/python $$script || exit 1;; esac; done
+
+# what is killed, stopped and filled up; kill -9 of workers is part of `make test` as well
+faults: setup
+	$(BIN)/python -m pytest -m long
 
 # some minutes; --quick takes some seconds
 soak: setup

@@ -19,6 +19,7 @@ def linear_works(platform: Platform, count: int = 10) -> bool:
     return {answer.status_code for answer in answers} == {200}
 
 
+@pytest.mark.long
 def test_others_are_answered_while_a_hook_loops(platform: Platform) -> None:
     """Its own call ends with the time limit, and the next one is answered by a new host."""
     with ThreadPoolExecutor(4) as pool:

@@ -16,6 +16,8 @@ import requests
 from bench._platform import Platform, running_platform, start
 from tests.e2e.conftest import FUNCTIONS
 
+pytestmark = pytest.mark.long
+
 WAIT_S = 60.0
 BODY = {"inputs": {"input": [[1, 2, 3, 4]]}}
 

@@ -148,12 +148,13 @@ def test_what_a_function_started_ends_with_its_host(
         "apart": "if not os.fork():\n    os.setsid()\n    os.fork()\n    spin()",
     }[name]  # fmt: skip
     code = hostile(body) + "\ndef spin():\n    while True: pass\n"
+    before = set(descendants(os.getpid()))
     bench = make_bench(call_s=1.0, processes=32)
     good, bad = bench.pre(bench.deploy(code), "good", "bad")
     assert good["x"].shape == (1, 4)
     bench.hosts.stop()
     assert name != "forking" or isinstance(bad, HandlerTimeout | HandlerFailed)
-    assert descendants(os.getpid()) == []
+    assert set(descendants(os.getpid())) <= before
 
 
 def test_children_that_eat_memory_together_end_their_host(

@@ -20,7 +20,6 @@ from gateway.access import Guard
 from gateway.app import create_app, gateway_of
 from tests.integration.gateway.builders import FakeWorker, publish
 
-pytestmark = pytest.mark.parametrize("redis_url", ["embedded"], indirect=True)
 URL = "/v1/functions/echo/invoke"
 BODY = {"inputs": {"x": [[1.0, 2.5, -3.0, 4.0]]}}
 ASYNC = {"Prefer": "respond-async"}

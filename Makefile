@@ -37,7 +37,7 @@ fix: setup
 bench: setup
 	@for script in bench/*.py; do case $$script in bench/_*|bench/soak.py) ;; *) $(BIN)/python $$script || exit 1;; esac; done
 
-# what is killed, stopped and filled up; kill -9 of workers is part of `make test` as well
+# processes and stores killed, stopped, replaced and filled up
 faults: setup
 	$(BIN)/python -m pytest -m long
 

@@ -132,9 +132,7 @@ class Supervisor:
                 try:
                     child.process.wait(max(0.0, give_up_at_s - self._clock()))
                 except subprocess.TimeoutExpired:
-                    self.say(
-                        f"{child.program.name} did not drain in {self._patience_s:g} s: killed"
-                    )
+                    self._say_killed(child)
                 # also what the process itself may have left behind
                 _signal(child, signal.SIGKILL)
                 child.process.wait()

@@ -93,7 +93,7 @@ class Executor:
             if not rest.behind:
                 self._claims.end(group)
             for ref, late in [*rest.behind.items()]:
-                self._threads.submit(self._catch_up, rest, ref, late)
+                self._when_through(rest, ref, late)
 
     def stop(self) -> None:
         """Settle nothing more: what still runs is left to its leases."""
@@ -117,6 +117,14 @@ class Executor:
         if rest.behind:
             late = {job.claim.job for its in rest.behind.values() for job in its.jobs}
             self._claims.drop(rest.group, {claim.job for claim in claims} - late)
+
+    def _when_through(self, rest: Rest, ref: FunctionRef, late: Late) -> None:
+        """No thread waits for hooks but the one that calls them."""
+
+        def go_on(_through: object) -> None:
+            self._threads.submit(self._catch_up, rest, ref, late)
+
+        late.future.add_done_callback(go_on)
 
     def _catch_up(self, rest: Rest, ref: FunctionRef, late: Late) -> None:
         """Bring the jobs of one function to their end, however long its hooks take."""

@@ -35,6 +35,11 @@ class Paces:
         with self._lock:
             self._seconds[function] = max(seconds, MEMORY * self._seconds.get(function, 0.0))
 
+    def clear(self) -> None:
+        """Forget everything: it is learned again from the next batches."""
+        with self._lock:
+            self._seconds.clear()
+
     def is_slow(self, function: FunctionRef) -> bool:
         """Whether others should not wait for it at all."""
         return self._seconds.get(function, 0.0) > PATIENCE_S

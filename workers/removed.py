@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from contract.errors import StoreUnavailable
@@ -21,8 +21,8 @@ class Removed:
     slots: SlotTable
     library: Library
     interval_s: float
-    # where records of versions are kept, those of removed ones among them
-    forget_records: Callable[[], None]
+    # each empties something that is kept of versions, those of removed ones among them
+    forget: Sequence[Callable[[], None]]
     clock: Callable[[], float] = time.monotonic
     _due_at_s: float = 0.0
 
@@ -41,4 +41,5 @@ class Removed:
                 self.library.forget(key)
                 self.slots.forget(key)
         if removed:
-            self.forget_records()
+            for forget in self.forget:
+                forget()

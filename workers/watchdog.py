@@ -6,15 +6,13 @@ Nothing is restarted in place: what a loop or a thread that hangs still holds ca
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event, Thread
 from typing import NamedTuple
 
 from contract.errors import StoreUnavailable
-from contract.log import Log
 
-log = Log("watchdog")
 DRAIN_INCOMPLETE = "drain_incomplete"
 LOOK_S = 1.0
 # A look that comes later than this is not the worker's fault: the whole process was stopped.
@@ -36,13 +34,6 @@ class Look(NamedTuple):
     overdue: frozenset[str]
 
 
-class Finding(NamedTuple):
-    """Why the worker must end, '' when it need not; groups that the store keeps in vain."""
-
-    fault: str = ""
-    lost: tuple[str, ...] = ()
-
-
 @dataclass
 class Watch:
     """Counts for how long each thing has been wrong; pure."""
@@ -50,46 +41,30 @@ class Watch:
     patience_s: float
     _last: Look | None = None
     _wrong_s: dict[tuple[str, str], float] = field(default_factory=dict)
-    # groups begun in all when a group was first missed
-    _begun_before: dict[str, int] = field(default_factory=dict)
-    _was_held: frozenset[str] = frozenset()
 
-    def see(self, look: Look, elapsed_s: float) -> Finding:
-        """Take in a look that comes so long after the last one."""
-        missed = look.given - look.held
-        wrong = {("group_not_begun", group) for group in missed}
-        wrong |= {("group_does_not_end", group) for group in look.overdue}
+    def see(self, look: Look, elapsed_s: float) -> str:
+        """Take in a look that comes so long after the last one; why the worker must end, or ''."""
+        wrong = {("group_does_not_end", group) for group in look.overdue}
+        # while others begin, its message may be lost: that is the scheduler's affair
+        if self._last is None or self._last.begun == look.begun:
+            wrong |= {("group_not_begun", group) for group in look.given - look.held}
         if self._last is not None and self._last.turns == look.turns:
             wrong.add(("loop_stands_still", ""))
         self._last = look
         self._wrong_s = {one: self._wrong_s.get(one, -elapsed_s) + elapsed_s for one in wrong}
-        self._begun_before = {g: self._begun_before.get(g, look.begun) for g in missed}
-        self._was_held = (self._was_held | look.held) & look.given
-        faults = {one for one, wrong_s in self._wrong_s.items() if wrong_s >= self.patience_s}
-        # queue and pool are first in, first out: where later groups began, this one never comes;
-        # one that ended here and is still in the store could not be settled
-        lost = {
-            group
-            for _, group in faults
-            if group in missed
-            and (self._begun_before[group] < look.begun or group in self._was_held)
-        }
-        faults = {(fault, group) for fault, group in faults if group not in lost}
-        return Finding(" ".join(min(faults, default=())).strip(), tuple(sorted(lost)))
+        faults = [one for one, wrong_s in self._wrong_s.items() if wrong_s >= self.patience_s]
+        return " ".join(min(faults, default=())).strip()
 
     def forget(self) -> None:
         """Begin anew: for a while nothing could be seen."""
         self._last = None
         self._wrong_s.clear()
-        self._begun_before.clear()
 
 
 class Actions(NamedTuple):
     """What the watchdog can do."""
 
     look: Callable[[], Look]
-    # the store forgets groups that will not end otherwise
-    release: Callable[[Iterable[str]], None]
     # hands the jobs back and ends the process, saying why; does not return
     leave: Callable[[str], None]
     # must be called again within the seconds given, or the process ends
@@ -143,13 +118,10 @@ class Watchdog:
 
     def _look(self, elapsed_s: float) -> None:
         try:
-            finding = self._watch.see(self._actions.look(), elapsed_s)
-            if finding.lost:
-                log.warning("groups_lost", groups=",".join(finding.lost))
-                self._actions.release(finding.lost)
+            fault = self._watch.see(self._actions.look(), elapsed_s)
         except StoreUnavailable:
             # whatever waits for the store waits rightly
             self._watch.forget()
         else:
-            if finding.fault:
-                self._actions.leave(finding.fault)
+            if fault:
+                self._actions.leave(fault)

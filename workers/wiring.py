@@ -6,7 +6,7 @@ import faulthandler
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
@@ -18,7 +18,6 @@ from contract.heap import settle_heap
 from contract.log import Log
 from contract.settings import Settings
 from contract.store import Store
-from contract.store.queue import GroupReport
 from contract.supervision import Word, tell
 from fusion.cache import DagCache
 from fusion.dag import DagKey, FusedDag
@@ -123,7 +122,8 @@ def wire(
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
-    stager = Stager(find, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), Paces())
+    paces = Paces()
+    stager = Stager(find, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces)
     computer = Computer(library, slots, dags, claims, gauge.measure_if_due)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
@@ -131,7 +131,7 @@ def wire(
     )
     rhythm = Rhythm(settings.heartbeat_s, settings.lease_s)
     mark = MemoryMark(gauge, budget_bytes, settings.worker_memory_mark_bytes, _ask_for_replacement)
-    removed = Removed(store.functions, slots, library, REMOVED_S, find.cache_clear)
+    removed = Removed(store.functions, slots, library, REMOVED_S, [find.cache_clear, paces.clear])
     chores = [
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
     ]  # fmt: skip
@@ -174,16 +174,11 @@ def _watchdog(
         begun, held, overdue = parts.claims.under_way(time.time())
         return Look(turns.count, begun, frozenset(given), held, overdue)
 
-    def release(groups: Iterable[str]) -> None:
-        for group in groups:
-            nothing = GroupReport(group, parts.id, [], 0.0, 0.0, 0.0)
-            store.queue.settle([], {}, group, nothing)
-
     def stay(within_s: float) -> None:
         faulthandler.dump_traceback_later(within_s, exit=True)
 
     rest = faulthandler.cancel_dump_traceback_later
-    actions = Actions(look, release, parts.leaving.at_once, stay, rest, drain.asked_s)
+    actions = Actions(look, parts.leaving.at_once, stay, rest, drain.asked_s)
     return Watchdog(actions, settings.watchdog_s, settings.drain_s)
 
 

@@ -119,6 +119,9 @@ class State:
         for ref in removed:
             self.functions.pop(ref, None)
             self.costs.forget(ref)
+            if ref.name not in {other.name for other in self.functions}:
+                self.shares.used_s.pop(ref.name, None)
+                self.settled.pop(ref.name, None)
 
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
         """Take in fresh reports; what was arriving shows in them now."""

@@ -301,7 +301,7 @@ app = make_app(read_settings(os.environ))
 register(app, lambda group, claims: None)
 drain = Drain("fusebox.still", heart, Claims())
 look = lambda: Look(turns.count, 0, none, none, none)
-actions = Actions(look, None, leave, lambda within_s: None, None, drain.asked_s)
+actions = Actions(look, leave, lambda within_s: None, None, drain.asked_s)
 Watchdog(actions, 4.0, 20.0).start()
 occasions = Occasions(lambda: None, lambda: None, turns.turn)
 with drain.on_signals():

@@ -6,6 +6,7 @@ from contract.function import FunctionRef
 from contract.store.queue import Cursor, Event, GroupReport
 from contract.store.workers import DagCacheReport, WorkerReport
 from workers.scheduling.costs import Costs
+from workers.scheduling.records import FunctionView
 from workers.scheduling.state import State, UnderWay
 
 
@@ -47,3 +48,16 @@ def test_what_a_lost_worker_was_behind_with_is_forgotten() -> None:
     state.hear_all([report(("a", 1))])
     state.drop_workers(["w"])
     assert state.behind == {}
+
+
+def test_nothing_is_kept_of_a_function_that_is_gone_in_every_version() -> None:
+    """Names come and go for as long as a scheduler leads."""
+    state = State(Cursor(), {}, Costs())
+    view = FunctionView(1, lambda _rows: 0, 1, True, False)
+    state.functions = {FunctionRef("a", 1): view, FunctionRef("a", 2): view}
+    state.shares.charge("a", 1.0)
+    state.settled["a"] = 1
+    state.forget_functions([FunctionRef("a", 1)])
+    assert state.shares.used_s == {"a": 1.0}
+    state.forget_functions([FunctionRef("a", 2)])
+    assert (state.shares.used_s, dict(state.settled)) == ({}, {})

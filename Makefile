@@ -22,8 +22,9 @@ $(STAMP): requirements.txt pyproject.toml
 run: setup
 	$(BIN)/fusebox up
 
+# tests wait more than they compute; those of a file share what they set up
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

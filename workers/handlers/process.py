@@ -20,7 +20,7 @@ import workers
 from contract.function import HANDLER, INCLUDED
 from contract.tensors import TensorSpec
 from workers.handlers.frames import RECEIVE_BYTES, FrameError, FrameReader, pack_frame
-from workers.handlers.jail import Jail
+from workers.handlers.jail import Jail, yield_to_others
 from workers.handlers.keeper import MEMORY_STATUS, PROCESSES_STATUS
 from workers.handlers.output import Allowance, OnLine, OutputLines
 
@@ -106,6 +106,7 @@ class HostProcess:
                 # a Ctrl-C on the terminal is not for it
                 start_new_session=True,
             )
+            yield_to_others(self._process.pid)
         finally:
             theirs.close()
             keepers.close()

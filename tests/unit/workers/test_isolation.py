@@ -211,6 +211,14 @@ def status():
     pairs = (line.split(":", 1) for line in open("/proc/self/status").read().splitlines())
     return {name: value.split() for name, value in pairs}
 
+def session():
+    group = pathlib.Path("/proc/self/autogroup")
+    return group.read_text().split()[1:] if group.exists() else ["none here"]
+
+def leave_session():
+    if pid := os.fork(): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os._exit(0 if blocked(os.setsid) == "PermissionError" else 1)
+
 def preprocess(payload):
     return {"x": [[0, 0, 0, 0]]}
 
@@ -235,6 +243,8 @@ def postprocess(outputs):
         "parent": os.getppid(),
         "umask": os.umask(0),
         "nice": os.nice(0),
+        "session": session(),
+        "leaves its session": leave_session(),
         "argv": sys.argv,
     }
 """
@@ -256,6 +266,7 @@ def test_a_function_reaches_no_network_no_store_no_files_and_no_process_of_other
         "network",
         "files",
         *(["user"] * (os.getuid() == 0)),
+        "sessions",
     ]
     assert found["tcp"] == "OSError"
     assert found["outside"] == "OSError"
@@ -268,6 +279,8 @@ def test_a_function_reaches_no_network_no_store_no_files_and_no_process_of_other
     assert int(found["user"]) != 0
     assert found["new privileges"] == ["1"]
     assert found["nice"] == min(19, os.nice(0) + 10)
+    assert found["session"] in (["nice", "10"], ["none here"])
+    assert found["leaves its session"] == 0
     assert found["processes"] == [1]
     assert found["devices"] == ["full", "null", "random", "shm", "urandom", "zero"]
     assert (found["parent"], found["umask"]) == (0, 0o077)

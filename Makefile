@@ -38,9 +38,10 @@ fix: setup
 bench: setup
 	@for script in bench/*.py; do case $$script in bench/_*|bench/soak.py) ;; *) $(BIN)/python $$script || exit 1;; esac; done
 
-# processes and stores killed, stopped, replaced and filled up
+# processes and stores killed, stopped, replaced and filled up, those that `test` leaves out too
 faults: setup
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m 'long or not long' tests/e2e/faults tests/e2e/test_replacement.py \
+		tests/e2e/test_isolation.py
 
 # some minutes; --quick takes some seconds
 soak: setup

@@ -17,8 +17,6 @@ from deploy.package import Package, package
 from tests.e2e.faults.conftest import Cluster, RunTrial
 from tests.e2e.faults.functions import deploy_source
 
-pytestmark = pytest.mark.long
-
 WEIGHTED = """
 import torch
 

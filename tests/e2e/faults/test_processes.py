@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
-import pytest
-
 from tests.e2e.faults.conftest import Cluster, RunTrial
 from tests.e2e.faults.processes import children
 from tests.e2e.faults.waiting import eventually
-
-pytestmark = pytest.mark.long
 
 
 def test_the_standby_leads_when_the_active_scheduler_is_killed(

@@ -13,8 +13,6 @@ import requests
 from tests.e2e.faults.conftest import Cluster, RunTrial
 from tests.e2e.faults.waiting import eventually
 
-pytestmark = pytest.mark.long
-
 
 @pytest.mark.parametrize(
     ("number", "fault_name"),

@@ -6,13 +6,9 @@ import os
 import signal
 import time
 
-import pytest
-
 from tests.e2e.faults.conftest import LEASE_S, Cluster, RunTrial
 from tests.e2e.faults.processes import cpu_ticks
 from tests.e2e.faults.waiting import eventually
-
-pytestmark = pytest.mark.long
 
 # of 10 ms; the graph takes 30 or more with 128 rows
 COMPUTING_TICKS = 8

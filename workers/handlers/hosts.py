@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from contract.tensors import Tensors, decode_tensor
 from workers.handlers.process import HostEnded, HostLimits, HostProcess
 
 log = Log("handlers")
+# Starting a host takes processor time from others: of one function so many in so many seconds.
+STARTS, STARTS_S = 3, 3.0
 # what a refusal may tell beside its detail
 _SAID = ("field", "expected", "actual")
 
@@ -52,6 +55,14 @@ class _Seat:
     process: HostProcess | None = None
     used_at_s: float = 0.0
     measures: Sequence[str] = ()
+    # monotonic, of the latest starts
+    started_at_s: deque[float] = field(default_factory=lambda: deque(maxlen=STARTS))
+
+    def start_in_s(self, now_s: float) -> float:
+        """How long the next start has to wait: not at all, unless hosts end one after another."""
+        if len(self.started_at_s) < STARTS:
+            return 0.0
+        return max(0.0, self.started_at_s[0] + STARTS_S - now_s)
 
     def clear(self) -> None:
         if self.process is not None:
@@ -71,7 +82,7 @@ class Hosts:
         self._write_line = write_line
         self._lock = threading.Lock()
         self._seats: dict[FunctionRef, _Seat] = {}
-        self._is_stopped = False
+        self._stopped = threading.Event()
 
     def preprocess(
         self, function: Function, calls: Sequence[HookCall]
@@ -100,7 +111,7 @@ class Hosts:
     def stop(self) -> None:
         """End every host for good, busy ones too."""
         with self._lock:
-            self._is_stopped = True
+            self._stopped.set()
             seats = list(self._seats.values())
         for seat in seats:
             process = seat.process
@@ -169,8 +180,9 @@ class Hosts:
         if seat.process is not None and seat.process.is_usable:
             return seat.process
         seat.clear()
-        if self._is_stopped:
+        if self._stopped.wait(seat.start_in_s(time.monotonic())):
             raise Unavailable("The worker is stopping.")
+        seat.started_at_s.append(time.monotonic())
         function = batch.function
         log.info("host_starts", function=function.ref)
         try:

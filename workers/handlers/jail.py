@@ -74,7 +74,8 @@ def leave(jail: Jail) -> list[str]:
 def enter(jail: Jail) -> list[str]:
     """Everything else, for this process and what it starts; names what is in force."""
     os.setsid()
-    yield_to_others()
+    os.nice(_NICE)
+    yield_as_session(True)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_FIRST)
     measures = ["files"] if jail.reach != "all" and _is_done(_hide, jail) else []
@@ -97,12 +98,13 @@ def enter(jail: Jail) -> list[str]:
     return measures
 
 
-def yield_to_others(pid: int = 0) -> None:
-    """Make a process, by default this one, and its session run after what is not nice."""
+def yield_as_session(does: bool, pid: int | str = "self") -> None:
+    """Let a session run after others, or no longer: within it, niceness counts for itself.
+
+    Linux shares processors out by session first (autogroups, where they are on).
+    """
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, _NICE)
-        # where the kernel shares processors out by session, niceness counts only within one
-        Path(f"/proc/{pid or 'self'}/autogroup").write_text(str(_NICE))
+        Path(f"/proc/{pid}/autogroup").write_text(str(_NICE if does else 0))
 
 
 def _is_done(step: Callable[..., None], *arguments: object) -> bool:

@@ -27,6 +27,9 @@ from workers.handlers.jail import Jail
 MEMORY_STATUS, PROCESSES_STATUS = 91, 92
 # Between two looks at what the host's own processes use; the host itself has a limit of the kernel.
 LOOK_MS = 200
+# A function that computes for more of the time than this runs after the others, until it rests.
+BUSY_SHARE = 0.5
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -74,6 +77,8 @@ def _watch(pid: int, lifeline: socket.socket, limits: Jail) -> int:
     host = os.pidfd_open(pid)
     poller.register(host, select.POLLIN)
     poller.register(lifeline, select.POLLRDHUP)
+    # from the start on, as `jail.enter` does
+    yields, used_s = True, 0.0
     while not poller.poll(LOOK_MS):
         others = descendants(os.getpid())
         _yield_to_all(other for other in others if other != pid)
@@ -81,6 +86,11 @@ def _watch(pid: int, lifeline: socket.socket, limits: Jail) -> int:
             return PROCESSES_STATUS
         if len(others) > 1 and sum(map(_resident_bytes, others)) > limits.memory_bytes:
             return MEMORY_STATUS
+        before_s, used_s = used_s, sum(map(_processor_s, others))
+        is_busy = used_s - before_s > BUSY_SHARE * LOOK_MS / 1000
+        if is_busy != yields:
+            jail.yield_as_session(is_busy, pid)
+        yields = is_busy
     return 0
 
 
@@ -109,6 +119,14 @@ def descendants(pid: int) -> list[int]:
         found += children
         waiting += children
     return found
+
+
+def _processor_s(pid: int) -> float:
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(words[11]) + int(words[12])) / _TICKS_PER_S
 
 
 def _resident_bytes(pid: int) -> int:

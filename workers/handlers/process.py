@@ -20,7 +20,7 @@ import workers
 from contract.function import HANDLER, INCLUDED
 from contract.tensors import TensorSpec
 from workers.handlers.frames import RECEIVE_BYTES, FrameError, FrameReader, pack_frame
-from workers.handlers.jail import Jail, yield_to_others
+from workers.handlers.jail import Jail, yield_as_session
 from workers.handlers.keeper import MEMORY_STATUS, PROCESSES_STATUS
 from workers.handlers.output import Allowance, OnLine, OutputLines
 
@@ -48,7 +48,7 @@ class HostLimits(NamedTuple):
     # not to be seen by a function, but for what it and Python need of them
     hidden: tuple[str, ...] = ()
     # processes and threads together
-    processes: int = 256
+    processes: int = 128
     # of one file that it writes
     file_bytes: int = 2**30
     open_files: int = 256
@@ -106,7 +106,7 @@ class HostProcess:
                 # a Ctrl-C on the terminal is not for it
                 start_new_session=True,
             )
-            yield_to_others(self._process.pid)
+            yield_as_session(True, self._process.pid)
         finally:
             theirs.close()
             keepers.close()

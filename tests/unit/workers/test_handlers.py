@@ -118,10 +118,10 @@ def test_a_call_that_never_ends_is_ended_and_fails_alone(
     make_bench: Callable[..., Bench],
 ) -> None:
     """The host is killed and replaced; what was printed before reaches the log."""
-    bench = make_bench(call_s=0.7)
+    bench = make_bench(call_s=4.0)
     before, bad, behind = bench.pre(bench.deploy(PICKY), "a", "hang", "b")
     assert HandlerTimeout is type(bad)
-    assert "took longer than 0.7 s" in str(bad)
+    assert "took longer than 4 s" in str(bad)
     assert (1, 4) == before["x"].shape == behind["x"].shape
     assert "about to hang" in bench.text("1")
 

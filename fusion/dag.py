@@ -10,10 +10,13 @@ from torch import Tensor
 
 from fusion.codegen import Program
 from fusion.errors import IntegrityError
+from fusion.merge import merge
 from fusion.plan import AnyJob, JobResult, make_plan
+from fusion.prefix import merge_prefix
 from fusion.strategies.branches import Branches
 from fusion.strategies.choice import Choice
 from fusion.strategies.lanes import Lanes
+from fusion.strategies.prefix import Prefix
 from fusion.strategies.serial import Serial
 from fusion.strategies.work import Outcome, Strategy, Work, attempt
 
@@ -74,9 +77,15 @@ def build(members: Sequence[Member], lanes: Lanes | None = None) -> "FusedDag":
     held_bytes = 0
     if len(ordered) > 1:
         graphs = [m.program.graph for m in ordered]
-        serial = Serial(graphs, [m.weight_keys for m in ordered])
+        weight_keys = [m.weight_keys for m in ordered]
+        serial = Serial(merge(graphs, weight_keys))
         strategies = {"serial": serial}
         held_bytes = serial.bytes
+        shared = merge_prefix(graphs, weight_keys)
+        if shared is not None:
+            prefix = Prefix(shared, serial)
+            strategies["prefix"] = prefix
+            held_bytes += prefix.bytes
         if lanes is not None and lanes.count > 1:
             strategies["branches"] = Branches(lanes, [_estimate(m) for m in ordered])
     return FusedDag(

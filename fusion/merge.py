@@ -21,7 +21,7 @@ def merge(graphs: Sequence[Graph], weight_keys: Sequence[WeightKeys]) -> Merged:
     inputs: list[TensorSpec] = []
     nodes: list[Node] = []
     outputs: list[Output] = []
-    weights = _WeightTable()
+    weights = WeightTable()
     for member, (graph, keys) in enumerate(zip(graphs, weight_keys, strict=True)):
         bases = {"input": len(inputs), "node": len(nodes)}
         places = weights.add(member, graph, keys)
@@ -31,14 +31,14 @@ def merge(graphs: Sequence[Graph], weight_keys: Sequence[WeightKeys]) -> Merged:
                 return Ref("weight", places[ref.index])
             return Ref(ref.kind, bases[ref.kind] + ref.index, ref.output)
 
-        inputs += [_prefixed(member, spec) for spec in graph.inputs]
+        inputs += [prefixed(member, spec) for spec in graph.inputs]
         nodes += [node.rewire(move) for node in graph.nodes]
-        outputs += [Output(_prefixed(member, o.spec), move(o.value)) for o in graph.outputs]
+        outputs += [Output(prefixed(member, o.spec), move(o.value)) for o in graph.outputs]
     merged = Graph(tuple(inputs), tuple(weights.specs), tuple(nodes), tuple(outputs))
     return Merged(merged, tuple(weights.origins), tuple(len(g.outputs) for g in graphs))
 
 
-class _WeightTable:
+class WeightTable:
     """The merged weights, found again by key."""
 
     def __init__(self) -> None:
@@ -59,5 +59,6 @@ class _WeightTable:
         return found
 
 
-def _prefixed(member: int, spec: TensorSpec) -> TensorSpec:
+def prefixed(member: int, spec: TensorSpec) -> TensorSpec:
+    """The spec under a name of its own beside other members'."""
     return spec._replace(name=f"{member}.{spec.name}")

@@ -12,9 +12,9 @@ Job = Sequence[Tensor]  # its inputs in the graph's order, each [rows, ...]
 
 def rows_of(job: Job) -> int:
     """The rows of a job; raises IntegrityError when its inputs disagree."""
-    rows = job[0].shape[0]
-    for x in job:  # shape[0], not len(x): torch's __len__ is Python and ten times slower
-        if x.shape[0] != rows:
+    rows = job[0].size(0)  # not len(x), whose Python costs ten times as much, nor a whole shape
+    for x in job:
+        if x.size(0) != rows:
             shapes = [tuple(x.shape) for x in job]
             raise IntegrityError(f"inputs of one job have different rows: shapes {shapes}")
     return rows
@@ -39,6 +39,6 @@ def split(outputs: Sequence[Tensor], rows: Sequence[int]) -> list[list[Tensor]]:
 def check_integrity(outputs: Sequence[Tensor], rows: int) -> None:
     """Every output has as many rows as went in."""
     for index, output in enumerate(outputs):
-        shape = output.shape
-        if not shape or shape[0] != rows:
-            raise IntegrityError(f"output {index} has shape {tuple(shape)}, {rows} rows went in")
+        if not output.dim() or output.size(0) != rows:
+            shape = tuple(output.shape)
+            raise IntegrityError(f"output {index} has shape {shape}, {rows} rows went in")

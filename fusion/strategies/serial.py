@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 
 from fusion.codegen import generate
-from fusion.ir import Graph
-from fusion.merge import WeightKeys, merge
+from fusion.merge import Merged
 from fusion.strategies.work import MEMBER_ERRORS, Outcome, Work, attempt
 
 
 class Serial:
     """One function for the whole group."""
 
-    def __init__(self, graphs: Sequence[Graph], weight_keys: Sequence[WeightKeys]) -> None:
-        merged = merge(graphs, weight_keys)
+    def __init__(self, merged: Merged) -> None:
         program = generate(merged.graph)
         # the graph itself, several times its code, is not needed any more
         self._run = program.run

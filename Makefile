@@ -45,7 +45,7 @@ faults: setup
 
 # some minutes; --quick takes some seconds
 soak: setup
-	$(BIN)/python bench/soak.py
+	$(BIN)/python bench/soak.py --json bench/results/soak.json
 
 # over all targets together; then what schemathesis finds in as many examples
 FUZZ_SECONDS ?= 300

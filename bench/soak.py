@@ -29,7 +29,6 @@ from deploy.client import Body, Client
 from deploy.options import Options
 from deploy.package import Package, package
 
-RESULTS = ROOT / "bench" / "results" / "soak.json"
 BUDGET_BYTES = 16_000_000
 # called in every cycle: with them the newest function does not fit
 KEEPERS = ("keeper-1", "keeper-2", "keeper-3")
@@ -224,7 +223,7 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=500)
     parser.add_argument("--failures", type=int, default=200)
     parser.add_argument("--quick", action="store_true", help="50 cycles, 30 failing loads")
-    parser.add_argument("--no-write", action="store_true", help="do not write the results")
+    parser.add_argument("--json", metavar="FILE", help="write the rows here too")
     given = parser.parse_args()
     cycles, failures = (50, 30) if given.quick else (given.cycles, given.failures)
     limits = {
@@ -243,7 +242,7 @@ def main() -> int:
             rows = measure(soak, cycles, failures)
         store.close()
     title = f"soak: {cycles} cycles of deploy, invoke, evict, delete; {failures} failing loads"
-    return finish(rows, title, None if given.no_write else RESULTS)
+    return finish(rows, title, given.json)
 
 
 if __name__ == "__main__":

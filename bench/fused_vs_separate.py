@@ -67,13 +67,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer cases; under a minute")
     parser.add_argument("--seconds", type=float, help="per case; 12, or 1.5 with --quick")
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose names have it")
     parser.add_argument("--json", metavar="FILE", help="also write the rows as JSON")
     options = parser.parse_args()
     budget_s = options.seconds or (1.5 if options.quick else 12.0)
     rows: list[Row] = []
     with Lanes(len(os.sched_getaffinity(0))) as lanes:
         for case in _quick_cases() if options.quick else _cases():
-            rows += _measure(case, lanes, budget_s)
+            if options.only in case.name:
+                rows += _measure(case, lanes, budget_s)
     return finish(rows, "Fused DAG against separate models", options.json)
 
 

@@ -31,9 +31,9 @@ from _report import Row, finish
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from fusion.codegen import generate
 from fusion.dag import Call, Member, arrange, build
 from fusion.export import Exported, export
+from fusion.specialise import specialised
 from fusion.strategies.lanes import Lanes
 from tests.zoo import ZOO, Example, seeded, text, vision
 
@@ -254,7 +254,7 @@ def _row(example: Example, index: int) -> dict[str, Tensor]:
 
 def _fused(case: Case, lanes: Lanes) -> tuple[Variant, Callable[[], str]]:
     """As the product runs it, after its own trials."""
-    members = [Member(generate(e.graph), case.jobs, keys_of(e)) for e in case.exports]
+    members = [Member(specialised(e.graph, "cpu"), case.jobs, keys_of(e)) for e in case.exports]
     dag = build(members, lanes)
     calls = [
         Call(
@@ -295,7 +295,7 @@ def _one_thread(variant: Variant) -> Variant:
 
 def _generated(case: Case) -> Variant:
     work = [
-        (generate(x.graph).run, list(x.weights.values()), list(_row(e, j).values()))
+        (specialised(x.graph, "cpu").run, list(x.weights.values()), list(_row(e, j).values()))
         for x, e in zip(case.exports, case.examples, strict=True)
         for j in range(case.jobs)
     ]

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from fusion import mkldnn
 from fusion.operators import operator
 
 INT_LIMIT = 1 << 63  # results of int.* stay in 64 bits, so that a chain of products ends
@@ -42,11 +43,13 @@ _OWNERS: tuple[tuple[frozenset[str], object], ...] = tuple(
 
 @cache
 def binding(name: str) -> Callable[..., Any]:
-    """The callable of a whitelisted operator; KeyError outside the whitelist."""
+    """The callable of an operator; KeyError for one that `operator` does not know."""
     operator(name)
     base, _, overload = name.partition(".")
     if base == "int":
         return _INTEGERS[name]
+    if base == "mkldnn":
+        return mkldnn.OPERATORS[overload]
     if name == "sym_size.int":
         return torch.Tensor.size
     for names, owner in _OWNERS:

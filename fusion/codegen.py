@@ -6,20 +6,17 @@ and literals of validated types: nothing a graph spells reaches it.
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from types import CodeType
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fusion.bindings import binding, dtype
 from fusion.ir import DTYPE_BYTES, MEMORY_FORMATS, Arg, DType, Graph, MemoryFormat, Node, Ref
 from fusion.operators import FACTORIES, operator
-
-Run = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
+from fusion.tiers import Run, Tiers
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +26,7 @@ class Program:
     graph: Graph
     source: str
     run: Run  # (weights, inputs) in the graph's order, on one device -> outputs
+    tiers: Tiers  # `run`, and faster ways
 
     @cached_property
     def bytes(self) -> int:
@@ -43,7 +41,8 @@ def generate(graph: Graph) -> Program:
     names = _constants() | {_name(n.operator): binding(n.operator) for n in graph.nodes}
     code = compile(source, f"<fusebox {graph.architecture[:12]}>", "exec")
     exec(code, names)  # noqa: S102 -- the source is ours: fixed names, indices, checked literals
-    return Program(graph, source, names["run"])
+    run: Run = names["run"]
+    return Program(graph, source, run, Tiers(run))
 
 
 def last_uses(graph: Graph) -> dict[int, list[Ref]]:

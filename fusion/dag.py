@@ -1,6 +1,6 @@
 """The fused DAG: the one executable of a group. It holds code, never weights."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
@@ -10,15 +10,17 @@ from torch import Tensor
 
 from fusion.codegen import Program
 from fusion.errors import IntegrityError
-from fusion.merge import merge
 from fusion.plan import AnyJob, JobResult, make_plan
 from fusion.prefix import merge_prefix
 from fusion.strategies.branches import Branches
 from fusion.strategies.choice import Choice
 from fusion.strategies.lanes import Lanes
 from fusion.strategies.prefix import Prefix
-from fusion.strategies.serial import Serial
-from fusion.strategies.work import Outcome, Strategy, Work, attempt
+from fusion.strategies.work import Outcome, Strategy, Work, attempt, attempt_each
+from fusion.tiers import Measured, synchronize
+
+# of a DAG and of each member: what it takes beside merged code, about
+_RECORD_BYTES = 1024
 
 
 class Member(NamedTuple):
@@ -69,32 +71,35 @@ def dag_key(members: Sequence[Member]) -> DagKey:
     return DagKey(tuple((m.architecture, m.rows) for m in ordered), tuple(shared))
 
 
-def build(members: Sequence[Member], lanes: Lanes | None = None) -> "FusedDag":
-    """Build the DAG of a group; milliseconds. Without lanes members run one after another."""
+def build(
+    members: Sequence[Member],
+    lanes: Lanes | None = None,
+    known: Callable[[DagKey], Measured] = lambda _: {},
+) -> "FusedDag":
+    """Build the DAG of a group; milliseconds. Without lanes members run one after another.
+
+    `known` gives what was measured of its strategies before.
+    """
     started_s = perf_counter()
     ordered = tuple(members[k] for k in arrange(members))
+    key = dag_key(ordered)
     strategies: dict[str, Strategy] = {"serial": attempt_each}
-    held_bytes = 0
+    held_bytes = _RECORD_BYTES * (1 + len(ordered))
     if len(ordered) > 1:
-        graphs = [m.program.graph for m in ordered]
-        weight_keys = [m.weight_keys for m in ordered]
-        serial = Serial(merge(graphs, weight_keys))
-        strategies = {"serial": serial}
-        held_bytes = serial.bytes
-        shared = merge_prefix(graphs, weight_keys)
+        shared = merge_prefix([m.program.graph for m in ordered], [m.weight_keys for m in ordered])
         if shared is not None:
-            prefix = Prefix(shared, serial)
+            prefix = Prefix(shared)
             strategies["prefix"] = prefix
             held_bytes += prefix.bytes
         if lanes is not None and lanes.count > 1:
             strategies["branches"] = Branches(lanes, [_estimate(m) for m in ordered])
     return FusedDag(
         members=ordered,
-        key=dag_key(ordered),
+        key=key,
         bytes=held_bytes,
         build_s=perf_counter() - started_s,
         strategies=strategies,
-        choice=Choice(list(strategies)),
+        choice=Choice(list(strategies), known(key)),
     )
 
 
@@ -104,7 +109,7 @@ class FusedDag:
 
     members: tuple[Member, ...]
     key: DagKey
-    bytes: int  # host bytes of the merged code; members' programs belong to their architectures
+    bytes: int  # host bytes; members' programs belong to their architectures
     build_s: float
     strategies: Mapping[str, Strategy]
     choice: Choice
@@ -128,8 +133,13 @@ class FusedDag:
         if len(calls) != len(self.members):
             raise IntegrityError(f"{len(calls)} calls for {len(self.members)} members")
         with torch.inference_mode():
+            works = self._single_jobs(calls)
+            if works is not None:
+                outcomes = self._run(works)
+                if all(map(_is_whole, works, outcomes)):
+                    return [[outcome] for outcome in outcomes]  # type: ignore[list-item]
             plans = [
-                make_plan(k, self.members[k].program, call.weights, call.jobs)
+                make_plan(k, *self.members[k][:2], call.weights, call.jobs)
                 for k, call in enumerate(calls)
             ]
             outcomes = self._run([plan.work for plan in plans if plan.work is not None])
@@ -139,29 +149,46 @@ class FusedDag:
                 for plan in plans
             ]
 
+    def _single_jobs(self, calls: Sequence[Call]) -> list[Work] | None:
+        """One job per call and nothing wrong with it, the common case: no plan is needed."""
+        works = []
+        for member, (weights, jobs) in zip(self.members, calls, strict=True):
+            graph = member.program.graph
+            if len(jobs) != 1 or len(weights) != len(graph.weights):
+                return None
+            job = jobs[0]
+            if type(job) is not list or len(job) != len(graph.inputs):
+                return None
+            if len(job) > 1:
+                rows = job[0].size(0)
+                if any(x.size(0) != rows for x in job):
+                    return None
+            works.append(Work(member.program, weights, job, member.rows))
+        return works
+
     def _run(self, works: Sequence[Work]) -> list[Outcome]:
         if len(works) != len(self.members):  # some member's jobs cannot share a run
             return [attempt(work) for work in works]
+        if not all(m.program.tiers.is_settled(m.rows) for m in self.members):
+            return attempt_each(works)  # first each member finds its tier, then the group its way
         name = self.choice.name()
         started_s = perf_counter()
         outcomes = self.strategies[name](works)
         if self.choice.is_open:
-            _synchronize(works[0].inputs[0])
+            synchronize(works[0].inputs[0])
             self.choice.record(name, perf_counter() - started_s)
         return outcomes
 
 
-def attempt_each(works: Sequence[Work]) -> list[Outcome]:
-    """One after another, each by its own program."""
-    return [attempt(work) for work in works]
+def _is_whole(work: Work, outcome: Outcome) -> bool:
+    """Whether a member ran and every output has as many rows as went in."""
+    if type(outcome) is not list:
+        return False
+    rows = work.inputs[0].size(0)
+    return all(output.dim() and output.size(0) == rows for output in outcome)
 
 
 def _estimate(member: Member) -> float:
     """Relative cost before anything is measured: bytes touched and calls made."""
     graph = member.program.graph
     return graph.weight_bytes * member.rows + 10_000.0 * len(graph.nodes)
-
-
-def _synchronize(x: Tensor) -> None:
-    if x.is_cuda:  # kernels run on: without it only their launch is measured
-        torch.cuda.synchronize(x.device)

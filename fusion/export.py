@@ -15,6 +15,7 @@ from fusion.check import is_batchable
 from fusion.codegen import generate
 from fusion.errors import ExportError
 from fusion.ir import DTYPE_BYTES, Graph
+from fusion.layout import with_channels_last
 from fusion.lower import lower
 from fusion.passes import PassReport, optimise
 from fusion.probes import with_rows
@@ -93,6 +94,10 @@ def _finish(
     lowered = lower(program, names)
     before = len(lowered.graph.nodes)
     graph, weights, passes = optimise(lowered.graph, lowered.weights)
+    if inputs is not None:
+        before_layout = len(graph.nodes)
+        graph, weights = with_channels_last(graph, weights, inputs, max_rows)
+        passes += (PassReport("channels_last", before_layout, len(graph.nodes)),)
     batchable = False
     if inputs is not None and graph.fixed_rows is None:
         batchable = is_batchable(generate(graph), list(weights.values()), inputs, max_rows)

@@ -1,9 +1,9 @@
-"""Several graphs as one: nodes one after another, tensors of equal content once."""
+"""What it takes to write several graphs as one: tensors of equal content once."""
 
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-from fusion.ir import Graph, Node, Output, Ref, TensorSpec, WeightSpec
+from fusion.ir import Graph, TensorSpec, WeightSpec
 
 WeightKeys = Sequence[Hashable] | None  # per weight: equal keys, equal bytes; None: none known
 
@@ -14,28 +14,6 @@ class Merged(NamedTuple):
     graph: Graph
     weights: tuple[tuple[int, int], ...]  # per merged weight: (member, its index there)
     output_counts: tuple[int, ...]  # per member
-
-
-def merge(graphs: Sequence[Graph], weight_keys: Sequence[WeightKeys]) -> Merged:
-    """One graph that computes all; identical weights (by key, dtype and shape) appear once."""
-    inputs: list[TensorSpec] = []
-    nodes: list[Node] = []
-    outputs: list[Output] = []
-    weights = WeightTable()
-    for member, (graph, keys) in enumerate(zip(graphs, weight_keys, strict=True)):
-        bases = {"input": len(inputs), "node": len(nodes)}
-        places = weights.add(member, graph, keys)
-
-        def move(ref: Ref, bases: dict[str, int] = bases, places: list[int] = places) -> Ref:
-            if ref.kind == "weight":
-                return Ref("weight", places[ref.index])
-            return Ref(ref.kind, bases[ref.kind] + ref.index, ref.output)
-
-        inputs += [prefixed(member, spec) for spec in graph.inputs]
-        nodes += [node.rewire(move) for node in graph.nodes]
-        outputs += [Output(prefixed(member, o.spec), move(o.value)) for o in graph.outputs]
-    merged = Graph(tuple(inputs), tuple(weights.specs), tuple(nodes), tuple(outputs))
-    return Merged(merged, tuple(weights.origins), tuple(len(g.outputs) for g in graphs))
 
 
 class WeightTable:

@@ -4,7 +4,7 @@ import re
 from functools import cache
 from typing import NamedTuple
 
-from fusion.schemas import SCHEMAS
+from fusion.schemas import DEVICE_SCHEMAS, SCHEMAS
 
 _PARAMETER = re.compile(r"(\w+)(\?)?(\[\d*\])?(\?)? (\w+)(=)?")
 
@@ -95,13 +95,18 @@ class Operator(NamedTuple):
 
 @cache
 def operator(name: str) -> Operator:
-    """Look an operator up; KeyError outside the whitelist."""
-    return parse(name, _LINES[name])
+    """Look an operator up, of the whitelist or of specialised graphs; KeyError for any other."""
+    return parse(name, (_LINES if name in _LINES else _DEVICE_LINES)[name])
 
 
 def names() -> list[str]:
     """Every operator of the whitelist."""
     return list(_LINES)
+
+
+def is_listed(name: str) -> bool:
+    """Whether a graph may bring this operator along."""
+    return name in _LINES
 
 
 def parse(name: str, schema: str) -> Operator:
@@ -133,6 +138,10 @@ def _parameter(text: str, is_keyword_only: bool) -> Parameter:
     )
 
 
-_LINES = {
-    line[: line.index("(")]: line for line in SCHEMAS.splitlines() if line
-}  # parsed on first use: a graph names a dozen of them
+def _by_name(schemas: str) -> dict[str, str]:
+    return {line[: line.index("(")]: line for line in schemas.splitlines() if line}
+
+
+# parsed on first use: a graph names a dozen of them
+_LINES = _by_name(SCHEMAS)
+_DEVICE_LINES = _by_name(DEVICE_SCHEMAS)

@@ -20,6 +20,7 @@ class Plan(NamedTuple):
 
     member: int
     program: Program
+    bucket: int  # the most rows of a run
     weights: Sequence[Tensor]
     jobs: Sequence[Job]
     rows: Sequence[int]  # per job
@@ -39,7 +40,7 @@ class Plan(NamedTuple):
         return [self._run_job(j) for j in range(len(self.jobs))]
 
     def _run_job(self, j: int) -> JobResult:
-        outcome = attempt(Work(self.program, self.weights, self.jobs[j]))
+        outcome = attempt(Work(self.program, self.weights, self.jobs[j], self.bucket))
         try:
             return split(_unwrap(outcome), [self.rows[j]])[0]
         except (*MEMBER_ERRORS, FusionError) as error:
@@ -52,7 +53,7 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    member: int, program: Program, weights: Sequence[Tensor], given: Sequence[AnyJob]
+    member: int, program: Program, bucket: int, weights: Sequence[Tensor], given: Sequence[AnyJob]
 ) -> Plan:
     """Join the jobs; raises IntegrityError when weights or jobs do not fit the program."""
     graph = program.graph
@@ -65,15 +66,17 @@ def make_plan(
     rows = [rows_of(job) for job in jobs]
     work = None
     if len(jobs) == 1:
-        work = Work(program, weights, jobs[0])
+        work = Work(program, weights, jobs[0], bucket)
     elif graph.batchable and graph.fixed_rows is None:
-        work = _joined(program, weights, jobs)
-    return Plan(member, program, weights, jobs, rows, work)
+        work = _joined(program, bucket, weights, jobs)
+    return Plan(member, program, bucket, weights, jobs, rows, work)
 
 
-def _joined(program: Program, weights: Sequence[Tensor], jobs: Sequence[Job]) -> Work | None:
+def _joined(
+    program: Program, bucket: int, weights: Sequence[Tensor], jobs: Sequence[Job]
+) -> Work | None:
     try:
-        return Work(program, weights, concat(jobs))
+        return Work(program, weights, concat(jobs), bucket)
     except MEMBER_ERRORS:  # shapes do not join: the jobs run apart, and those at fault fail there
         return None
 

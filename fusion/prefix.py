@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fusion.bindings import dtype
-from fusion.interpret import evaluate
 from fusion.ir import Arg, Graph, Node, Output, Ref, TensorSpec
 from fusion.merge import Merged, WeightKeys, WeightTable, prefixed
+from fusion.shapes import SHAPE_ERRORS, infer
 
 # Shapes at these numbers of rows tell rows from other sizes: no model has both by chance.
 _PROBED_ROWS = (5, 7)
@@ -111,33 +110,16 @@ def values_with_rows(graph: Graph, nodes: Iterable[int]) -> set[Ref]:
     """
     nodes = list(nodes)
     try:
-        few, many = (_shapes(graph, nodes, rows) for rows in _PROBED_ROWS)
-    except (RuntimeError, TypeError, ValueError, IndexError):
+        few, many = (infer(graph, nodes, rows) for rows in _PROBED_ROWS)
+    except SHAPE_ERRORS:
         return set()
-    return {
-        ref
-        for ref, shape in few.items()
-        if shape and (shape[0], many[ref][0]) == _PROBED_ROWS and shape[1:] == many[ref][1:]
-    }
+    return {ref for ref in few if ref.kind == "node" and _has_rows(few[ref], many[ref])}
 
 
-def _shapes(graph: Graph, nodes: Sequence[int], rows: int) -> dict[Ref, tuple[int, ...]]:
-    device = torch.device("meta")
-
-    def empty(spec: Any) -> torch.Tensor:
-        shape = [rows if size is None else size for size in spec.shape]
-        return torch.empty(shape, dtype=dtype(spec.dtype), device=device)
-
-    values: dict[Ref, Any] = {Ref("input", i): empty(spec) for i, spec in enumerate(graph.inputs)}
-    values |= {Ref("weight", i): empty(spec) for i, spec in enumerate(graph.weights)}
-    shapes: dict[Ref, tuple[int, ...]] = {}
-    with torch.inference_mode():
-        for index in nodes:
-            for k, value in enumerate(evaluate(graph.nodes[index], values.__getitem__, device)):
-                values[Ref("node", index, k)] = value
-                is_tensor = isinstance(value, torch.Tensor)
-                shapes[Ref("node", index, k)] = tuple(value.shape) if is_tensor else ()
-    return shapes
+def _has_rows(few: Any, many: Any) -> bool:
+    if not isinstance(few, torch.Tensor) or not few.dim():
+        return False
+    return (few.size(0), many.size(0)) == _PROBED_ROWS and few.shape[1:] == many.shape[1:]
 
 
 def _clusters(members: dict[int, _Member], weighty: set[int]) -> list[_Cluster]:

@@ -330,3 +330,10 @@ int.sum(SymInt[] values) -> SymInt
 int.truediv(SymInt a, SymInt b) -> float
 int.float(SymInt a) -> float
 """
+
+# Operators that only a specialised graph has (fusion/specialise.py): no graph may bring them along,
+# for they check less than those above.
+DEVICE_SCHEMAS = """\
+mkldnn.conv2d(Tensor input, Tensor weight, Tensor? bias, int[] padding, int[] stride, int[] dilation, int groups, str attr, Scalar[] scalars, str? algorithm) -> Tensor
+mkldnn.conv2d_add(Tensor input, Tensor addend, Tensor weight, Tensor? bias, int[] padding, int[] stride, int[] dilation, int groups, str? attr) -> Tensor
+"""

@@ -27,6 +27,7 @@ from fusion.operators import (
     STRINGS,
     Operator,
     Parameter,
+    is_listed,
     operator,
 )
 
@@ -77,10 +78,9 @@ def _check_nodes(graph: Graph) -> None:
 
 
 def _operator(field: str, node: Node) -> Operator:
-    try:
-        op = operator(node.operator)
-    except KeyError:
-        raise UnsupportedOperator(f"{field}.operator", node.operator) from None
+    if not is_listed(node.operator):
+        raise UnsupportedOperator(f"{field}.operator", node.operator)
+    op = operator(node.operator)
     expected = node.outputs if op.is_list else len(op.results)
     if node.outputs != expected or not 1 <= node.outputs <= MAX_ITEMS:
         raise GraphError(f"{field}.outputs", f"{op.name} has {expected}, got {node.outputs}")

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from contract.function import GRAPH, WEIGHTS, Function
-from fusion.codegen import Program, generate
+from fusion.codegen import Program
 from fusion.errors import GraphError
 from fusion.index_ranges import IndexRange, index_ranges
 from fusion.inspection import check_fit
 from fusion.ir import Graph
 from fusion.slots import SlotRequest
+from fusion.specialise import specialised
 from fusion.weights import WeightsIndex, read_index
 
 # A graph is some hundred kilobytes of records; this many are kept.
@@ -46,8 +47,9 @@ class _Read(NamedTuple):
 class Library:
     """Reads each artifact once; generates code once per architecture. Thread-safe."""
 
-    def __init__(self, artifacts: Path) -> None:
+    def __init__(self, artifacts: Path, device_kind: str) -> None:
         self._artifacts = artifacts
+        self._device_kind = device_kind
         self._lock = threading.Lock()
         self._graphs: OrderedDict[str, _Read] = OrderedDict()
         self._programs: OrderedDict[str, Program] = OrderedDict()
@@ -62,7 +64,9 @@ class Library:
         graph, index, ranges = read
         if graph.architecture != function.manifest.architecture:
             raise GraphError("architecture", "differs from the manifest's")
-        program = self._kept(self._programs, graph.architecture) or generate(graph)
+        program = self._kept(self._programs, graph.architecture) or specialised(
+            graph, self._device_kind
+        )
         with self._lock:
             _keep(self._graphs, function.digest, read)
             _keep(self._programs, graph.architecture, program)

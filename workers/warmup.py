@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional
 
 from fusion.cache import DagCache
-from fusion.codegen import generate
 from fusion.dag import DagKey, FusedDag
 from fusion.ir import Graph, Node, Output, Ref, TensorSpec, WeightSpec
+from fusion.specialise import specialised
 from fusion.strategies.lanes import Lanes
 from workers.dags import Call, Dags
 
@@ -43,7 +43,7 @@ def _groups(device: torch.device, lanes: Lanes | None) -> None:
     cache: DagCache[DagKey, FusedDag] = DagCache(2**30)
     dags = Dags(cache, device, lanes)
     graph = _image_network()
-    program = generate(graph)
+    program = specialised(graph, device.type)
     weights = [torch.rand(spec.shape, device=device) for spec in graph.weights]
     names = tuple(spec.name for spec in graph.weights)
     for rows in (1, 4):

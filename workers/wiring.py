@@ -104,7 +104,7 @@ def wire(
     hosts = Hosts(
         settings.artifacts.resolve(), host_limits(settings), settings.handler_idle_s, logs.write
     )
-    library = Library(settings.artifacts.resolve())
+    library = Library(settings.artifacts.resolve(), device.kind)
     dags = Dags(cache, torch.device(str(device)), lanes)
     gauge = Gauge(slots.stats, settings.heartbeat_s)
     reporter = Reporter(

@@ -1,11 +1,12 @@
 """What every pass needs: moving references, adding weights, dropping what nothing uses."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from torch import Tensor
 
 from fusion.bindings import dtype_name
-from fusion.ir import Arg, Graph, Ref, WeightSpec
+from fusion.ir import Arg, Graph, Node, Ref, WeightSpec
 
 Weights = dict[str, Tensor]  # by the names of the graph's weights
 
@@ -43,7 +44,7 @@ def add_weight(graph: Graph, weights: Weights, name: str, tensor: Tensor) -> tup
 
 def remove_dead_code(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
     """Drop nodes and weights no output depends on; weights are put in order of first use."""
-    kept = _needed_nodes(graph)
+    graph = remove_dead_nodes(graph)
     moved: dict[Ref, Ref] = {}
     order: list[int] = []
 
@@ -51,21 +52,34 @@ def remove_dead_code(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
         if ref.kind == "weight" and ref not in moved:
             moved[ref] = Ref("weight", len(order))
             order.append(ref.index)
-        elif ref.kind == "node":
-            return Ref("node", kept[ref.index], ref.output)
         return moved.get(ref, ref)
 
-    nodes = tuple(graph.nodes[index].rewire(move) for index in kept)
-    outputs = tuple(o._replace(value=move(o.value)) for o in graph.outputs)
+    graph = _rewired(graph, graph.nodes, move)
     specs = tuple(graph.weights[index] for index in order)
-    return (
-        replace(graph, nodes=nodes, outputs=outputs, weights=specs),
-        {spec.name: weights[spec.name] for spec in specs},
+    return replace(graph, weights=specs), {spec.name: weights[spec.name] for spec in specs}
+
+
+def remove_dead_nodes(graph: Graph) -> Graph:
+    """Drop nodes no output depends on; weights and inputs stay, needed or not."""
+    kept = _needed_nodes(graph)
+
+    def move(ref: Ref) -> Ref:
+        return Ref("node", kept[ref.index], ref.output) if ref.kind == "node" else ref
+
+    return _rewired(graph, [graph.nodes[index] for index in kept], move)
+
+
+def _rewired(graph: Graph, nodes: Iterable[Node], move: Callable[[Ref], Ref]) -> Graph:
+    """These nodes, and the outputs after them, with every reference moved once."""
+    return replace(
+        graph,
+        nodes=tuple([node.rewire(move) for node in nodes]),
+        outputs=tuple([o._replace(value=move(o.value)) for o in graph.outputs]),
     )
 
 
 def _needed_nodes(graph: Graph) -> dict[int, int]:
-    """Index of each needed node -> its new index."""
+    """Index of each needed node -> its new index, in order."""
     needed = {o.value.index for o in graph.outputs if o.value.kind == "node"}
     for index in reversed(range(len(graph.nodes))):
         if index in needed:

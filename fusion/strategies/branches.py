@@ -6,7 +6,7 @@ from time import perf_counter
 
 from fusion.errors import FusionError
 from fusion.strategies.lanes import Lanes
-from fusion.strategies.work import Outcome, Work, attempt
+from fusion.strategies.work import MEMBER_ERRORS, Outcome, Work
 
 _MEMORY = 0.8  # weight of the past in a member's measured cost
 
@@ -54,5 +54,8 @@ def spread(costs_s: Sequence[float], lanes: int) -> list[list[int]]:
 
 def _run_member(work: Work, k: int, outcomes: list[Outcome], took_s: list[float]) -> None:
     started_s = perf_counter()
-    outcomes[k] = attempt(work)
+    try:
+        outcomes[k] = work.run_best()
+    except MEMBER_ERRORS as error:
+        outcomes[k] = error
     took_s[k] = perf_counter() - started_s

@@ -2,47 +2,56 @@
 
 from collections.abc import Sequence
 
-import torch
+from torch import Tensor
 
+from fusion.codegen import generate
 from fusion.merge import Merged
-from fusion.strategies.serial import Serial
-from fusion.strategies.work import Outcome, Work
+from fusion.numerics import all_close
+from fusion.strategies.work import MEMBER_ERRORS, Outcome, Work, attempt_each
 
-# Relative: kernels choose another order of sums for other numbers of rows.
-TOLERANCE = 1e-4
-HALF_TOLERANCE = 2e-2
-_HALF = (torch.float16, torch.bfloat16)
+
+class MergedCode:
+    """The generated code of several members as one."""
+
+    def __init__(self, merged: Merged) -> None:
+        program = generate(merged.graph)
+        # the graph itself, several times its code, is not needed any more
+        self._run = program.run
+        self._weights = merged.weights
+        self._output_counts = merged.output_counts
+        # host bytes
+        self.bytes = program.bytes
+
+    def __call__(self, works: Sequence[Work]) -> list[list[Tensor]]:
+        """Per member its outputs; one of MEMBER_ERRORS when any member fails."""
+        weights = [works[member].weights[index] for member, index in self._weights]
+        inputs = [x for work in works for x in work.inputs]
+        outputs = iter(self._run(weights, inputs))
+        return [[next(outputs) for _ in range(count)] for count in self._output_counts]
 
 
 class Prefix:
     """A merged graph with a shared prefix; its first run is compared with one without."""
 
-    def __init__(self, merged: Merged, serial: Serial) -> None:
-        self._shared = Serial(merged)
-        self._serial = serial
+    def __init__(self, merged: Merged) -> None:
+        self._merged = MergedCode(merged)
+        self.bytes = self._merged.bytes
         # unknown before the first run
         self._is_right: bool | None = None
-        self.bytes = self._shared.bytes
 
     def __call__(self, works: Sequence[Work]) -> list[Outcome]:
         """Run all; without the shared prefix, should it have given other results than that."""
+        if self._is_right is False:
+            return attempt_each(works)
+        try:
+            shared = self._merged(works)
+        except MEMBER_ERRORS:  # the one that is at fault fails alone
+            return attempt_each(works)
         if self._is_right:
-            return self._shared(works)
-        outcomes = self._serial(works)
-        if self._is_right is None:
-            self._is_right = all(map(_is_close, self._shared(works), outcomes))
-        return outcomes
-
-
-def _is_close(shared: Outcome, apart: Outcome) -> bool:
-    if isinstance(shared, Exception) or isinstance(apart, Exception):
-        return isinstance(shared, Exception) and isinstance(apart, Exception)
-    return all(map(_is_tensor_close, shared, apart))
-
-
-def _is_tensor_close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    tolerance = HALF_TOLERANCE if b.dtype in _HALF else TOLERANCE
-    largest = float(b.abs().max()) if b.numel() else 0.0
-    return a.shape == b.shape and torch.allclose(
-        a, b, rtol=tolerance, atol=tolerance * max(largest, 1.0), equal_nan=True
-    )
+            return [*shared]
+        apart = attempt_each(works)
+        self._is_right = all(
+            isinstance(outcome, list) and all_close(found, outcome)
+            for found, outcome in zip(shared, apart, strict=True)
+        )
+        return apart

@@ -6,6 +6,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from fusion.codegen import Program
+from fusion.tiers import MEMBER_ERRORS
+
+__all__ = ["MEMBER_ERRORS", "Outcome", "Strategy", "Work", "attempt", "attempt_each"]
 
 
 class Work(NamedTuple):
@@ -14,18 +17,20 @@ class Work(NamedTuple):
     program: Program
     weights: Sequence[Tensor]
     inputs: Sequence[Tensor]
+    rows: int  # the row bucket: the most rows of a run
 
     def run(self) -> list[Tensor]:
-        """The outputs, in the graph's order."""
-        return self.program.run(self.weights, self.inputs)
+        """The outputs, in the graph's order; the time it takes decides between tiers."""
+        return self.program.tiers.run(self.rows, self.weights, self.inputs)
+
+    def run_best(self) -> list[Tensor]:
+        """The same beside other members, which would falsify the time."""
+        return self.program.tiers.run_best(self.rows, self.weights, self.inputs)
 
 
 # A member's outputs, or what it raised: the others are not affected.
 Outcome = list[Tensor] | Exception
 Strategy = Callable[[Sequence[Work]], list[Outcome]]
-
-# What generated code raises on bad input: torch's errors derive from RuntimeError.
-MEMBER_ERRORS = (RuntimeError, IndexError, TypeError, ValueError, OverflowError, ArithmeticError)
 
 
 def attempt(work: Work) -> Outcome:
@@ -34,3 +39,8 @@ def attempt(work: Work) -> Outcome:
         return work.run()
     except MEMBER_ERRORS as error:
         return error
+
+
+def attempt_each(works: Sequence[Work]) -> list[Outcome]:
+    """`serial`: one after another, each by the fastest of its tiers."""
+    return [attempt(work) for work in works]

@@ -12,6 +12,7 @@ from fusion.passes import (
     remove_aliases,
     remove_dead_code,
 )
+from fusion.passes.channels_last import channels_last
 from fusion.passes.constants import SMALL_BYTES
 from tests.unit.fusion.shared import example, exported, small_graph
 
@@ -148,11 +149,46 @@ def test_optimise_reports_nodes_before_and_after_each_pass():
     assert len(made.graph.nodes) == made.passes[-1].nodes_after
     assert "batch_norm" not in _operators(made.graph)
     again, _, reports = optimise(made.graph, made.weights)
-    assert again == made.graph
-    assert all(r.nodes_before == r.nodes_after for r in reports)
+    # nothing is left to do, but views of kernels are not to be folded into copies of them
+    assert [r.nodes_before for r in reports] == [len(made.graph.nodes)] * len(reports)
+    assert _operators(again).count("conv2d") == _operators(made.graph).count("conv2d")
 
 
 def test_constants_of_a_model_are_folded():
     """The causal mask of this one is made of a buffer alone."""
     assert "le.Tensor" not in _operators(exported("dict_output").graph)
     assert example("dict_output").module.order.dtype == torch.int64
+
+
+def test_kernels_are_stored_channels_last():
+    """A permuted view goes to conv2d; kernels of one pixel or one channel have one layout only."""
+    shapes = {"wide": (4, 2, 3, 3), "pixel": (4, 4, 1, 1), "each": (4, 1, 3, 3)}
+    weights = {name: torch.randn(shape) for name, shape in shapes.items()}
+    specs = tuple(WeightSpec(name, "float32", shape) for name, shape in shapes.items())
+    before = small_graph(
+        Node("conv2d", (X, _weight(0), None, (1, 1), (1, 1))),
+        Node("conv2d", (_node(0), _weight(1))),
+        Node("conv2d", (_node(1), _weight(2), None, (1, 1), (1, 1), (1, 1), 4)),
+        Node("view", (_node(2), (-1, 4 * 25))),
+        weights=specs,
+    )
+    after, stored = channels_last(before, weights)
+    assert _operators(after) == ["permute", "conv2d", "conv2d", "conv2d", "reshape"]
+    assert [spec.shape for spec in after.weights] == [(4, 3, 3, 2), (4, 4, 1, 1), (4, 1, 3, 3)]
+    assert stored["wide"].is_contiguous()
+    x = torch.randn(2, 2, 5, 5)
+    expected = _run(before, weights, x)[0]
+    torch.testing.assert_close(_run(after, stored, x)[0], expected, rtol=1e-4, atol=1e-5)
+    assert channels_last(after, stored) == (after, stored)
+
+
+def test_kernels_that_something_else_reads_stay_as_they_are():
+    """Another reader would see other values at their places."""
+    weights = {"w": torch.randn(4, 4, 3, 3)}
+    before = small_graph(
+        Node("conv2d", (X, _weight(0))),
+        Node("mean", (_weight(0),)),
+        Node("add.Tensor", (_node(0), _node(1))),
+        weights=(WeightSpec("w", "float32", (4, 4, 3, 3)),),
+    )
+    assert channels_last(before, weights)[0] is before

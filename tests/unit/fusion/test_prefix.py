@@ -16,12 +16,10 @@ from fusion.codegen import generate
 from fusion.dag import Call, FusedDag, Member, arrange, build
 from fusion.export import Exported, export
 from fusion.ir import Graph, Node, Output, Ref, TensorSpec
-from fusion.merge import merge
 from fusion.prefix import merge_prefix, values_with_rows
 from fusion.probes import probe_inputs
 from fusion.strategies.choice import Choice
-from fusion.strategies.prefix import Prefix
-from fusion.strategies.serial import Serial
+from fusion.strategies.prefix import MergedCode, Prefix
 from fusion.strategies.work import Work
 from fusion.validate import validate
 from tests.unit.fusion.shared import example, exported
@@ -99,19 +97,17 @@ def test_heads_on_one_backbone_compute_it_once_and_get_what_is_theirs(name: str)
         for key, spec in zip(keys_of(each), each.graph.weights, strict=True)
     }
     assert len(merged.weights) == len(contents) < 3 * len(graphs[0].weights)
-    serial = merge(graphs, [keys_of(each) for _, each in made]).graph
-    assert len(merged.graph.nodes) < len(serial.nodes)
+    assert len(merged.graph.nodes) < sum(len(graph.nodes) for graph in graphs)
     inputs = [
         probe_inputs(its.inputs, rows, rows) for (its, _), rows in zip(made, (1, 3, 2), strict=True)
     ]
     works = [
-        Work(generate(each.graph), [*each.weights.values()], [*its_inputs.values()])
+        Work(generate(each.graph), [*each.weights.values()], [*its_inputs.values()], 4)
         for (_, each), its_inputs in zip(made, inputs, strict=True)
     ]
-    for (its, _), its_inputs, outcome in zip(made, inputs, Serial(merged)(works), strict=True):
+    for (its, _), its_inputs, outcome in zip(made, inputs, MergedCode(merged)(works), strict=True):
         with torch.inference_mode():
             expected = flat(its.module(*its_inputs.values()))
-        assert not isinstance(outcome, Exception)
         torch.testing.assert_close(outcome, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -126,8 +122,8 @@ def test_the_same_function_twice_is_one_run(name: str) -> None:
     assert merged is not None
     validate(merged.graph)
     inputs = [[*probe_inputs(example(name).inputs, rows, rows).values()] for rows in (2, 1)]
-    works = [Work(generate(made.graph), [*made.weights.values()], given) for given in inputs]
-    for work, outcome in zip(works, Serial(merged)(works), strict=True):
+    works = [Work(generate(made.graph), [*made.weights.values()], given, 4) for given in inputs]
+    for work, outcome in zip(works, MergedCode(merged)(works), strict=True):
         torch.testing.assert_close(outcome, work.run(), rtol=1e-4, atol=1e-4)
 
 
@@ -206,9 +202,9 @@ def test_a_prefix_that_gives_other_results_is_not_used() -> None:
     ]  # fmt: skip
     merged = merge_prefix(graphs, [["w"], ["w"]])
     assert merged is not None
-    strategy = Prefix(merged, Serial(merge(graphs, [["w"], ["w"]])))
+    strategy = Prefix(merged)
     w, inputs = torch.rand(4), [torch.randn(2, 4), torch.randn(3, 4)]
-    works = [Work(generate(graph), [w], [x]) for graph, x in zip(graphs, inputs, strict=True)]
+    works = [Work(generate(graph), [w], [x], 4) for graph, x in zip(graphs, inputs, strict=True)]
     for _ in range(3):
         first, second = strategy(works)
         torch.testing.assert_close(first, [-(inputs[0] * w)])
@@ -250,10 +246,10 @@ def test_random_trees_of_heads_equal_their_members(seed: int, rows: list[int]) -
     torch.manual_seed(seed)
     contents = {name: torch.randn(4, 4) for name in {n for names in keys for n in names}}
     works = [
-        Work(generate(graph), [contents[n] for n in names], [torch.randn(count, 4)])
+        Work(generate(graph), [contents[n] for n in names], [torch.randn(count, 4)], 4)
         for graph, names, count in zip(graphs, keys, rows, strict=True)
     ]
-    for work, outcome in zip(works, Serial(merged)(works), strict=True):
+    for work, outcome in zip(works, MergedCode(merged)(works), strict=True):
         torch.testing.assert_close(outcome, work.run(), rtol=1e-4, atol=1e-4)
 
 

@@ -7,14 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion.codegen import generate
 from fusion.errors import IntegrityError
-from fusion.merge import merge
 from fusion.strategies.branches import spread
-from fusion.strategies.choice import LOOK_EVERY, TRIAL_RUNS, WARM_RUNS, Choice
+from fusion.strategies.choice import LOOK_COST, LOOK_EVERY, TRIAL_RUNS, WARM_RUNS, Choice
 from fusion.strategies.concat import concat, rows_of, split
 from fusion.strategies.lanes import Lanes
-from tests.unit.fusion.shared import example, exported
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
@@ -107,6 +104,28 @@ def test_looking_at_the_other_strategy_is_rare():
     assert looks == 4
 
 
+def test_a_much_slower_way_is_looked_at_more_rarely():
+    """Looks cost the same share of time, whatever they find."""
+    choice = _settled(serial_s=1.0, branches_s=9.0)
+    looks, runs = 0, 1700
+    for _ in range(runs):
+        looks += choice.name() == "branches"
+        choice.record(choice.name(), {"serial": 1.0, "branches": 9.0}[choice.name()])
+    assert looks * 8.0 / runs <= LOOK_COST
+    assert looks >= 3
+
+
+def test_what_was_measured_before_needs_no_trials():
+    """A way that is new among them does."""
+    known = {"serial": 2.0, "branches": 1.0}
+    assert Choice(["serial", "branches"], known).name() == "branches"
+    choice = Choice(["serial", "branches", "prefix"], known)
+    for _ in range(WARM_RUNS + TRIAL_RUNS):
+        assert (choice.is_settled, choice.name()) == (False, "prefix")
+        choice.record("prefix", 0.5)
+    assert (choice.is_settled, choice.name()) == (True, "prefix")
+
+
 def test_a_lone_strategy_needs_no_trials():
     """There is nothing to choose."""
     assert Choice(["serial"]).is_settled
@@ -150,32 +169,3 @@ def test_closed_lanes_leave_no_threads():
     with Lanes(3):
         assert sum(t.name.startswith("lane-") for t in threading.enumerate()) == 3
     assert not any(t.name.startswith("lane-") for t in threading.enumerate())
-
-
-def test_merged_graphs_compute_what_each_computes():
-    """Different architectures in one function."""
-    names = ["mlp", "tuple_output", "bert"]
-    made = [exported(name) for name in names]
-    merged = merge([m.graph for m in made], [None] * len(made))
-    weights = [list(m.weights.values()) for m in made]
-    inputs = [x for name in names for x in example(name).inputs.values()]
-    actual = generate(merged.graph).run([weights[m][i] for m, i in merged.weights], inputs)
-    expected = [
-        y
-        for name, m in zip(names, made, strict=True)
-        for y in generate(m.graph).run(
-            list(m.weights.values()), list(example(name).inputs.values())
-        )
-    ]
-    assert merged.output_counts == (1, 3, 2)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
-
-
-def test_identical_tensors_are_merged_once():
-    """By content hash, dtype and shape; without hashes nothing is known to be identical."""
-    graph = exported("mlp").graph
-    keys = [f"hash{i}" for i in range(len(graph.weights))]
-    other = [*keys[:-1], "a different head"]
-    assert len(keys) == len(merge([graph, graph], [keys, keys]).weights)
-    assert len(keys) + 1 == len(merge([graph, graph], [keys, other]).weights)
-    assert 2 * len(keys) == len(merge([graph, graph], [None, keys]).weights)

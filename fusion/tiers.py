@@ -1,0 +1,143 @@
+"""The ways to run one architecture on this device, and which is fastest at how many rows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from fusion.numerics import all_close
+from fusion.strategies.choice import Choice
+
+Run = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
+Measured = Mapping[str, float]  # median seconds by name
+
+# What generated code raises on bad input: torch's errors derive from RuntimeError.
+MEMBER_ERRORS = (RuntimeError, IndexError, TypeError, ValueError, OverflowError, ArithmeticError)
+
+GENERATED = "generated"
+ONEDNN = "onednn"
+COMPILED = "compiled"
+
+
+class Tiers:
+    """`generated` is always there and is right by definition; others are compared with it once.
+
+    A tier that gives other values, or fails where generated code does not, is dropped for good.
+    Measured by one thread at a time; any thread may add one or run the fastest.
+    """
+
+    def __init__(self, generated: Run) -> None:
+        self._generated = generated
+        self._lock = threading.Lock()  # guards changes of what is below
+        self._runs: dict[str, Run] = {GENERATED: generated}
+        self._unproven: set[str] = set()
+        self._choices: dict[int, Choice] = {}
+        self._known: dict[int, Measured] = {}
+        self._dropped: dict[str, str] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What there is."""
+        return tuple(self._runs)
+
+    @property
+    def dropped(self) -> dict[str, str]:
+        """Tiers that were given up, and why."""
+        return dict(self._dropped)
+
+    def add(self, name: str, run: Run) -> None:
+        """Another way to run; from now on it has its trials."""
+        with self._lock:
+            self._runs = {**self._runs, name: run}
+            self._unproven.add(name)
+            self._remember()
+
+    def know(self, measured: Mapping[int, Measured]) -> None:
+        """What earlier runs of the platform measured on this device, by rows."""
+        with self._lock:
+            self._known = dict(measured)
+            self._choices = {}
+
+    def measured(self) -> dict[int, Measured]:
+        """Median seconds by rows and tier."""
+        with self._lock:
+            now = {rows: choice.measured for rows, choice in self._choices.items()}
+            return {**self._known, **{rows: found for rows, found in now.items() if found}}
+
+    def is_settled(self, rows: int) -> bool:
+        """Whether every tier has had its trials at these rows."""
+        return len(self._runs) == 1 or self._choice(rows).is_settled
+
+    def best(self, rows: int) -> str:
+        """The fastest tier at these rows, as far as is known."""
+        return GENERATED if len(self._runs) == 1 else self._choice(rows).best
+
+    def run(self, rows: int, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Run the tier whose turn it is, and measure it."""
+        if len(self._runs) == 1:
+            return self._generated(weights, inputs)
+        choice = self._choice(rows)
+        name = choice.name()
+        began_s = perf_counter()
+        outputs = self._call(name, weights, inputs)
+        synchronize(inputs[0])
+        choice.record(name, perf_counter() - began_s)
+        return outputs
+
+    def run_best(
+        self, rows: int, weights: Sequence[Tensor], inputs: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Run the fastest tier, beside others: nothing is measured."""
+        return self._call(self.best(rows), weights, inputs)
+
+    def _choice(self, rows: int) -> Choice:
+        choice = self._choices.get(rows)
+        if choice is None:
+            with self._lock:
+                choice = Choice(tuple(self._runs), self._known.get(rows, {}))
+                self._choices[rows] = choice
+        return choice
+
+    def _call(self, name: str, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+        run = self._runs.get(name, self._generated)  # dropped meanwhile by another thread
+        if run is self._generated:
+            return run(weights, inputs)
+        try:
+            outputs = run(weights, inputs)
+        except MEMBER_ERRORS as error:
+            expected = self._generated(weights, inputs)  # raises, too, when the job is at fault
+            self._drop(name, f"{type(error).__name__}: {error}")
+            return expected
+        if name in self._unproven:
+            expected = self._generated(weights, inputs)
+            if not all_close(outputs, expected):
+                self._drop(name, "other values than generated code")
+                return expected
+            self._unproven.discard(name)
+        return outputs
+
+    def _drop(self, name: str, why: str) -> None:
+        with self._lock:
+            self._runs = {kept: run for kept, run in self._runs.items() if kept != name}
+            self._dropped[name] = why
+            self._remember()
+
+    def _remember(self) -> None:
+        """Choices begin anew with what they have measured of the tiers that there are."""
+        for rows, choice in self._choices.items():
+            self._known[rows] = choice.measured
+        self._known = {
+            rows: {name: s for name, s in known.items() if name in self._runs}
+            for rows, known in self._known.items()
+        }
+        self._choices = {}
+
+
+def synchronize(x: Tensor) -> None:
+    """Wait for the device: without it only the launch of kernels would be measured."""
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)

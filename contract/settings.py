@@ -100,6 +100,12 @@ class Settings:
     compute_threads: int = _from(
         "FUSEBOX_COMPUTE_THREADS", 0, _int_from(0, 1024), "CPU threads of a worker; 0 takes all"
     )
+    compile_after: int = _from(
+        "FUSEBOX_COMPILE_AFTER",
+        200,
+        _int_from(0),
+        "runs of an architecture on the CPU after which it is compiled; 0 never compiles",
+    )
     places: int = _from("FUSEBOX_PLACES", 2, _int_from(1, 16), "groups in flight per worker")
     group_functions: int = _from(
         "FUSEBOX_GROUP_FUNCTIONS", 8, _int_from(1, 64), "functions in one group at most"

@@ -131,6 +131,11 @@ class DagCache(Generic[K, E]):
         with self._lock:
             return tuple(self._entries)
 
+    def entries(self) -> tuple[E, ...]:
+        """What is cached, as `keys` has it."""
+        with self._lock:
+            return tuple(self._entries[key] for key in self._entries)
+
     def stats(self) -> CacheStats:
         """What is held now, and counts."""
         with self._lock:

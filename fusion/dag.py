@@ -1,7 +1,7 @@
 """The fused DAG: the one executable of a group. It holds code, never weights."""
 
+import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from fusion.strategies.branches import Branches
 from fusion.strategies.choice import Choice
 from fusion.strategies.lanes import Lanes
 from fusion.strategies.prefix import Prefix
-from fusion.strategies.work import Outcome, Strategy, Work, attempt, attempt_each
+from fusion.strategies.work import Outcome, Strategy, Work, attempt_each
 from fusion.tiers import Measured, synchronize
 
 # of a DAG and of each member: what it takes beside merged code, about
@@ -51,6 +51,11 @@ class DagKey(NamedTuple):
         tuple[int, int, int, int], ...
     ]  # (member, weight) is the same as (member, weight)
 
+    @property
+    def digest(self) -> str:
+        """The key as a short name."""
+        return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:32]
+
 
 def arrange(members: Sequence[Member]) -> list[int]:
     """The order in which a DAG holds these members, as indices."""
@@ -74,11 +79,11 @@ def dag_key(members: Sequence[Member]) -> DagKey:
 def build(
     members: Sequence[Member],
     lanes: Lanes | None = None,
-    known: Callable[[DagKey], Measured] = lambda _: {},
+    known: Callable[[str], Measured] = lambda _: {},
 ) -> "FusedDag":
     """Build the DAG of a group; milliseconds. Without lanes members run one after another.
 
-    `known` gives what was measured of its strategies before.
+    `known` gives what was measured before of the strategies of a key's digest.
     """
     started_s = perf_counter()
     ordered = tuple(members[k] for k in arrange(members))
@@ -96,23 +101,35 @@ def build(
     return FusedDag(
         members=ordered,
         key=key,
-        bytes=held_bytes,
+        held_bytes=held_bytes,
         build_s=perf_counter() - started_s,
         strategies=strategies,
-        choice=Choice(list(strategies), known(key)),
+        choice=Choice(list(strategies), known(key.digest)),
     )
 
 
-@dataclass(frozen=True, eq=False)
 class FusedDag:
     """Runs a group. One thread at a time; `members` are in the order of `arrange`."""
 
-    members: tuple[Member, ...]
-    key: DagKey
-    bytes: int  # host bytes; members' programs belong to their architectures
-    build_s: float
-    strategies: Mapping[str, Strategy]
-    choice: Choice
+    def __init__(
+        self,
+        members: tuple[Member, ...],
+        key: DagKey,
+        held_bytes: int,
+        build_s: float,
+        strategies: Mapping[str, Strategy],
+        choice: Choice,
+    ) -> None:
+        self.members = members
+        self.key = key
+        self.bytes = held_bytes  # of the host; members' programs belong to their architectures
+        self.build_s = build_s
+        self.strategies = strategies
+        self.choice = choice
+        self._sizes = [(len(m.program.graph.weights), len(m.program.graph.inputs)) for m in members]
+        # the members' tiers when all were settled last; runs until the choice is asked again
+        self._versions: list[int] = []
+        self._quiet = 0
 
     @property
     def measured(self) -> dict[str, float]:
@@ -121,8 +138,8 @@ class FusedDag:
 
     @property
     def strategy(self) -> str:
-        """The strategy of the next run."""
-        return self.choice.name()
+        """The fastest strategy, as far as is known."""
+        return self.choice.best
 
     def run(self, calls: Sequence[Call]) -> list[list[JobResult]]:
         """Per call and job its outputs, or a MemberError; call k belongs to `members[k]`.
@@ -130,62 +147,86 @@ class FusedDag:
         A member that loses rows has an IntegrityError as cause. Raises IntegrityError itself when
         the calls do not fit the members.
         """
+        if not torch.is_inference_mode_enabled():
+            with torch.inference_mode():
+                return self.run(calls)
         if len(calls) != len(self.members):
             raise IntegrityError(f"{len(calls)} calls for {len(self.members)} members")
-        with torch.inference_mode():
-            works = self._single_jobs(calls)
-            if works is not None:
-                outcomes = self._run(works)
-                if all(map(_is_whole, works, outcomes)):
-                    return [[outcome] for outcome in outcomes]  # type: ignore[list-item]
-            plans = [
-                make_plan(k, *self.members[k][:2], call.weights, call.jobs)
-                for k, call in enumerate(calls)
-            ]
-            outcomes = self._run([plan.work for plan in plans if plan.work is not None])
-            found = iter(outcomes)
-            return [
-                plan.run_apart() if plan.work is None else plan.results(next(found))
-                for plan in plans
-            ]
+        works = self._single_jobs(calls)
+        if works is not None:
+            outcomes = self._run(works)
+            if _are_whole(works, outcomes):
+                return [[outcome] for outcome in outcomes]  # type: ignore[list-item]
+        plans = [
+            make_plan(k, *self.members[k][:2], call.weights, call.jobs)
+            for k, call in enumerate(calls)
+        ]
+        found = iter(self._run([plan.work for plan in plans if plan.work is not None]))
+        return [
+            plan.run_apart() if plan.work is None else plan.results(next(found)) for plan in plans
+        ]
 
     def _single_jobs(self, calls: Sequence[Call]) -> list[Work] | None:
         """One job per call and nothing wrong with it, the common case: no plan is needed."""
         works = []
-        for member, (weights, jobs) in zip(self.members, calls, strict=True):
-            graph = member.program.graph
-            if len(jobs) != 1 or len(weights) != len(graph.weights):
+        for member, (weights, jobs), (weight_count, input_count) in zip(
+            self.members, calls, self._sizes, strict=True
+        ):
+            if len(jobs) != 1 or len(weights) != weight_count:
                 return None
             job = jobs[0]
-            if type(job) is not list or len(job) != len(graph.inputs):
+            if type(job) is not list or len(job) != input_count:
                 return None
-            if len(job) > 1:
+            if input_count > 1:
                 rows = job[0].size(0)
-                if any(x.size(0) != rows for x in job):
-                    return None
+                for x in job:
+                    if x.size(0) != rows:
+                        return None
             works.append(Work(member.program, weights, job, member.rows))
         return works
 
     def _run(self, works: Sequence[Work]) -> list[Outcome]:
         if len(works) != len(self.members):  # some member's jobs cannot share a run
-            return [attempt(work) for work in works]
-        if not all(m.program.tiers.is_settled(m.rows) for m in self.members):
-            return attempt_each(works)  # first each member finds its tier, then the group its way
-        name = self.choice.name()
+            return attempt_each(works)
+        choice = self.choice
+        if not choice.is_open:
+            return attempt_each(works)
+        if not self._has_settled_members():
+            return attempt_each(works)
+        if self._quiet:
+            self._quiet -= 1
+            return self.strategies[choice.best](works)
+        name = choice.name()
         started_s = perf_counter()
         outcomes = self.strategies[name](works)
-        if self.choice.is_open:
-            synchronize(works[0].inputs[0])
-            self.choice.record(name, perf_counter() - started_s)
+        synchronize(works[0].inputs[0])
+        choice.record(name, perf_counter() - started_s)
+        self._quiet = choice.take_quiet()
         return outcomes
 
-
-def _is_whole(work: Work, outcome: Outcome) -> bool:
-    """Whether a member ran and every output has as many rows as went in."""
-    if type(outcome) is not list:
+    def _has_settled_members(self) -> bool:
+        """First each member finds its tier, then the group its way: anew, if it had one."""
+        versions = [member.program.tiers.version for member in self.members]
+        if versions == self._versions:
+            return True
+        if all(m.program.tiers.is_settled(m.rows) for m in self.members):
+            if self._versions:
+                self.choice.restart()
+            self._versions, self._quiet = versions, 0
+            return True
         return False
-    rows = work.inputs[0].size(0)
-    return all(output.dim() and output.size(0) == rows for output in outcome)
+
+
+def _are_whole(works: Sequence[Work], outcomes: Sequence[Outcome]) -> bool:
+    """Whether every member ran and every output has as many rows as went in."""
+    for work, outcome in zip(works, outcomes, strict=True):
+        if type(outcome) is not list:
+            return False
+        rows = work.inputs[0].size(0)
+        for output in outcome:
+            if not output.dim() or output.size(0) != rows:
+                return False
+    return True
 
 
 def _estimate(member: Member) -> float:

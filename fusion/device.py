@@ -3,6 +3,7 @@
 GPUs are asked through NVML, which makes no CUDA context, so a parent process may ask and fork.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +82,23 @@ def device_name(device: Device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         if field.strip() == "model name":
             return value.strip()
     return os.uname().machine  # some architectures name no model
+
+
+def device_identity(device: Device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Devices of equal identity run the same machine code at the same speed, with this torch.
+
+    The model's name, torch's version, and on CPU a digest of what the processor can do.
+    """
+    from importlib.metadata import version  # torch itself need not be loaded
+
+    parts = [device_name(device, cpuinfo), f"torch {version('torch')}"]
+    if device.kind == "cpu":
+        lines = cpuinfo.read_text().splitlines()
+        # x86 and ARM call it differently
+        flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+        abilities = f"{os.uname().machine} {flags} {len(os.sched_getaffinity(0))}"
+        parts.append(hashlib.sha256(abilities.encode()).hexdigest()[:12])
+    return ", ".join(parts)
 
 
 def visible_gpus(count: int, setting: str | None) -> list[int | str]:

@@ -11,7 +11,7 @@ from contract.store.telemetry import LOG_LINES
 from gateway.answer import Answer, json_answer, rfc3339
 from gateway.artifacts import parse_content_digest
 from gateway.context import Gateway
-from gateway.overview import tier
+from gateway.overview import execution, tier
 from gateway.query import query_number
 from gateway.tar import Read
 
@@ -90,12 +90,13 @@ def show_log(gateway: Gateway, name: str, count: str, since: str) -> Answer:
 
 
 def _describe(gateway: Gateway, function: Function) -> dict[str, Any]:
-    record = _record(function, tier(function, gateway.store.workers.all()))
+    workers = gateway.store.workers.all()
+    record = _record(function, tier(function, workers))
     try:
         versions = gateway.store.functions.versions(function.name)
     except UnknownFunction:
         versions = []  # removed since it was read
-    return record | {"versions": versions}
+    return record | {"versions": versions, "execution": execution(function, workers)}
 
 
 def _record(function: Function, place: str) -> dict[str, Any]:

@@ -22,6 +22,8 @@ _OPTIONAL: Schema = {"type": ["number", "null"]}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _TIER: Schema = {"type": "string", "enum": ["device", "host", "disk"]}
 _MAP_OF_COUNTS: Schema = {"type": "object", "additionalProperties": {"type": "integer"}}
+_TIMES: Schema = {"type": "object", "additionalProperties": _NUMBER}
+_MAP_OF_TIMES: Schema = {"type": "object", "additionalProperties": _TIMES}
 _OF_ANNOTATION = {"str": _STRING, "int": _COUNT, "float": _NUMBER, "bool": _FLAG}
 
 
@@ -35,6 +37,10 @@ def _object(properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
 
 def _list(items: Schema) -> Schema:
     return {"type": "array", "items": items}
+
+
+def _map_of(values: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": values}
 
 
 def _ref(name: str) -> Schema:
@@ -95,6 +101,7 @@ _KEY_WISH: Schema = {
 
 def _function() -> Schema:
     spec = _list(_ref("TensorSpec"))
+    group = _object({"strategy": _STRING, "measured_ms": _TIMES})
     special = {
         "inputs": spec,
         "outputs": spec,
@@ -109,8 +116,10 @@ def _function() -> Schema:
         "created_at": _TIME,
         "digest": _STRING,
         "versions": _list(_COUNT),
+        "execution": _object({"tiers": _MAP_OF_TIMES, "groups": _map_of(group)}),
     }
-    return _object(own | _of_record(Manifest, special), optional=("versions",))
+    optional = ("versions", "execution")
+    return _object(own | _of_record(Manifest, special), optional=optional)
 
 
 def _stats() -> Schema:
@@ -176,7 +185,9 @@ def _worker() -> Schema:
         "functions": _MAP_OF_COUNTS | {"description": "NAME@VERSION of residents, and their bytes"},
         "hosted": _list(_STRING),
         "dag_cache": _ref("DagCache"),
-        "strategies": {"type": "object", "additionalProperties": _STRING},
+        "strategies": _map_of(_STRING),
+        "measured": _MAP_OF_TIMES,
+        "tiers": _map_of(_MAP_OF_TIMES),
         "groups": _list(_STRING),
     }
     return _object(_of_record(WorkerReport, special))

@@ -109,5 +109,22 @@ def tier(function: Function, workers: Iterable[WorkerReport]) -> str:
     return "host" if any(ref in worker.hosted for worker in workers) else "disk"
 
 
+def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, Any]:
+    """How it runs: milliseconds by rows and tier, and of the groups it was in by strategy.
+
+    Of several workers the first that knows is asked: they measure alike.
+    """
+    ref = str(function.ref)
+    tiers: dict[str, dict[str, float]] = {}
+    groups: dict[str, dict[str, Any]] = {}
+    for worker in workers:
+        tiers = tiers or worker.tiers.get(ref, {})
+        for name, strategy in worker.strategies.items():
+            if any(member.split(" ")[0] == ref for member in name.split(" + ")):
+                measured = {"strategy": strategy, "measured_ms": worker.measured.get(name, {})}
+                groups.setdefault(name, measured)
+    return {"tiers": tiers, "groups": groups}
+
+
 def _in_ms(latency_s: float | None) -> float | None:
     return None if latency_s is None else latency_s * 1000

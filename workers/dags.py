@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple, TypeVar
+from weakref import ref
 
 import numpy as np
 import torch
@@ -17,10 +18,19 @@ from fusion.codegen import Program
 from fusion.dag import DagKey, FusedDag
 from fusion.errors import MemberError
 from fusion.ir import Graph
+from fusion.measurements import HotGroup
 from fusion.strategies.lanes import Lanes
+from fusion.tiers import Measured
+from workers.measuring import in_ms
 
-# strategies that reports show
+# groups that reports show, and that are warm at the next start
 SHOWN = 32
+# groups whose runs are counted; the least recent go
+COUNTED = 1024
+
+Group = tuple[tuple[str, int], ...]
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 
 class Call(NamedTuple):
@@ -50,26 +60,54 @@ class Dags:
     """Runs calls on one device, one run at a time."""
 
     def __init__(
-        self, cache: DagCache[DagKey, FusedDag], device: torch.device, lanes: Lanes | None
+        self,
+        cache: DagCache[DagKey, FusedDag],
+        device: torch.device,
+        lanes: Lanes | None,
+        known: Callable[[str], Measured] = lambda _: {},
     ) -> None:
         self._cache = cache
         self._device = device
         self._lanes = lanes
-        self._strategies: OrderedDict[str, str] = OrderedDict()
+        self._known = known
+        # weak: what the cache has evicted is gone
+        self._shown: OrderedDict[str, ref[FusedDag]] = OrderedDict()
+        # function and row bucket of each member; its runs
+        self._runs: OrderedDict[Group, int] = OrderedDict()
 
     def strategies(self) -> dict[str, str]:
         """The strategies of the newest runs of several functions, for people."""
-        return dict(self._strategies)
+        return {name: fused.strategy for name, fused in self._newest()}
+
+    def measured(self) -> dict[str, dict[str, float]]:
+        """Milliseconds of each strategy of these runs, for people."""
+        return {name: in_ms(fused.measured) for name, fused in self._newest()}
+
+    def _newest(self) -> list[tuple[str, FusedDag]]:
+        found = [(name, its()) for name, its in self._shown.copy().items()]
+        return [(name, fused) for name, fused in found if fused is not None]
+
+    def hot(self) -> list[HotGroup]:
+        """The groups that ran most."""
+        runs = sorted(self._runs.copy().items(), key=lambda item: -item[1])
+        return [HotGroup(members, count) for members, count in runs[:SHOWN]]
+
+    def prepare(self, members: Sequence[dag.Member]) -> None:
+        """Build a group's DAG, or find it."""
+        with self._cache.get(dag.dag_key(members), lambda: self._build(members)):
+            pass  # it stays in the cache
+
+    def _build(self, members: Sequence[dag.Member]) -> FusedDag:
+        return dag.build(members, self._lanes, self._known)
 
     @torch.inference_mode()
     def run(self, calls: Sequence[Call]) -> DagRun:
         """Run the calls as one fused DAG; raises what concerns all of them."""
         began_s = time.perf_counter()
-        members = [_member(call, is_alone=len(calls) == 1) for call in calls]
+        is_alone = len(calls) == 1
+        members = [make_member(c.program, c.rows, c.weight_keys, is_alone) for c in calls]
         order = dag.arrange(members)
-        with self._cache.get(
-            dag.dag_key(members), lambda: dag.build(members, self._lanes)
-        ) as fused:
+        with self._cache.get(dag.dag_key(members), lambda: self._build(members)) as fused:
             built_s = time.perf_counter()
             inputs = [dag.Call(calls[k].weights, self._inputs(calls[k])) for k in order]
             found = dict(zip(order, fused.run(inputs), strict=True))
@@ -87,12 +125,18 @@ class Dags:
         ]
 
     def _note(self, calls: Sequence[Call], fused: FusedDag) -> None:
+        group = tuple(sorted((call.name, row_bucket(call.rows)) for call in calls))
+        _keep(self._runs, group, self._runs.get(group, 0) + 1, COUNTED)
         if len(calls) > 1:
             name = " + ".join(sorted(f"{call.name} x{call.rows}" for call in calls))
-            self._strategies[name] = fused.strategy
-            self._strategies.move_to_end(name)
-            if len(self._strategies) > SHOWN:
-                self._strategies.popitem(last=False)
+            _keep(self._shown, name, ref(fused), SHOWN)
+
+
+def _keep(entries: OrderedDict[K, T], key: K, value: T, most: int) -> None:
+    entries[key] = value
+    entries.move_to_end(key)
+    if len(entries) > most:
+        entries.popitem(last=False)
 
 
 def row_bucket(rows: int) -> int:
@@ -100,10 +144,12 @@ def row_bucket(rows: int) -> int:
     return 1 << (rows - 1).bit_length()
 
 
-def _member(call: Call, is_alone: bool) -> dag.Member:
+def make_member(
+    program: Program, rows: int, weight_keys: tuple[str, ...], is_alone: bool
+) -> dag.Member:
+    """A function's place in a group."""
     # one function shares tensors with no other: its key is cheaper without them
-    keys = None if is_alone else call.weight_keys
-    return dag.Member(call.program, row_bucket(call.rows), keys)
+    return dag.Member(program, row_bucket(rows), None if is_alone else weight_keys)
 
 
 def _to_torch(array: Tensor) -> torch.Tensor:

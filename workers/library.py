@@ -14,6 +14,7 @@ from fusion.errors import GraphError
 from fusion.index_ranges import IndexRange, index_ranges
 from fusion.inspection import check_fit
 from fusion.ir import Graph
+from fusion.measurements import Measurements
 from fusion.slots import SlotRequest
 from fusion.specialise import specialised
 from fusion.weights import WeightsIndex, read_index
@@ -47,9 +48,10 @@ class _Read(NamedTuple):
 class Library:
     """Reads each artifact once; generates code once per architecture. Thread-safe."""
 
-    def __init__(self, artifacts: Path, device_kind: str) -> None:
+    def __init__(self, artifacts: Path, device_kind: str, measurements: Measurements) -> None:
         self._artifacts = artifacts
         self._device_kind = device_kind
+        self._measurements = measurements
         self._lock = threading.Lock()
         self._graphs: OrderedDict[str, _Read] = OrderedDict()
         self._programs: OrderedDict[str, Program] = OrderedDict()
@@ -64,18 +66,35 @@ class Library:
         graph, index, ranges = read
         if graph.architecture != function.manifest.architecture:
             raise GraphError("architecture", "differs from the manifest's")
-        program = self._kept(self._programs, graph.architecture) or specialised(
-            graph, self._device_kind
-        )
+        program = self._kept(self._programs, graph.architecture) or self._program(graph)
         with self._lock:
             _keep(self._graphs, function.digest, read)
+            # another thread may have been first: tiers are found for one program
+            program = self._programs.setdefault(graph.architecture, program)
             _keep(self._programs, graph.architecture, program)
+            self._files.pop(str(function.ref), None)  # the last asked for is the last in order
             self._files[str(function.ref)] = (function.digest, index.file_bytes)
         keep_alive_s = function.manifest.keep_alive_s
         request = SlotRequest(str(function.ref), folder / WEIGHTS, index, keep_alive_s)
         hashes = {entry.name: entry.sha256 for entry in index.entries}
         weight_keys = tuple(hashes[spec.name] for spec in graph.weights)
         return Loaded(graph, program, weight_keys, request, ranges)
+
+    def programs(self) -> list[Program]:
+        """Of every architecture that is kept."""
+        with self._lock:
+            return list(self._programs.values())
+
+    def newest(self, count: int) -> list[tuple[str, Program]]:
+        """Functions by slot key, and their programs; the last asked for."""
+        with self._lock:
+            found = []
+            for key, (digest, _) in [*self._files.items()][-count:]:
+                read = self._graphs.get(digest)
+                program = self._programs.get(read.graph.architecture) if read else None
+                if program is not None:
+                    found.append((key, program))
+            return found
 
     def file_bytes(self, keys: Iterable[str]) -> dict[str, int]:
         """Bytes of the weights files of these functions, by slot key."""
@@ -93,6 +112,11 @@ class Library:
             digest, _ = self._files.pop(key)
             # another function of this digest reads it anew
             self._graphs.pop(digest, None)
+
+    def _program(self, graph: Graph) -> Program:
+        program = specialised(graph, self._device_kind)
+        program.tiers.know(self._measurements.tiers(graph.architecture))
+        return program
 
     def _kept(self, entries: OrderedDict[str, T], key: str) -> T | None:
         with self._lock:

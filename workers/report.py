@@ -27,6 +27,9 @@ class Reporter:
     sizes: Callable[[Iterable[str]], dict[str, int]]
     dags: Callable[[], CacheStats]
     strategies: Callable[[], dict[str, str]]
+    # milliseconds: by group and strategy; by function, rows and tier
+    measured: Callable[[], dict[str, dict[str, float]]]
+    tiers: Callable[[], dict[str, dict[str, dict[str, float]]]]
     groups: Callable[[], list[str]]
 
     def report(self, is_draining: bool) -> WorkerReport:
@@ -54,5 +57,7 @@ class Reporter:
             started_at_s=self.started_at_s,
             heartbeat_at_s=time.time(),
             strategies=self.strategies(),
+            measured=self.measured(),
+            tiers=self.tiers(),
             groups=self.groups(),
         )

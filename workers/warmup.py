@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from contract.errors import FuseboxError
+from contract.function import Function, FunctionRef
+from contract.log import Log
 from fusion.cache import DagCache
 from fusion.dag import DagKey, FusedDag
+from fusion.errors import FusionError
 from fusion.ir import Graph, Node, Output, Ref, TensorSpec, WeightSpec
+from fusion.measurements import HotGroup
 from fusion.specialise import specialised
 from fusion.strategies.lanes import Lanes
-from workers.dags import Call, Dags
+from workers.dags import Call, Dags, make_member
+from workers.library import Library
+
+log = Log("warmup")
 
 GROUP = 3
 # every strategy of a group is tried a few times
 RUNS = 6
+# spent on groups of earlier runs at most
+WARM_S = 3.0
 
 
 def warm_up(device: torch.device, threads: int, lanes: Lanes | None) -> None:
@@ -87,6 +99,37 @@ def _image_network() -> Graph:
     image = TensorSpec("image", "float32", (None, 3, 112, 112))
     output = Output(TensorSpec("scores", "float32", (None, 10)), found)
     return Graph((image,), tuple(weights), tuple(nodes), (output,))
+
+
+def warm_groups(
+    groups: Sequence[HotGroup],
+    find: Callable[[FunctionRef], Function],
+    library: Library,
+    dags: Dags,
+) -> int:
+    """Read and build what ran most before the last stop; how many groups are ready.
+
+    Functions that are gone, or whose artifacts are broken, are left out with their groups.
+    """
+    ready = 0
+    give_up_at_s = time.monotonic() + WARM_S
+    for group in groups:
+        if time.monotonic() > give_up_at_s:
+            break
+        try:
+            loaded = [library.get(find(FunctionRef.parse(ref))) for ref, _ in group.members]
+        except (FuseboxError, FusionError, OSError) as error:
+            log.info("group_not_warmed", functions=len(group.members), reason=error)
+            continue
+        is_alone = len(loaded) == 1
+        dags.prepare(
+            [
+                make_member(each.program, rows, each.weight_keys, is_alone)
+                for each, (_, rows) in zip(loaded, group.members, strict=True)
+            ]
+        )
+        ready += 1
+    return ready
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -21,11 +22,19 @@ from contract.store import Store
 from contract.supervision import Word, tell
 from fusion.cache import DagCache
 from fusion.dag import DagKey, FusedDag
-from fusion.device import Device, default_budget_bytes, device_name, parse_device
+from fusion.device import (
+    Device,
+    default_budget_bytes,
+    device_identity,
+    device_name,
+    parse_device,
+)
+from fusion.measurements import Measurements
 from fusion.slots import SlotTable, open_slots
 from fusion.strategies.lanes import Lanes
 from workers.celery_app import make_app
 from workers.claims import Claims
+from workers.compiling import Compiling, file_name, folder_for
 from workers.compute import Computer
 from workers.consuming import Drain, Occasions, Turns, consume, make_step, register
 from workers.dags import Dags
@@ -38,11 +47,12 @@ from workers.heartbeat import Heartbeat, Rhythm
 from workers.leaving import Leaving
 from workers.library import Library
 from workers.mark import MemoryMark
+from workers.measuring import Measuring
 from workers.paces import Paces
 from workers.removed import Removed
 from workers.report import Reporter
 from workers.stage import Stager
-from workers.warmup import warm_up
+from workers.warmup import warm_groups, warm_up
 from workers.watchdog import Actions, Look, Watchdog
 
 log = Log("worker")
@@ -65,6 +75,8 @@ class Parts(NamedTuple):
     heartbeat: Heartbeat
     gauge: Gauge
     leaving: Leaving
+    warm: Callable[[], int]
+    learned: Callable[[], None]
 
 
 def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
@@ -77,6 +89,7 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     queue = keys.queue(parts.id)
     drain, turns = Drain(queue, parts.heartbeat, parts.claims), Turns()
     watchdog = _watchdog(settings, store, parts, drain, turns)
+    log.info("warmed", groups=parts.warm())
     app = make_app(settings)
     register(app, parts.executor.run_group)
     settle_heap()
@@ -86,6 +99,7 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     with drain.on_signals():
         consume(app, queue, settings.places, make_step(parts.heartbeat, drain, occasions))
     parts.leaving.drained()
+    parts.learned()
     watchdog.stop()
 
 
@@ -104,8 +118,17 @@ def wire(
     hosts = Hosts(
         settings.artifacts.resolve(), host_limits(settings), settings.handler_idle_s, logs.write
     )
-    library = Library(settings.artifacts.resolve(), device.kind)
-    dags = Dags(cache, torch.device(str(device)), lanes)
+    identity = device_identity(device)
+    measurements = _measurements(settings.data, identity)
+    library = Library(settings.artifacts.resolve(), device.kind, measurements)
+    dags = Dags(cache, torch.device(str(device)), lanes, measurements.group)
+    measuring = Measuring(measurements, library, cache.entries, dags.hot, time.monotonic)
+    compiling = Compiling(
+        folder_for(settings.data.resolve(), identity),
+        library.programs,
+        settings.compile_after if device.kind == "cpu" else 0,
+        lanes.count if lanes else 1,
+    )
     gauge = Gauge(slots.stats, settings.heartbeat_s)
     reporter = Reporter(
         id=worker,
@@ -118,6 +141,8 @@ def wire(
         sizes=library.file_bytes,
         dags=cache.stats,
         strategies=dags.strategies,
+        measured=dags.measured,
+        tiers=measuring.tiers,
         groups=claims.groups,
     )
     # versions are immutable, so what was read once holds
@@ -134,10 +159,27 @@ def wire(
     removed = Removed(store.functions, slots, library, REMOVED_S, [find.cache_clear, paces.clear])
     chores = [
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
+        compiling.look, measuring.look,
     ]  # fmt: skip
     heartbeat = Heartbeat(store, claims, rhythm, reporter.report, chores)
     leaving = Leaving(worker, store, executor, hosts, logs, settings.max_attempts)
-    return Parts(worker, claims, executor, heartbeat, gauge, leaving)
+
+    def warm() -> int:
+        return warm_groups(measurements.hot(), find, library, dags)
+
+    def learned() -> None:
+        compiling.stop()
+        measuring.save()
+
+    return Parts(worker, claims, executor, heartbeat, gauge, leaving, warm, learned)
+
+
+def _measurements(data: Path, identity: str) -> Measurements:
+    path = data.resolve() / "measured" / f"{file_name(identity)}.json"
+    measurements = Measurements(path, identity)
+    if measurements.problem:
+        log.warning("measurements_not_read", reason=measurements.problem)
+    return measurements
 
 
 def make_lanes(device: Device, threads: int) -> Lanes | None:

@@ -49,6 +49,10 @@ class WorkerReport:
     heartbeat_at_s: float
     # strategy that a fused DAG runs with, by DAG, for people
     strategies: dict[str, str] = field(default_factory=dict)
+    # milliseconds of each strategy of these DAGs
+    measured: dict[str, dict[str, float]] = field(default_factory=dict)
+    # milliseconds by NAME@VERSION, row bucket and tier
+    tiers: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     # ids of the groups it has begun and not ended
     groups: list[str] = field(default_factory=list)
 

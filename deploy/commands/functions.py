@@ -131,10 +131,36 @@ def _description(function: Record) -> Table:
         ("slo", human_ms(function["slo_ms"])),
         ("timeout", human_ms(function["timeout_ms"])),
         ("keep alive", "default" if keep_alive_s is None else f"{keep_alive_s:g} s"),
+        *_execution(function["execution"]),
         ("architecture", function["architecture"]),
         ("digest", function["digest"]),
     ]
     return pairs(rows)
+
+
+def _execution(execution: Record) -> list[tuple[str, str]]:
+    """Which tier and strategy run, and their measured gains."""
+    rows = [
+        (f"at {count} row{'s' if int(count) > 1 else ''}", _fastest(measured, "generated"))
+        for count, measured in execution["tiers"].items()
+        if measured
+    ]
+    rows += [
+        (f"with {name}", _fastest(group["measured_ms"], "serial", group["strategy"]))
+        for name, group in execution["groups"].items()
+    ]
+    return rows
+
+
+def _fastest(measured_ms: dict[str, float], default: str, chosen: str | None = None) -> str:
+    """The chosen way, or the fastest, and how many times as fast as the default it is."""
+    chosen = chosen or min(measured_ms, key=measured_ms.__getitem__)
+    if chosen not in measured_ms or default not in measured_ms:
+        return chosen
+    text = f"{chosen}, {measured_ms[chosen]:.3g} ms"
+    if chosen == default:
+        return text
+    return f"{text}: {measured_ms[default] / measured_ms[chosen]:.2f} times as fast as {default}"
 
 
 def _activations(by_rows: dict[str, int]) -> str:

@@ -20,10 +20,12 @@ class Choice:
     """
 
     def __init__(self, names: Sequence[str], known: Mapping[str, float] | None = None) -> None:
-        known = known or {}
         self._names = tuple(names)
-        self._latest_s = {name: deque[float](maxlen=TRIAL_RUNS) for name in names}
-        self._trials = dict.fromkeys(names, 0)
+        self._begin(known or {})
+
+    def _begin(self, known: Mapping[str, float]) -> None:
+        self._latest_s = {name: deque[float](maxlen=TRIAL_RUNS) for name in self._names}
+        self._trials = dict.fromkeys(self._names, 0)
         for name in self._names:
             if name in known:
                 self._latest_s[name].append(known[name])
@@ -31,8 +33,6 @@ class Choice:
         self._runs = 0
         self._look_at: dict[str, int] = {}  # by way: at which run
         self._next_look = 0
-        self._best = self._names[0]
-        self._is_settled = False
         self._conclude()
 
     @property
@@ -73,6 +73,19 @@ class Choice:
             self._latest_s[name].append(seconds)
         self._look_at.pop(name, None)
         self._conclude()
+
+    def take_quiet(self) -> int:
+        """How many runs of the best need not be recorded: they count as run from now on."""
+        if not self._is_settled:
+            return 0
+        quiet = max(0, self._next_look - TRIAL_RUNS - self._runs) if self._look_at else LOOK_EVERY
+        self._runs += quiet
+        return quiet
+
+    def restart(self) -> None:
+        """What was measured is not worth anything any more: every way has its trials again."""
+        if self.is_open and any(self._trials.values()):
+            self._begin({})
 
     def _conclude(self) -> None:
         self._best = self._fastest()

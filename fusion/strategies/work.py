@@ -36,7 +36,7 @@ Strategy = Callable[[Sequence[Work]], list[Outcome]]
 def attempt(work: Work) -> Outcome:
     """Run one member on its own."""
     try:
-        return work.run()
+        return work.program.tiers.run(work.rows, work.weights, work.inputs)
     except MEMBER_ERRORS as error:
         return error
 

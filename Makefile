@@ -41,7 +41,8 @@ bench: setup
 # processes and stores killed, stopped, replaced and filled up, those that `test` leaves out too
 faults: setup
 	$(BIN)/python -m pytest -m 'long or not long' tests/e2e/faults tests/e2e/test_replacement.py \
-		tests/e2e/test_isolation.py tests/integration/workers/test_compiling.py
+		tests/e2e/test_isolation.py tests/integration/workers/test_compiling.py \
+		tests/unit/fusion/test_compiled.py
 
 # some minutes; --quick takes some seconds
 soak: setup

@@ -23,6 +23,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
@@ -54,7 +55,8 @@ HEADS_BAR, HEADS_HELD_BAR = 1.5, 0.3
 PACKAGES = Path(__file__).resolve().parents[1] / ".fusebox" / "bench-packages"
 ZOO_GROUPS = (1, 2, 4, 8)
 SMALL = ("mlp", "tiny_cnn", "bert")
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "sentence-embedding"
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "examples" / "sentence-embedding"
 Variant = Callable[[], object]
 
 
@@ -108,29 +110,27 @@ class Programs:
         self._packages = packages
         self._programs: dict[str, Program] = {}
 
-    def of(self, graph: Graph) -> Program:
+    def of(self, graph: Graph, row_groups: tuple[int, ...] = ()) -> Program:
         """The program of this architecture, one for all its functions as in a worker."""
         program = self._programs.get(graph.architecture)
         if program is None:
-            program = self._programs[graph.architecture] = specialised(graph, "cpu")
+            program = self._programs[graph.architecture] = specialised(graph, "cpu", row_groups)
             if self._packages is not None:
-                program.tiers.add(COMPILED, self._compiled(graph, self._packages))
+                program.tiers.add(COMPILED, self._compiled(program, self._packages))
         return program
 
-    def _compiled(self, graph: Graph, packages: Path) -> Run:
+    def _compiled(self, program: Program, packages: Path) -> Run:
+        graph = program.graph
         packages.mkdir(parents=True, exist_ok=True)
         package = packages / f"{graph.architecture}-{torch.__version__}.pt2"
         if not package.exists():
             print(f"compiling {graph.architecture[:12]}", file=sys.stderr)
-            # threads of an own process: torch's compiler changes settings of the one it runs in
-            script = "from fusion.compiled import *; compile_graph(Graph.decode(sys.stdin.buffer.read()), Path(sys.argv[1]))"  # noqa: E501
-            subprocess.run(
-                [sys.executable, "-c", script, str(package)],
-                input=graph.encode(),
-                cwd=Path(__file__).resolve().parents[1],
-                check=True,
-                capture_output=True,
-            )
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(graph.encode())
+                file.flush()
+                command = [sys.executable, "-m", "fusion.compiled", file.name, str(package)]
+                command += ["--row-groups", *map(str, program.row_groups)]
+                subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         return load(graph, package, runners=len(os.sched_getaffinity(0)))
 
 
@@ -281,7 +281,7 @@ def _same(model: Model, jobs: int, bar: float = BAR) -> Callable[[str], Case]:
 
 def _measure(case: Case, bench: Bench) -> list[Row]:
     programs = [bench.programs.of(e.graph) for e in case.exports]
-    dag_run, note = _fused(case, programs, bench.lanes)
+    dag_run, note = _fused(case, programs, bench)
     variants: dict[str, Variant] = {"fused": dag_run, "apart": _apart(case, programs)}
     variants["bare"] = _bare(case, programs)
     recipe = None
@@ -365,7 +365,7 @@ def _jobs(case: Case, example: Example) -> list[list[Tensor]]:
 
 
 def _fused(
-    case: Case, programs: Sequence[Program], lanes: Lanes
+    case: Case, programs: Sequence[Program], bench: Bench
 ) -> tuple[Variant, Callable[[], str]]:
     """As the product runs it, after its own trials."""
     rows = case.jobs * case.rows
@@ -374,7 +374,7 @@ def _fused(
         Member(program, bucket, keys_of(e))
         for program, e in zip(programs, case.exports, strict=True)
     ]
-    dag = build(members, lanes)
+    dag = build(members, bench.lanes, generate_merged=bench.programs.of)
     calls = [
         Call(list(case.exports[k].weights.values()), _jobs(case, case.examples[k]))
         for k in arrange(members)

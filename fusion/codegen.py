@@ -27,6 +27,7 @@ class Program:
     source: str
     run: Run  # (weights, inputs) in the graph's order, on one device -> outputs
     tiers: Tiers  # `run`, and faster ways
+    row_groups: tuple[int, ...]  # per input: inputs of equal number have equally many rows
 
     @cached_property
     def bytes(self) -> int:
@@ -35,14 +36,17 @@ class Program:
         return sys.getsizeof(self.source) + _code_bytes(code)
 
 
-def generate(graph: Graph) -> Program:
-    """Generate and compile; milliseconds. The graph must be validated."""
+def generate(graph: Graph, row_groups: tuple[int, ...] = ()) -> Program:
+    """Generate and compile; milliseconds. The graph must be validated.
+
+    Without `row_groups` all inputs have equally many rows.
+    """
     source = "\n".join(_lines(graph)) + "\n"
     names = _constants() | {_name(n.operator): binding(n.operator) for n in graph.nodes}
     code = compile(source, f"<fusebox {graph.architecture[:12]}>", "exec")
     exec(code, names)  # noqa: S102 -- the source is ours: fixed names, indices, checked literals
     run: Run = names["run"]
-    return Program(graph, source, run, Tiers(run))
+    return Program(graph, source, run, Tiers(run), row_groups or (0,) * len(graph.inputs))
 
 
 def last_uses(graph: Graph) -> dict[int, list[Ref]]:

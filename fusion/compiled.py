@@ -55,21 +55,23 @@ def has_compiler() -> bool:
     return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-def compile_graph(graph: Graph, package: Path) -> None:
+def compile_graph(graph: Graph, package: Path, row_groups: Sequence[int] = ()) -> None:
     """Compile for the processor of this machine and write the package, whole or not at all.
 
-    Raises CompileError. torch's settings of this process are changed.
+    `row_groups` as in Program. Raises CompileError. torch's settings of this process are changed.
     """
     from torch._inductor import aoti_compile_and_package, config
 
     config.cpp.dynamic_threads = True  # lanes run with one thread, others with all
-    rows = graph.fixed_rows or _TRACED_ROWS
+    groups = row_groups or [0] * len(graph.inputs)
+    # rows that may differ are traced with numbers that do
+    rows = [graph.fixed_rows or _TRACED_ROWS + group for group in groups]
     flat = [torch.zeros(spec.shape, dtype=dtype(spec.dtype)) for spec in graph.weights]
-    flat += [_example(spec, rows) for spec in graph.inputs]
+    flat += [_example(spec, count) for spec, count in zip(graph.inputs, rows, strict=True)]
     shapes: list[dict[int, object] | None] = [None] * len(flat)
     if graph.fixed_rows is None:
-        symbolic = torch.export.Dim("rows", min=1, max=MAX_ROWS)
-        shapes[len(graph.weights) :] = [{0: symbolic}] * len(graph.inputs)
+        symbolic = {k: torch.export.Dim(f"rows_{k}", min=1, max=MAX_ROWS) for k in {*groups}}
+        shapes[len(graph.weights) :] = [{0: symbolic[group]} for group in groups]
     with tempfile.TemporaryDirectory(dir=package.parent) as folder, torch.no_grad():
         written = Path(folder) / "model.pt2"
         try:
@@ -97,8 +99,9 @@ def load(graph: Graph, package: Path, runners: int) -> Run:
     most = graph.fixed_rows or MAX_ROWS
 
     def run(weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
-        if inputs[0].size(0) > most:
-            raise IndexError(f"{inputs[0].size(0)} rows, {most} at most")
+        for x in inputs:
+            if x.size(0) > most:
+                raise IndexError(f"{x.size(0)} rows, {most} at most")
         # the code was compiled for dense tensors and does not look
         found: list[Tensor] = call([*weights, *[x.contiguous() for x in inputs]])
         return found
@@ -125,11 +128,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("graph", type=Path)
     parser.add_argument("package", type=Path)
+    parser.add_argument("--row-groups", type=int, nargs="+", default=(), help="as in Program")
     options = parser.parse_args()
     _yield_to_others()
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            compile_graph(Graph.decode(options.graph.read_bytes()), options.package)
+            graph = Graph.decode(options.graph.read_bytes())
+            compile_graph(graph, options.package, options.row_groups)
     except (FusionError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -8,14 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fusion.codegen import Program
+from fusion.codegen import Program, generate
 from fusion.errors import IntegrityError
+from fusion.ir import Graph
 from fusion.plan import AnyJob, JobResult, make_plan
 from fusion.prefix import merge_prefix
 from fusion.strategies.branches import Branches
 from fusion.strategies.choice import Choice
 from fusion.strategies.lanes import Lanes
-from fusion.strategies.prefix import Prefix
+from fusion.strategies.prefix import Prefix, merged_rows
 from fusion.strategies.work import Outcome, Strategy, Work, attempt_each
 from fusion.tiers import Measured, synchronize
 
@@ -80,20 +81,24 @@ def build(
     members: Sequence[Member],
     lanes: Lanes | None = None,
     known: Callable[[str], Measured] = lambda _: {},
+    generate_merged: Callable[[Graph, tuple[int, ...]], Program] = generate,
 ) -> "FusedDag":
     """Build the DAG of a group; milliseconds. Without lanes members run one after another.
 
-    `known` gives what was measured before of the strategies of a key's digest.
+    `known` gives what was measured before of the strategies of a key's digest; `generate_merged`
+    makes the program of a merged graph.
     """
     started_s = perf_counter()
     ordered = tuple(members[k] for k in arrange(members))
     key = dag_key(ordered)
     strategies: dict[str, Strategy] = {"serial": attempt_each}
+    merged_programs: list[Program] = []
     held_bytes = _RECORD_BYTES * (1 + len(ordered))
     if len(ordered) > 1:
         shared = merge_prefix([m.program.graph for m in ordered], [m.weight_keys for m in ordered])
         if shared is not None:
-            prefix = Prefix(shared)
+            prefix = Prefix(shared, generate_merged(shared.graph, shared.row_groups))
+            merged_programs.append(prefix.program)
             strategies["prefix"] = prefix
             held_bytes += prefix.bytes
         if lanes is not None and lanes.count > 1:
@@ -105,6 +110,7 @@ def build(
         build_s=perf_counter() - started_s,
         strategies=strategies,
         choice=Choice(list(strategies), known(key.digest)),
+        merged_programs=merged_programs,
     )
 
 
@@ -119,6 +125,7 @@ class FusedDag:
         build_s: float,
         strategies: Mapping[str, Strategy],
         choice: Choice,
+        merged_programs: Sequence[Program] = (),
     ) -> None:
         self.members = members
         self.key = key
@@ -126,6 +133,7 @@ class FusedDag:
         self.build_s = build_s
         self.strategies = strategies
         self.choice = choice
+        self.merged_programs = tuple(merged_programs)
         self._sizes = [(len(m.program.graph.weights), len(m.program.graph.inputs)) for m in members]
         # the members' tiers when all were settled last; runs until the choice is asked again
         self._versions: list[int] = []
@@ -193,6 +201,8 @@ class FusedDag:
             return attempt_each(works)
         if not self._has_settled_members():
             return attempt_each(works)
+        if not self._has_settled_merged(works):
+            return self.strategies["prefix"](works)
         if self._quiet:
             self._quiet -= 1
             return self.strategies[choice.best](works)
@@ -204,9 +214,18 @@ class FusedDag:
         self._quiet = choice.take_quiet()
         return outcomes
 
+    def _has_settled_merged(self, works: Sequence[Work]) -> bool:
+        """Merged code finds its own tier before its strategy is compared with others."""
+        if not self.merged_programs or self._quiet:
+            return True
+        bucket = merged_rows(works)
+        return all(program.tiers.is_settled(bucket) for program in self.merged_programs)
+
     def _has_settled_members(self) -> bool:
         """First each member finds its tier, then the group its way: anew, if it had one."""
         versions = [member.program.tiers.version for member in self.members]
+        for program in self.merged_programs:
+            versions.append(program.tiers.version)
         if versions == self._versions:
             return True
         if all(m.program.tiers.is_settled(m.rows) for m in self.members):

@@ -15,6 +15,11 @@ class Merged(NamedTuple):
     weights: tuple[tuple[int, int], ...]  # per merged weight: (member, its index there)
     output_counts: tuple[int, ...]  # per member
 
+    @property
+    def row_groups(self) -> tuple[int, ...]:
+        """Per input the member whose rows it has: rows of members are independent."""
+        return tuple(int(spec.name.partition(".")[0]) for spec in self.graph.inputs)
+
 
 class WeightTable:
     """The merged weights, found again by key."""

@@ -31,9 +31,9 @@ class _Activation(NamedTuple):
     algorithm: str | None = None
 
 
-def specialised(graph: Graph, device_kind: str) -> Program:
+def specialised(graph: Graph, device_kind: str, row_groups: tuple[int, ...] = ()) -> Program:
     """The program of an architecture, and its tier for a kind of device; milliseconds."""
-    program = generate(graph)
+    program = generate(graph, row_groups)
     if device_kind == "cpu":
         rewritten = for_cpu(graph)
         if rewritten is not graph:

@@ -127,7 +127,8 @@ class Compiling:
         cache = self._folder / f"cache-{os.getpid()}"
         settings = {"TORCHINDUCTOR_CACHE_DIR": str(cache), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
         command = [sys.executable, "-m", "fusion.compiled"]
-        command += [str(graph), str(self._path(architecture, "pt2"))]
+        command += [str(graph), str(self._path(architecture, "pt2")), "--row-groups"]
+        command += map(str, program.row_groups)
         with self._lock, said.open("wb") as output:
             if self._is_stopped:
                 turn.close()

@@ -14,7 +14,7 @@ import torch
 from contract.tensors import Tensor, Tensors
 from fusion import dag
 from fusion.cache import DagCache
-from fusion.codegen import Program
+from fusion.codegen import Program, generate
 from fusion.dag import DagKey, FusedDag
 from fusion.errors import MemberError
 from fusion.ir import Graph
@@ -65,11 +65,13 @@ class Dags:
         device: torch.device,
         lanes: Lanes | None,
         known: Callable[[str], Measured] = lambda _: {},
+        generate_merged: Callable[[Graph, tuple[int, ...]], Program] = generate,
     ) -> None:
         self._cache = cache
         self._device = device
         self._lanes = lanes
         self._known = known
+        self._generate_merged = generate_merged
         # weak: what the cache has evicted is gone
         self._shown: OrderedDict[str, ref[FusedDag]] = OrderedDict()
         # function and row bucket of each member; its runs
@@ -87,6 +89,10 @@ class Dags:
         found = [(name, its()) for name, its in self._shown.copy().items()]
         return [(name, fused) for name, fused in found if fused is not None]
 
+    def merged_programs(self) -> list[Program]:
+        """Programs of the DAGs that have one of their own."""
+        return [program for fused in self._cache.entries() for program in fused.merged_programs]
+
     def hot(self) -> list[HotGroup]:
         """The groups that ran most."""
         runs = sorted(self._runs.copy().items(), key=lambda item: -item[1])
@@ -98,7 +104,7 @@ class Dags:
             pass  # it stays in the cache
 
     def _build(self, members: Sequence[dag.Member]) -> FusedDag:
-        return dag.build(members, self._lanes, self._known)
+        return dag.build(members, self._lanes, self._known, self._generate_merged)
 
     @torch.inference_mode()
     def run(self, calls: Sequence[Call]) -> DagRun:

@@ -66,7 +66,7 @@ class Library:
         graph, index, ranges = read
         if graph.architecture != function.manifest.architecture:
             raise GraphError("architecture", "differs from the manifest's")
-        program = self._kept(self._programs, graph.architecture) or self._program(graph)
+        program = self._kept(self._programs, graph.architecture) or self.program(graph)
         with self._lock:
             _keep(self._graphs, function.digest, read)
             # another thread may have been first: tiers are found for one program
@@ -113,8 +113,9 @@ class Library:
             # another function of this digest reads it anew
             self._graphs.pop(digest, None)
 
-    def _program(self, graph: Graph) -> Program:
-        program = specialised(graph, self._device_kind)
+    def program(self, graph: Graph, row_groups: tuple[int, ...] = ()) -> Program:
+        """A program with what was measured of it before; of a merged graph, it is not kept."""
+        program = specialised(graph, self._device_kind, row_groups)
         program.tiers.know(self._measurements.tiers(graph.architecture))
         return program
 

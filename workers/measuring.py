@@ -53,11 +53,13 @@ class Measuring:
     def save(self) -> None:
         """Collect and write."""
         self._saved_s = self._clock()
-        for program in self._library.programs():
+        fused_dags = list(self._dags())
+        merged = [program for fused in fused_dags for program in fused.merged_programs]
+        for program in (*self._library.programs(), *merged):
             measured = program.tiers.measured()
             if measured:
                 self._measurements.note_tiers(program.graph.architecture, measured)
-        for fused in self._dags():
+        for fused in fused_dags:
             if fused.choice.is_open and fused.choice.is_settled:
                 self._measurements.note_group(fused.key.digest, fused.measured)
         self._measurements.note_hot(self._hot())

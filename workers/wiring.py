@@ -121,11 +121,11 @@ def wire(
     identity = device_identity(device)
     measurements = _measurements(settings.data, identity)
     library = Library(settings.artifacts.resolve(), device.kind, measurements)
-    dags = Dags(cache, torch.device(str(device)), lanes, measurements.group)
+    dags = Dags(cache, torch.device(str(device)), lanes, measurements.group, library.program)
     measuring = Measuring(measurements, library, cache.entries, dags.hot, time.monotonic)
     compiling = Compiling(
         folder_for(settings.data.resolve(), identity),
-        library.programs,
+        lambda: [*library.programs(), *dags.merged_programs()],
         settings.compile_after if device.kind == "cpu" else 0,
         lanes.count if lanes else 1,
     )

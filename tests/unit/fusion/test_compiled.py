@@ -8,8 +8,10 @@ import torch
 from fusion.codegen import generate
 from fusion.compiled import MAX_ROWS, CompileError, compile_graph, has_compiler, load
 from fusion.ir import Node, Ref, WeightSpec
+from fusion.prefix import merge_prefix
 from fusion.tiers import COMPILED
 from tests.unit.fusion.shared import example, exported, small_graph
+from tests.unit.fusion.test_prefix import heads, keys_of
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
 
@@ -61,3 +63,26 @@ def test_what_cannot_be_traced_is_a_compile_error(tmp_path):
     with pytest.raises(CompileError):
         compile_graph(graph, tmp_path / "never.pt2")
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_compiler
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_shared_prefix_takes_other_rows_of_each_member(tmp_path, monkeypatch):
+    """Rows of members are independent of each other."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    made = [each for _, each in heads("mlp", [3, 5])]
+    merged = merge_prefix([each.graph for each in made], [keys_of(each) for each in made])
+    assert merged is not None
+    program = generate(merged.graph, merged.row_groups)
+    assert program.row_groups == (0, 1)
+    compile_graph(merged.graph, tmp_path / "merged.pt2", program.row_groups)
+    run = load(merged.graph, tmp_path / "merged.pt2", runners=1)
+    held = [[*each.weights.values()] for each in made]
+    weights = [held[member][index] for member, index in merged.weights]
+    for rows in ((1, 1), (3, 1), (2, 5)):
+        inputs = [torch.rand(count, 16) for count in rows]
+        torch.testing.assert_close(
+            run(weights, inputs), program.run(weights, inputs), rtol=1e-4, atol=1e-5
+        )

@@ -53,6 +53,8 @@ def test_functions_and_jobs_outlive_a_restart_and_no_process_does(tmp_path: Path
     second = start(tmp_path / "d", "--no-examples")
     try:
         second.wait_ready()
+        # what ran before the stop is read and built before anyone asks for it
+        assert "warmed groups=1" in second.log.read_text(), second.tail()
         job = requests.get(f"{second.url}/v1/jobs/{answer['job']}", timeout=10).json()
         assert job["outputs"] == answer["outputs"]
         assert call(second).json()["outputs"] == answer["outputs"]

@@ -76,6 +76,9 @@ def report(**changes: Any) -> WorkerReport:
         is_draining=False,
         started_at_s=now_s,
         heartbeat_at_s=now_s,
+        strategies={"echo@1 x1 + kept@1 x2": "serial"},
+        measured={"echo@1 x1 + kept@1 x2": {"serial": 1.0, "branches": 1.5}},
+        tiers={"echo@1": {"1": {"generated": 0.5}}},
     )
     return replace(default, **changes)
 

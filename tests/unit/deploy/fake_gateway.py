@@ -36,6 +36,16 @@ FUNCTION: dict[str, Any] = {
     "slo_ms": 50.0,
     "timeout_ms": 60_000.0,
     "keep_alive_s": None,
+    "execution": {
+        "tiers": {"1": {"generated": 0.3, "compiled": 0.1}, "2": {}, "4": {"generated": 0.5}},
+        "groups": {
+            "echo@2 x1 + b@1 x2": {
+                "strategy": "branches",
+                "measured_ms": {"serial": 3.0, "branches": 2.0},
+            },
+            "c@1 x1 + echo@2 x1": {"strategy": "serial", "measured_ms": {}},
+        },
+    },
 }
 TIMINGS = {"queue": 1.0, "swap": 0.0, "build": 0.0, "compute": 2.0, "hooks": 0.0, "total": 3.5}
 ANSWER: dict[str, Any] = {

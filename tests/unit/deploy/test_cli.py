@@ -86,6 +86,9 @@ def test_json_is_the_record_in_one_line(
     [
         (["ls"], ["echo", "44.9 MB", "x float32 [rows, 4]", "50 ms", "device"]),
         (["describe", "echo"], ["echo@2", "1, 2", "1,234", "48 (68 exported)", "preprocess"]),
+        (["describe", "echo"], ["compiled, 0.1 ms: 3.00 times as fast as generated"]),
+        (["describe", "echo"], ["at 4 rows", "generated, 0.5 ms", "with c@1 x1 + echo@2 x1"]),
+        (["describe", "echo"], ["branches, 2 ms: 1.50 times as fast as serial"]),
         (["rm", "echo"], ["removed echo, versions 1, 2"]),
         (["logs", "echo"], ["ValueError: no", JOB, "@2"]),
         (["jobs", "get", JOB], [JOB, "succeeded", '{"y": [1.0]}']),

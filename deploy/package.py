@@ -127,7 +127,7 @@ def _manifest(
         weight_bytes=weight_bytes,
         activation_bytes=activation_bytes,
         operators_exported=exported.nodes_before,
-        operators=len(graph.nodes),
+        operators=exported.nodes_after,
         max_batch=max_batch,
         is_batchable=exported.batchable,
         has_preprocess="preprocess" in hooks.names,

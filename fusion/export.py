@@ -41,6 +41,7 @@ class Exported:
     weights: dict[str, Tensor]  # by name, in the graph's order; on the CPU, contiguous
     notes: tuple[str, ...]  # warnings for the user
     nodes_before: int
+    nodes_after: int  # without the views that only say the layout of kernels
     passes: tuple[PassReport, ...]
 
     @property
@@ -94,17 +95,17 @@ def _finish(
     lowered = lower(program, names)
     before = len(lowered.graph.nodes)
     graph, weights, passes = optimise(lowered.graph, lowered.weights)
+    after = len(graph.nodes)
     if inputs is not None:
-        before_layout = len(graph.nodes)
         graph, weights = with_channels_last(graph, weights, inputs, max_rows)
-        passes += (PassReport("channels_last", before_layout, len(graph.nodes)),)
+        passes += (PassReport("channels_last", after, len(graph.nodes)),)
     batchable = False
     if inputs is not None and graph.fixed_rows is None:
         batchable = is_batchable(generate(graph), list(weights.values()), inputs, max_rows)
     if not batchable:
         notes += ("rows are not shown to be independent: jobs run one by one, never joined",)
     graph = replace(graph, batchable=batchable)
-    return Exported(graph, weights, notes + lowered.notes, before, passes)
+    return Exported(graph, weights, notes + lowered.notes, before, after, passes)
 
 
 def _checked(example_inputs: Mapping[str, Tensor]) -> Inputs:

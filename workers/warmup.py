@@ -18,6 +18,7 @@ from fusion.dag import DagKey, FusedDag
 from fusion.errors import FusionError
 from fusion.ir import Graph, Node, Output, Ref, TensorSpec, WeightSpec
 from fusion.measurements import HotGroup
+from fusion.passes.channels_last import channels_last
 from fusion.specialise import specialised
 from fusion.strategies.lanes import Lanes
 from workers.dags import Call, Dags, make_member
@@ -26,8 +27,8 @@ from workers.library import Library
 log = Log("warmup")
 
 GROUP = 3
-# every strategy of a group is tried a few times
-RUNS = 6
+# every tier and then every strategy of a group is tried a few times
+RUNS = 12
 # spent on groups of earlier runs at most
 WARM_S = 3.0
 
@@ -55,8 +56,11 @@ def _groups(device: torch.device, lanes: Lanes | None) -> None:
     cache: DagCache[DagKey, FusedDag] = DagCache(2**30)
     dags = Dags(cache, device, lanes)
     graph = _image_network()
+    # as it would be deployed
+    named = {spec.name: torch.rand(spec.shape) for spec in graph.weights}
+    graph, named = channels_last(graph, named)
     program = specialised(graph, device.type)
-    weights = [torch.rand(spec.shape, device=device) for spec in graph.weights]
+    weights = [named[spec.name].to(device) for spec in graph.weights]
     names = tuple(spec.name for spec in graph.weights)
     for rows in (1, 4):
         image = np.zeros((rows, 3, 112, 112), np.float32)

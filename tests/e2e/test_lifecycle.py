@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_functions_and_jobs_outlive_a_restart_and_no_process_does(tmp_path: Path
     try:
         second.wait_ready()
         # what ran before the stop is read and built before anyone asks for it
-        assert "warmed groups=1" in second.log.read_text(), second.tail()
+        assert re.search(r"warmed groups=[1-9]", second.log.read_text()), second.tail()
         job = requests.get(f"{second.url}/v1/jobs/{answer['job']}", timeout=10).json()
         assert job["outputs"] == answer["outputs"]
         assert call(second).json()["outputs"] == answer["outputs"]

@@ -106,6 +106,13 @@ class Settings:
         _int_from(0),
         "runs of an architecture on the CPU after which it is compiled; 0 never compiles",
     )
+    warm_up_s: int = _from(
+        "FUSEBOX_WARM_UP_S",
+        5,
+        _int_from(0),
+        "seconds a worker may run sample networks, and then build groups of its last run, before "
+        "it is ready; 0 skips both",
+    )
     places: int = _from("FUSEBOX_PLACES", 2, _int_from(1, 16), "groups in flight per worker")
     group_functions: int = _from(
         "FUSEBOX_GROUP_FUNCTIONS", 8, _int_from(1, 64), "functions in one group at most"

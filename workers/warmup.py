@@ -29,29 +29,31 @@ log = Log("warmup")
 GROUP = 3
 # every tier and then every strategy of a group is tried a few times
 RUNS = 12
-# spent on groups of earlier runs at most
-WARM_S = 3.0
 
 
-def warm_up(device: torch.device, threads: int, lanes: Lanes | None) -> None:
+def warm_up(device: torch.device, threads: int, lanes: Lanes | None, within_s: float) -> None:
     """Page the libraries in and start their threads; leaves `threads` as torch's own number.
 
     Operators page in code of their own, so what a worker takes before it holds any weights is
     only known after a convolution, a product, a norm and an attention have run. Lanes run them
     too: oneDNN keeps scratch memory per thread, as large as the largest convolution wanted.
     """
+    torch.set_num_threads(threads)
+    if not within_s:
+        return
+    give_up_at_s = time.monotonic() + within_s
     for count in {1, threads}:
         torch.set_num_threads(count)
         _networks(device)
     torch.set_num_threads(threads)
     if lanes is not None:
         lanes.run([[partial(_networks, device)]] * lanes.count)
-    _groups(device, lanes)
+    _groups(device, lanes, give_up_at_s)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def _groups(device: torch.device, lanes: Lanes | None) -> None:
+def _groups(device: torch.device, lanes: Lanes | None, give_up_at_s: float) -> None:
     """Fused runs of up to GROUP functions, on the way that jobs take."""
     cache: DagCache[DagKey, FusedDag] = DagCache(2**30)
     dags = Dags(cache, device, lanes)
@@ -70,6 +72,8 @@ def _groups(device: torch.device, lanes: Lanes | None) -> None:
                 for k in range(members)
             ]
             for _ in range(RUNS):
+                if time.monotonic() > give_up_at_s:
+                    return
                 dags.run(calls)
 
 
@@ -110,15 +114,16 @@ def warm_groups(
     find: Callable[[FunctionRef], Function],
     library: Library,
     dags: Dags,
+    within_s: float,
 ) -> int:
     """Read and build what ran most before the last stop; how many groups are ready.
 
     Functions that are gone, or whose artifacts are broken, are left out with their groups.
     """
     ready = 0
-    give_up_at_s = time.monotonic() + WARM_S
+    give_up_at_s = time.monotonic() + within_s
     for group in groups:
-        if time.monotonic() > give_up_at_s:
+        if time.monotonic() >= give_up_at_s:
             break
         try:
             loaded = [library.get(find(FunctionRef.parse(ref))) for ref, _ in group.members]

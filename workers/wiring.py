@@ -84,7 +84,7 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     device = parse_device(settings.device)
     threads = settings.compute_threads or torch.get_num_threads()
     lanes = make_lanes(device, threads)
-    warm_up(torch.device(str(device)), threads, lanes)
+    warm_up(torch.device(str(device)), threads, lanes, settings.warm_up_s)
     parts = wire(settings, store, device, lanes, name(str(device)))
     queue = keys.queue(parts.id)
     drain, turns = Drain(queue, parts.heartbeat, parts.claims), Turns()
@@ -165,7 +165,7 @@ def wire(
     leaving = Leaving(worker, store, executor, hosts, logs, settings.max_attempts)
 
     def warm() -> int:
-        return warm_groups(measurements.hot(), find, library, dags)
+        return warm_groups(measurements.hot(), find, library, dags, settings.warm_up_s)
 
     def learned() -> None:
         compiling.stop()

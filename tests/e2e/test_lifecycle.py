@@ -51,7 +51,7 @@ def test_functions_and_jobs_outlive_a_restart_and_no_process_does(tmp_path: Path
         assert processes_of(first) == []
     finally:
         first.process.kill()
-    second = start(tmp_path / "d", "--no-examples")
+    second = start(tmp_path / "d", "--no-examples", FUSEBOX_WARM_UP_S="5")
     try:
         second.wait_ready()
         # what ran before the stop is read and built before anyone asks for it

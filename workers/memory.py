@@ -1,26 +1,53 @@
-"""The allocator of this process: giving back to the system what is no longer needed."""
+"""The allocators of this process: few caches of their own, and giving back what is not needed."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import os
+from collections.abc import MutableMapping
 
 # malloc.h of glibc
-_M_ARENA_MAX = -8
+_M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 # Blocks from here on are mapped one by one and go back to the system when they are freed. glibc
 # raises this by itself to 32 MiB as such blocks are freed, unless it was set.
 MMAP_FROM_BYTES = 32 * 2**20
-ARENAS = 2
+# Set the other threshold and glibc trims the heap at every free near its end: pages of activations
+# would fault in again in every run.
+TRIM_FROM_BYTES = 1 << 30
+
+# oneDNN keeps the code it has generated for each convolution, shape and number of threads: about
+# 40 KB each, and 1,024 of them unless told otherwise.
+_KERNEL_BYTES = 40_000
+_KERNEL_SHARE = 0.05
+_KERNELS = range(160, 1025)
+
+
+def set_up_libraries(
+    environ: MutableMapping[str, str], memory_budget_bytes: int | None = None
+) -> None:
+    """Bound what oneDNN and MKL keep for themselves; before torch is imported.
+
+    MKL's own cache is buffers of megabytes per thread that `give_back` cannot reach; malloc is as
+    fast once it keeps its pages between two runs.
+    """
+    kernels = _KERNELS[-1]
+    if memory_budget_bytes is not None:
+        affordable = int(memory_budget_bytes * _KERNEL_SHARE / _KERNEL_BYTES)
+        kernels = min(max(affordable, _KERNELS[0]), _KERNELS[-1])
+    environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(kernels))
+    environ.setdefault("MKL_DISABLE_FAST_MM", "1")
 
 
 def set_up_malloc() -> None:
-    """Few arenas, so that what one thread frees the next one uses; before torch starts threads."""
+    """One arena, so that what one thread frees the next one uses; before torch starts threads."""
     libc = _glibc()
     if libc is not None:
-        libc.mallopt(_M_ARENA_MAX, ARENAS)
+        libc.mallopt(_M_ARENA_MAX, 1)
         libc.mallopt(_M_MMAP_THRESHOLD, MMAP_FROM_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, TRIM_FROM_BYTES)
 
 
 def give_back() -> None:

@@ -13,7 +13,7 @@ from types import FrameType
 from contract.log import configure
 from contract.settings import SettingError, read_settings
 from contract.store import open_store
-from workers.memory import set_up_malloc
+from workers.memory import set_up_libraries, set_up_malloc
 
 
 def worker_id(device: str) -> str:
@@ -33,6 +33,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     # before torch is imported, for its libraries allocate and start threads
+    set_up_libraries(os.environ, settings.memory_budget_bytes)
     set_up_malloc()
     from workers.wiring import work
 

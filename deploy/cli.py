@@ -12,6 +12,7 @@ _VERBS = {
     "invoke": ("deploy.commands.invoke:invoke", "Call a function."),
     "ls": ("deploy.commands.functions:ls", "List the deployed functions."),
     "describe": ("deploy.commands.functions:describe", "Show one function."),
+    "dag": ("deploy.commands.dag:dag", "Draw the fused DAG of functions."),
     "logs": ("deploy.commands.functions:logs", "Show what a function printed and raised."),
     "rm": ("deploy.commands.functions:rm", "Take a function out of service."),
     "jobs": ("deploy.commands.jobs:jobs", "Show, await or cancel jobs."),

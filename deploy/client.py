@@ -149,6 +149,10 @@ class Client:
         found: list[Record] = self._call("GET", f"{_function(name)}/logs", params=params)["lines"]
         return found
 
+    def graph(self, name: str) -> Record:
+        """A function's operators, and the content hashes of its weights by name."""
+        return self._call("GET", f"{_function(name)}/graph")
+
     def stats(self) -> Record:
         """Counters of all functions and of the platform."""
         return self._call("GET", "/v1/stats")

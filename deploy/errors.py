@@ -49,6 +49,12 @@ class PackagingError(FuseboxError):
     code, http_status = "packaging_failed", 422
 
 
+class Undrawable(FuseboxError):
+    """What the platform says of a function cannot be drawn."""
+
+    code, http_status = "undrawable", 422
+
+
 def exit_code(error: FuseboxError) -> int:
     """What a process ends with that met this error."""
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)

@@ -103,6 +103,12 @@ def merge_prefix(graphs: Sequence[Graph], weight_keys: Sequence[WeightKeys]) -> 
     return _Merger(graphs, weight_keys, members).merge(clusters) if clusters else None
 
 
+def merge_members(graphs: Sequence[Graph], weight_keys: Sequence[WeightKeys]) -> Merged:
+    """One graph of all members, side by side where they share no prefix."""
+    shared = merge_prefix(graphs, weight_keys)
+    return shared or _Merger(graphs, weight_keys, {}).merge([])
+
+
 def values_with_rows(graph: Graph, nodes: Iterable[int]) -> set[Ref]:
     """Results of these nodes, closed under their arguments, whose dimension 0 is the rows.
 

@@ -40,6 +40,10 @@ def is_open(path: str, query: str = "") -> bool:
     return (path in _OPEN and not (path == "/" and query)) or path.startswith("/static/")
 
 
+# what only those who deploy may read: their words and their models
+_PRIVATE = ("/logs", "/graph")
+
+
 def scope_of(method: str, path: str) -> Scope | None:
     """The scope that a key needs for this; None where any key does."""
     if path.startswith(_JOBS) or (
@@ -47,7 +51,7 @@ def scope_of(method: str, path: str) -> Scope | None:
     ):
         return Scope.INVOKE
     if path.startswith(_FUNCTIONS):
-        is_plain = method in _READS and not path.endswith("/logs")
+        is_plain = method in _READS and not path.endswith(_PRIVATE)
         return None if is_plain else Scope.DEPLOY
     if path == _KEYS or path.startswith(f"{_KEYS}/"):
         return Scope.ADMIN

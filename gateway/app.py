@@ -69,6 +69,7 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
     add(item, "function", lambda name: _respond(functions.show(gateway, name)))
     add(item, "remove", lambda name: _respond(functions.remove(gateway, name)), methods=["DELETE"])
     add(f"{item}/logs", "logs", show_log)
+    add(f"{item}/graph", "graph", lambda name: _respond(functions.show_graph(gateway, name)))
     add(
         f"{item}/invoke",
         "invoke",

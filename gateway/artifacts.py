@@ -19,16 +19,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore
+from typing import Any
+
+import orjson
 
 from contract.errors import (
     DigestMismatch,
+    FunctionFailed,
     InvalidArtifact,
     PayloadTooLarge,
     RequestError,
     StorageFull,
 )
-from contract.function import GRAPH, HANDLER, INCLUDED, MANIFEST, WEIGHTS, Manifest
+from contract.function import GRAPH, HANDLER, INCLUDED, MANIFEST, WEIGHTS, Function, Manifest
 from contract.log import Log
+from fusion.errors import WeightsError
+from fusion.weights import read_index
 from gateway.artifact_check import read_manifest
 from gateway.tar import Member, Read, TarError, members
 
@@ -117,6 +123,17 @@ class Artifacts:
             manifest = read_manifest(unpacked)
         self._place(unpacked, digest)
         return manifest
+
+    def read_graph(self, function: Function) -> tuple[dict[str, Any], dict[str, str]]:
+        """`graph.json`, and by weight the sha-256 of its bytes; raises FunctionFailed."""
+        folder = self._folder / function.digest
+        try:
+            graph = orjson.loads((folder / GRAPH).read_bytes())
+            index = read_index(folder / WEIGHTS)
+        except (OSError, ValueError, WeightsError) as error:
+            log.warning("artifact_not_read", function=function.ref, reason=error)
+            raise FunctionFailed(f"{function.ref}: its artifact cannot be read") from error
+        return graph, {entry.name: entry.sha256 for entry in index.entries}
 
     def sweep(self, needed: Callable[[], set[str]]) -> list[str]:
         """Remove every artifact that nothing needs and nobody is uploading; their digests."""

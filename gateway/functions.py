@@ -52,6 +52,21 @@ def show(gateway: Gateway, name: str) -> Answer:
     return json_answer(_describe(gateway, gateway.store.functions.get(FunctionRef.parse(name))))
 
 
+def show_graph(gateway: Gateway, name: str) -> Answer:
+    """GET /v1/functions/<name>/graph: its operators, and the content hashes of its weights."""
+    function = gateway.store.functions.get(FunctionRef.parse(name))
+    graph, weights = gateway.artifacts.read_graph(function)
+    return json_answer(
+        {
+            "name": function.name,
+            "version": function.version,
+            "architecture": function.manifest.architecture,
+            "graph": graph,
+            "weights": weights,
+        }
+    )
+
+
 def remove(gateway: Gateway, name: str) -> Answer:
     """DELETE /v1/functions/<name>: jobs already accepted still run."""
     ref = FunctionRef.parse(name)

@@ -161,12 +161,22 @@ def _functions() -> Record:
             _query("since", "Not before, Unix seconds.", type="number", minimum=0, default=0),
         ],
     )
+    graph = _operation(
+        "graph",
+        "functions",
+        "Its operators, and the content hashes of its weights",
+        {
+            "200": _shown("As it was deployed.", "FunctionGraph"),
+            **_problems("unknown_function", "function_failed", *_STORE),
+        },
+    )
     item = {"parameters": [_NAME_PARAMETER]}
     return {
         "/v1/functions": {"get": listing},
         "/v1/functions/{name}": {"get": describe, "put": deploy, "delete": remove, **item},
         "/v1/functions/{name}/invoke": {"post": _invoke(), **item},
         "/v1/functions/{name}/logs": {"get": lines, **item},
+        "/v1/functions/{name}/graph": {"get": graph, **item},
     }
 
 

@@ -225,6 +225,15 @@ def schemas() -> Schema:
         "Functions": _object({"functions": _list(_ref("Function"))}),
         "Removed": _object({"name": _STRING, "removed_versions": _list(_COUNT)}),
         "Log": _object({"lines": _list(_object(line))}),
+        "FunctionGraph": _object(
+            {
+                "name": _STRING,
+                "version": _COUNT,
+                "architecture": _STRING,
+                "graph": {"type": "object", "description": "`graph.json`: docs/fusion.md."},
+                "weights": _map_of(_STRING),
+            }
+        ),
         "Worker": _worker(),
         "Workers": _object({"workers": _list(_ref("Worker"))}),
         "DagCache": _object(_of_record(DagCacheReport, {})),

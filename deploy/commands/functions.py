@@ -141,18 +141,18 @@ def _description(function: Record) -> Table:
 def _execution(execution: Record) -> list[tuple[str, str]]:
     """Which tier and strategy run, and their measured gains."""
     rows = [
-        (f"at {count} row{'s' if int(count) > 1 else ''}", _fastest(measured, "generated"))
+        (f"at {count} row{'s' if int(count) > 1 else ''}", fastest(measured, "generated"))
         for count, measured in execution["tiers"].items()
         if measured
     ]
     rows += [
-        (f"with {name}", _fastest(group["measured_ms"], "serial", group["strategy"]))
+        (f"with {name}", fastest(group["measured_ms"], "serial", group["strategy"]))
         for name, group in execution["groups"].items()
     ]
     return rows
 
 
-def _fastest(measured_ms: dict[str, float], default: str, chosen: str | None = None) -> str:
+def fastest(measured_ms: dict[str, float], default: str, chosen: str | None = None) -> str:
     """The chosen way, or the fastest, and how many times as fast as the default it is."""
     chosen = chosen or min(measured_ms, key=measured_ms.__getitem__)
     if chosen not in measured_ms or default not in measured_ms:

@@ -97,6 +97,7 @@ def test_figures_are_not_on_the_page_that_everybody_sees(
         ("PUT", "/v1/functions/echo", Scope.DEPLOY),
         ("DELETE", "/v1/functions/echo", Scope.DEPLOY),
         ("GET", "/v1/functions/echo/logs", Scope.DEPLOY),
+        ("GET", "/v1/functions/echo/graph", Scope.DEPLOY),
         ("GET", "/v1/keys", Scope.ADMIN),
         ("POST", "/v1/keys", Scope.ADMIN),
         ("DELETE", "/v1/keys/0123456789ab", Scope.ADMIN),

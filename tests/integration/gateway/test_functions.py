@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import threading
 import time
@@ -14,9 +15,12 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from contract.function import GRAPH, WEIGHTS
 from contract.settings import Settings
 from contract.store import Store
 from contract.store.telemetry import LogLine
+from fusion.ir import Graph
+from fusion.weights import read_index
 from gateway.artifacts import ABANDONED_S, Artifacts
 from tests.integration.gateway.builders import artifact, digest_header, pack, publish, report
 from tests.unit.gateway.manifests import ECHO, MANIFEST, WITH_HOOKS, weights_file
@@ -231,6 +235,26 @@ def test_a_sweep_removes_what_a_crash_left_behind(tmp_path: Path) -> None:
     os.utime(old, (before_s, before_s))
     Artifacts(tmp_path, 0).sweep(set)
     assert [new] == list((tmp_path / ".incoming").iterdir())
+
+
+def test_a_graph_is_shown_with_the_hashes_of_its_weights(
+    client: FlaskClient, settings: Settings
+) -> None:
+    """As it was deployed; a broken artifact is a 500 that names the function."""
+    put(client, pack(artifact()))
+    shown = client.get("/v1/functions/echo/graph").json
+    assert Graph.decode(json.dumps(shown["graph"]).encode()) == ECHO
+    assert (shown["name"], shown["version"], shown["architecture"]) == (
+        "echo", 1, ECHO.architecture,
+    )  # fmt: skip
+    folder = settings.artifacts / client.get("/v1/functions/echo").json["digest"]
+    index = read_index(folder / WEIGHTS)
+    assert shown["weights"] == {entry.name: entry.sha256 for entry in index.entries}
+    (folder / GRAPH).write_bytes(b"{")
+    answer = client.get("/v1/functions/echo/graph")
+    assert (answer.status_code, answer.json["code"]) == (500, "function_failed")
+    assert "echo@1" in answer.json["detail"]
+    assert client.get("/v1/functions/nope/graph").status_code == 404
 
 
 def test_a_log_is_shown_oldest_first(client: FlaskClient, store: Store) -> None:

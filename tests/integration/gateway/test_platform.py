@@ -250,6 +250,8 @@ def test_answers_are_as_described(client: FlaskClient, store: Store, worker: Fak
     check("GET", item, "/v1/functions/nope")
     check("GET", item + "/logs", "/v1/functions/echo/logs")
     check("GET", item + "/logs", "/v1/functions/echo/logs?count=x")
+    check("GET", item + "/graph", "/v1/functions/hooked/graph")
+    check("GET", item + "/graph", "/v1/functions/nope/graph")
     invoke = item + "/invoke"
     done = check("POST", invoke, INVOKE, json=BODY)
     check("POST", invoke, INVOKE, json=BODY, headers={"Accept": "application/x-npz"})

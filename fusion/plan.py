@@ -15,6 +15,11 @@ AnyJob = Job | Mapping[str, Tensor]  # inputs in the graph's order, or by name
 JobResult = list[Tensor] | MemberError  # outputs in the graph's order, or why there are none
 
 
+def row_bucket(rows: int) -> int:
+    """The power of two from `rows` on: few DAGs serve all numbers of rows."""
+    return 1 << (rows - 1).bit_length()
+
+
 class Plan(NamedTuple):
     """What one member does in a run."""
 
@@ -39,8 +44,17 @@ class Plan(NamedTuple):
         """Each job on its own."""
         return [self._run_job(j) for j in range(len(self.jobs))]
 
+    @property
+    def job_buckets(self) -> set[int]:
+        """Row buckets of the jobs by themselves."""
+        return {self._bucket_of(rows) for rows in self.rows}
+
+    def _bucket_of(self, rows: int) -> int:
+        return min(row_bucket(rows), self.bucket)
+
     def _run_job(self, j: int) -> JobResult:
-        outcome = attempt(Work(self.program, self.weights, self.jobs[j], self.bucket))
+        bucket = self._bucket_of(self.rows[j])
+        outcome = attempt(Work(self.program, self.weights, self.jobs[j], bucket))
         try:
             return split(_unwrap(outcome), [self.rows[j]])[0]
         except (*MEMBER_ERRORS, FusionError) as error:

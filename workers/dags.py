@@ -19,6 +19,7 @@ from fusion.dag import DagKey, FusedDag
 from fusion.errors import MemberError
 from fusion.ir import Graph
 from fusion.measurements import HotGroup
+from fusion.plan import row_bucket
 from fusion.strategies.lanes import Lanes
 from fusion.tiers import Measured
 from workers.measuring import in_ms
@@ -143,11 +144,6 @@ def _keep(entries: OrderedDict[K, T], key: K, value: T, most: int) -> None:
     entries.move_to_end(key)
     if len(entries) > most:
         entries.popitem(last=False)
-
-
-def row_bucket(rows: int) -> int:
-    """The power of two from `rows` on: few DAGs serve all numbers of rows."""
-    return 1 << (rows - 1).bit_length()
 
 
 def make_member(

@@ -16,11 +16,11 @@ from contract.errors import FunctionFailed, FuseboxError, InvalidInput, OutOfMem
 from contract.job import TENSORS, TIMINGS, Claim, JobId, JobSpec, Status
 from contract.keys import COUNTERS, stats
 from fusion.errors import BudgetExceeded, GraphError, IntegrityError, MemberError, WeightsError
+from fusion.plan import row_bucket
 from tests.unit.workers.conftest import a_function
 from workers import settle
 from workers.claims import Claims
 from workers.compute import scratch_bytes
-from workers.dags import row_bucket
 from workers.records import Ended, Staged, Tally, Times
 from workers.runs import halves, jobs_of, plan_runs, singly, without
 from workers.stage import check_inputs

@@ -172,8 +172,9 @@ class FusedDag:
             make_plan(k, *self.members[k][:2], call.weights, call.jobs)
             for k, call in enumerate(calls)
         ]
-        if len(plans) == 1 and len(plans[0].jobs) > 1:
+        if len(plans) == 1 and plans[0].is_joinable:
             return [self._run_jobs(plans[0])]
+        plans = [plan.joined() if plan.is_joinable else plan for plan in plans]
         found = iter(self._run([plan.work for plan in plans if plan.work is not None]))
         return [
             plan.run_apart() if plan.work is None else plan.results(next(found)) for plan in plans
@@ -181,26 +182,27 @@ class FusedDag:
 
     def _run_jobs(self, plan: Plan) -> list[JobResult]:
         """Jobs of one function: joined where that measures faster than one by one."""
-        if plan.work is None:
-            return plan.run_apart()
         tiers = plan.program.tiers
-        if not tiers.is_settled(plan.bucket):
-            return self._run_joined(plan)
-        if not all(tiers.is_settled(bucket) for bucket in plan.job_buckets):
-            return plan.run_apart()
         if self._joining_version != tiers.version:
             self._joining, self._joining_version = {}, tiers.version
-        choice = self._joining.setdefault(len(plan.jobs), Choice(("joined", "apart")))
+        choice = self._joining.get(len(plan.jobs))
+        if choice is None:
+            # first each number of rows finds its tier
+            if not tiers.is_settled(plan.bucket):
+                return self._run_joined(plan)
+            if not all(tiers.is_settled(bucket) for bucket in plan.job_buckets):
+                return plan.run_apart()
+            choice = self._joining[len(plan.jobs)] = Choice(("joined", "apart"))
         name = choice.name()
         started_s = perf_counter()
         results = self._run_joined(plan) if name == "joined" else plan.run_apart()
-        synchronize(plan.work.inputs[0])
+        synchronize(plan.jobs[0][0])
         choice.record(name, perf_counter() - started_s)
         return results
 
     def _run_joined(self, plan: Plan) -> list[JobResult]:
-        assert plan.work is not None
-        return plan.results(*self._run([plan.work]))
+        plan = plan.joined()
+        return plan.run_apart() if plan.work is None else plan.results(*self._run([plan.work]))
 
     def _single_jobs(self, calls: Sequence[Call]) -> list[Work] | None:
         """One job per call and nothing wrong with it, the common case: no plan is needed."""

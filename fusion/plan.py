@@ -29,7 +29,21 @@ class Plan(NamedTuple):
     weights: Sequence[Tensor]
     jobs: Sequence[Job]
     rows: Sequence[int]  # per job
-    work: Work | None  # None: the jobs run one by one
+    work: Work | None = None  # None: the jobs run one by one
+
+    @property
+    def is_joinable(self) -> bool:
+        """Whether rows of several jobs may share a run."""
+        graph = self.program.graph
+        return len(self.jobs) > 1 and graph.batchable and graph.fixed_rows is None
+
+    def joined(self) -> "Plan":
+        """The same with one work of all jobs; without where their shapes do not join."""
+        try:
+            inputs = concat(self.jobs)
+        except MEMBER_ERRORS:  # they run apart, and those at fault fail there
+            return self
+        return self._replace(work=Work(self.program, self.weights, inputs, self.bucket))
 
     def results(self, outcome: Outcome) -> list[JobResult]:
         """Per job its share of what the work gave."""
@@ -69,7 +83,7 @@ class Plan(NamedTuple):
 def make_plan(
     member: int, program: Program, bucket: int, weights: Sequence[Tensor], given: Sequence[AnyJob]
 ) -> Plan:
-    """Join the jobs; raises IntegrityError when weights or jobs do not fit the program."""
+    """Jobs in order, not joined yet; raises IntegrityError when they do not fit the program."""
     graph = program.graph
     if not given or len(weights) != len(graph.weights):
         raise IntegrityError(
@@ -78,21 +92,8 @@ def make_plan(
         )
     jobs = [_in_order(graph, job) for job in given]
     rows = [rows_of(job) for job in jobs]
-    work = None
-    if len(jobs) == 1:
-        work = Work(program, weights, jobs[0], bucket)
-    elif graph.batchable and graph.fixed_rows is None:
-        work = _joined(program, bucket, weights, jobs)
+    work = Work(program, weights, jobs[0], bucket) if len(jobs) == 1 else None
     return Plan(member, program, bucket, weights, jobs, rows, work)
-
-
-def _joined(
-    program: Program, bucket: int, weights: Sequence[Tensor], jobs: Sequence[Job]
-) -> Work | None:
-    try:
-        return Work(program, weights, concat(jobs), bucket)
-    except MEMBER_ERRORS:  # shapes do not join: the jobs run apart, and those at fault fail there
-        return None
 
 
 def _in_order(graph: Graph, job: AnyJob) -> Job:

@@ -22,6 +22,7 @@ from threading import BoundedSemaphore
 from typing import Any
 
 import orjson
+from safetensors import SafetensorError, safe_open
 
 from contract.errors import (
     DigestMismatch,
@@ -33,8 +34,6 @@ from contract.errors import (
 )
 from contract.function import GRAPH, HANDLER, INCLUDED, MANIFEST, WEIGHTS, Function, Manifest
 from contract.log import Log
-from fusion.errors import WeightsError
-from fusion.weights import read_index
 from gateway.artifact_check import read_manifest
 from gateway.tar import Member, Read, TarError, members
 
@@ -46,6 +45,8 @@ READERS = 2
 # What a crashed gateway left behind is an upload no longer than this.
 ABANDONED_S = 24 * 3600.0
 _INCOMING = ".incoming"
+# in the metadata of a weights file, before the name of a tensor: the hash of its bytes
+_DIGEST_KEY = "sha256."
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DIGEST_FIELD = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):\s*(?:$|,)")
 
@@ -129,11 +130,16 @@ class Artifacts:
         folder = self._folder / function.digest
         try:
             graph = orjson.loads((folder / GRAPH).read_bytes())
-            index = read_index(folder / WEIGHTS)
-        except (OSError, ValueError, WeightsError) as error:
+            with safe_open(folder / WEIGHTS, framework="numpy") as file:
+                metadata = file.metadata() or {}
+        except (OSError, ValueError, SafetensorError) as error:
             log.warning("artifact_not_read", function=function.ref, reason=error)
             raise FunctionFailed(f"{function.ref}: its artifact cannot be read") from error
-        return graph, {entry.name: entry.sha256 for entry in index.entries}
+        return graph, {
+            key.removeprefix(_DIGEST_KEY): digest
+            for key, digest in metadata.items()
+            if key.startswith(_DIGEST_KEY)
+        }
 
     def sweep(self, needed: Callable[[], set[str]]) -> list[str]:
         """Remove every artifact that nothing needs and nobody is uploading; their digests."""

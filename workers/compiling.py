@@ -58,6 +58,8 @@ class Compiling:
         runners: int,
     ) -> None:
         self._folder = folder
+        # of the compiler; only who has the turn uses it
+        self._cache = folder / "cache"
         self._programs = programs
         self._after_runs = after_runs if has_compiler() else 0
         self._runners = runners
@@ -124,8 +126,12 @@ class Compiling:
         graph = self._path(architecture, "json")
         graph.write_bytes(program.graph.encode())
         said = self._path(architecture, "log")
-        cache = self._folder / f"cache-{os.getpid()}"
-        settings = {"TORCHINDUCTOR_CACHE_DIR": str(cache), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        # of a worker that was killed, or of none: this one has the turn
+        shutil.rmtree(self._cache, ignore_errors=True)
+        settings = {
+            "TORCHINDUCTOR_CACHE_DIR": str(self._cache),
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        }
         command = [sys.executable, "-m", "fusion.compiled"]
         command += [str(graph), str(self._path(architecture, "pt2")), "--row-groups"]
         command += map(str, program.row_groups)
@@ -160,10 +166,10 @@ class Compiling:
         self._clean(current)
 
     def _clean(self, ended: _Compilation) -> None:
-        ended.turn.close()
         ended.log.unlink(missing_ok=True)
         self._path(ended.program.graph.architecture, "json").unlink(missing_ok=True)
-        shutil.rmtree(self._folder / f"cache-{os.getpid()}", ignore_errors=True)
+        shutil.rmtree(self._cache, ignore_errors=True)
+        ended.turn.close()
 
     def _load(self, program: Program) -> None:
         architecture = program.graph.architecture

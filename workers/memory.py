@@ -18,11 +18,10 @@ MMAP_FROM_BYTES = 32 * 2**20
 # would fault in again in every run.
 TRIM_FROM_BYTES = 1 << 30
 
-# oneDNN keeps the code it has generated for each convolution, shape and number of threads: about
-# 40 KB each, and 1,024 of them unless told otherwise.
-_KERNEL_BYTES = 40_000
-_KERNEL_SHARE = 0.05
-_KERNELS = range(160, 1025)
+# oneDNN keeps the code it has generated for each convolution, shape and number of threads, 1,024
+# times unless told otherwise: one for so many bytes of the budget, within bounds.
+_BUDGET_PER_KERNEL = 800_000
+_FEWEST_KERNELS, _MOST_KERNELS = 160, 1024
 
 
 def set_up_libraries(
@@ -33,10 +32,10 @@ def set_up_libraries(
     MKL's own cache is buffers of megabytes per thread that `give_back` cannot reach; malloc is as
     fast once it keeps its pages between two runs.
     """
-    kernels = _KERNELS[-1]
+    kernels = _MOST_KERNELS
     if memory_budget_bytes is not None:
-        affordable = int(memory_budget_bytes * _KERNEL_SHARE / _KERNEL_BYTES)
-        kernels = min(max(affordable, _KERNELS[0]), _KERNELS[-1])
+        affordable = memory_budget_bytes // _BUDGET_PER_KERNEL
+        kernels = min(max(affordable, _FEWEST_KERNELS), _MOST_KERNELS)
     environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(kernels))
     environ.setdefault("MKL_DISABLE_FAST_MM", "1")
 

@@ -36,7 +36,7 @@ Strategy = Callable[[Sequence[Work]], list[Outcome]]
 def attempt(work: Work) -> Outcome:
     """Run one member on its own."""
     try:
-        return work.program.tiers.run(work.rows, work.weights, work.inputs)
+        return work.run()
     except MEMBER_ERRORS as error:
         return error
 

@@ -82,6 +82,7 @@ def test_what_runs_often_is_compiled_and_kept(tmp_path):
 def test_stopping_ends_the_compiler_at_once(tmp_path):
     """Nothing of it is left, and nothing begins after."""
     program = _program("tanh")
+    (tmp_path / "cache" / "of a worker that was killed").mkdir(parents=True)
     compiling = Compiling(tmp_path, lambda: [program], after_runs=1, runners=1)
     _run(program)
     compiling.look()

@@ -52,7 +52,10 @@ class Family:
     def say(self, number: int, word: str) -> None:
         """Let a process tell its supervisor something."""
         pid = self.pid(number)
-        (self.folder / "say").write_text(word)
+        # whole at once: the process may still be reading what was said before
+        fresh = self.folder / "say.fresh"
+        fresh.write_text(word)
+        fresh.replace(self.folder / "say")
         os.kill(pid, signal.SIGUSR1)
 
     def has_stopped(self, number: int) -> bool:

@@ -13,7 +13,7 @@ from workers.memory import set_up_libraries
     [(None, 1024), (150_000_000, 187), (1_000_000, 160), (10**12, 1024)],
 )
 def test_a_small_budget_keeps_fewer_kernels(budget_bytes: int | None, kernels: int) -> None:
-    """A twentieth of it, within bounds."""
+    """In proportion, within bounds."""
     environ: dict[str, str] = {}
     set_up_libraries(environ, budget_bytes)
     assert int(environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) == kernels

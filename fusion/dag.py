@@ -16,7 +16,9 @@ from fusion.prefix import merge_prefix
 from fusion.strategies.branches import Branches
 from fusion.strategies.choice import Choice
 from fusion.strategies.lanes import Lanes
-from fusion.strategies.prefix import Prefix, merged_rows
+from fusion.strategies.prefix import MergedCode, merged_rows
+from fusion.strategies.stack import make_stacks
+from fusion.strategies.verified import Verified
 from fusion.strategies.work import Outcome, Strategy, Work, attempt_each
 from fusion.tiers import Measured, synchronize
 
@@ -97,10 +99,13 @@ def build(
     if len(ordered) > 1:
         shared = merge_prefix([m.program.graph for m in ordered], [m.weight_keys for m in ordered])
         if shared is not None:
-            prefix = Prefix(shared, generate_merged(shared.graph, shared.row_groups))
+            prefix = MergedCode(shared, generate_merged(shared.graph, shared.row_groups))
             merged_programs.append(prefix.program)
-            strategies["prefix"] = prefix
+            strategies["prefix"] = Verified(prefix)
             held_bytes += prefix.bytes
+        stacks = make_stacks([m.program for m in ordered])
+        if stacks is not None:
+            strategies["stack"] = Verified(stacks)
         if lanes is not None and lanes.count > 1:
             strategies["branches"] = Branches(lanes, [_estimate(m) for m in ordered])
     return FusedDag(

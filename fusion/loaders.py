@@ -4,21 +4,16 @@ What a slot needs of a device is the two protocols here. `MappedLoader` serves C
 `fusion.loaders_cuda.CudaLoader` GPUs; both give tensors that are views of one buffer.
 """
 
-import mmap
 import os
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fusion.errors import WeightsError
+from fusion.places import PAGE_BYTES, Mapped, Places
 from fusion.weights import WeightsIndex, check_digests
-
-PAGE_BYTES = mmap.PAGESIZE
-# Linux 5.14, uapi/asm-generic/mman-common.h; Python's mmap has no name for it
-MADV_POPULATE_READ = 22
 
 
 class ResidentWeights(Protocol):
@@ -64,10 +59,9 @@ def views(data: Tensor, index: WeightsIndex) -> list[Tensor]:
 class MappedWeights:
     """A weights file mapped read-only and shared, every page present."""
 
-    def __init__(self, file: mmap.mmap, index: WeightsIndex) -> None:
-        self._file = file
-        data = _as_tensor(file)[index.data_offset :]  # [data_bytes] uint8, page cache
-        self._tensors = views(data, index)
+    def __init__(self, mapped: Mapped, index: WeightsIndex) -> None:
+        self._mapped = mapped
+        self._tensors = views(mapped.data[index.data_offset :], index)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -83,14 +77,12 @@ class MappedWeights:
     def close(self) -> bool:
         """Unmap; False while a view is held elsewhere, for its pages are still mapped."""
         self._tensors = []
-        try:
-            self._file.close()
-        except BufferError:  # a view somewhere keeps its buffer exported
-            return False
-        return True
+        return self._mapped.close()
 
 
-def map_tensors(path: Path, index: WeightsIndex, is_verified: bool = False) -> MappedWeights:
+def map_tensors(
+    path: Path, index: WeightsIndex, is_verified: bool = False, places: Places | None = None
+) -> MappedWeights:
     """Map the file once (MAP_SHARED, PROT_READ) and make its pages present.
 
     Raises WeightsError where the file is missing, has another size, cannot be read or, unless
@@ -102,16 +94,12 @@ def map_tensors(path: Path, index: WeightsIndex, is_verified: bool = False) -> M
             found_bytes = os.fstat(file.fileno()).st_size
             if found_bytes != index.file_bytes:
                 raise WeightsError(f"{path}: {found_bytes} bytes, expected {index.file_bytes}")
-            mapped = mmap.mmap(
-                file.fileno(), index.file_bytes, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ
-            )
-        _populate(mapped)
+            mapped = (places or Places()).map(file.fileno(), index.file_bytes)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be mapped: {error}") from error
     try:
         if not is_verified:
-            with memoryview(mapped) as whole, whole[index.data_offset :] as data:
-                check_digests(data, index)
+            check_digests(mapped.data[index.data_offset :].numpy().data, index)
         return MappedWeights(mapped, index)
     except WeightsError as error:
         mapped.close()
@@ -120,6 +108,9 @@ def map_tensors(path: Path, index: WeightsIndex, is_verified: bool = False) -> M
 
 class MappedLoader:
     """Serves a CPU: a slot is the file itself, mapped, so loading copies nothing."""
+
+    def __init__(self) -> None:
+        self._places = Places()
 
     def slot_bytes(self, index: WeightsIndex) -> int:
         """Whole pages of the file, header included: what the process's resident set grows by."""
@@ -131,33 +122,4 @@ class MappedLoader:
 
     def load(self, path: Path, index: WeightsIndex, is_verified: bool) -> MappedWeights:
         """Map the file; see `map_tensors`."""
-        return map_tensors(path, index, is_verified)
-
-
-def _populate(mapped: mmap.mmap) -> None:
-    """Make every page present, so that the first run faults none and residency is true.
-
-    Reading faults shared pages in; MAP_POPULATE on a private writable map copied each of them.
-    """
-    try:
-        mapped.madvise(MADV_POPULATE_READ)
-    except OSError:  # a kernel before 5.14: touch each page
-        bytes(memoryview(mapped)[::PAGE_BYTES])
-
-
-class _Pages:
-    """A map as numpy's array interface, flagged writable and holding the map open.
-
-    torch warns of every read-only buffer, and torch.frombuffer lets go of the export it was given,
-    so that a map could be closed under its tensors. The kernel still refuses writes.
-    """
-
-    def __init__(self, mapped: mmap.mmap) -> None:
-        self._export = np.frombuffer(mapped, np.uint8)
-        address, _ = self._export.__array_interface__["data"]
-        self.__array_interface__ = {**self._export.__array_interface__, "data": (address, False)}
-
-
-def _as_tensor(mapped: mmap.mmap) -> Tensor:
-    """The map as [file_bytes] uint8, without a copy; open for as long as a view of it lives."""
-    return torch.from_numpy(np.asarray(_Pages(mapped)))
+        return map_tensors(path, index, is_verified, self._places)

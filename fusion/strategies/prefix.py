@@ -6,8 +6,7 @@ from torch import Tensor
 
 from fusion.codegen import Program, generate
 from fusion.merge import Merged
-from fusion.numerics import all_close
-from fusion.strategies.work import MEMBER_ERRORS, Outcome, Work, attempt_each
+from fusion.strategies.work import Work
 
 
 class MergedCode:
@@ -31,31 +30,3 @@ class MergedCode:
 def merged_rows(works: Sequence[Work]) -> int:
     """Rows of a merged run, by which its tiers are told apart: of all members, in buckets."""
     return sum(work.rows for work in works)
-
-
-class Prefix:
-    """A merged graph with a shared prefix; its first run is compared with one without."""
-
-    def __init__(self, merged: Merged, program: Program | None = None) -> None:
-        self._merged = MergedCode(merged, program)
-        self.program = self._merged.program
-        self.bytes = self._merged.bytes
-        # unknown before the first run
-        self._is_right: bool | None = None
-
-    def __call__(self, works: Sequence[Work]) -> list[Outcome]:
-        """Run all; without the shared prefix, should it have given other results than that."""
-        if self._is_right is False:
-            return attempt_each(works)
-        try:
-            shared = self._merged(works)
-        except MEMBER_ERRORS:  # the one that is at fault fails alone
-            return attempt_each(works)
-        if self._is_right:
-            return [*shared]
-        apart = attempt_each(works)
-        self._is_right = all(
-            isinstance(outcome, list) and all_close(found, outcome)
-            for found, outcome in zip(shared, apart, strict=True)
-        )
-        return apart

@@ -52,7 +52,7 @@ GROUPS = {
 }
 
 
-@pytest.mark.parametrize("strategy", ["serial", "branches", "chosen"])
+@pytest.mark.parametrize("strategy", ["serial", "stack", "branches", "chosen"])
 @pytest.mark.parametrize("group", GROUPS)
 def test_fused_equals_separate(group, strategy, lanes):
     """Several jobs of several rows per function, against the models in eager mode."""
@@ -62,7 +62,7 @@ def test_fused_equals_separate(group, strategy, lanes):
     dag = build(members, lanes)
     if strategy != "chosen":
         if strategy not in dag.strategies:
-            pytest.skip("one member has nothing to run beside")
+            pytest.skip("there is nothing that it could run")
         dag = _only(dag, strategy)
     jobs = [[probe_inputs(example(*who[k]).inputs, n, seed=n) for n in (1, 2)] for k in order]
     calls = [Call(_weights(*who[k]), j) for k, j in zip(order, jobs, strict=True)]
@@ -82,12 +82,13 @@ def test_the_faster_strategy_is_kept_and_its_numbers_shown(lanes):
     calls = [Call(_weights("mlp", s), [example("mlp").inputs]) for s in (0, 1)]
     while not dag.choice.is_settled:
         dag.run(calls)
-    assert {"serial", "branches"} == set(dag.measured)
-    faster = dag.measured["branches"] < MARGIN * dag.measured["serial"]
-    assert ("branches" if faster else "serial") == dag.strategy
+    assert {"serial", "stack", "branches"} == set(dag.measured)
+    fastest = min(dag.measured, key=dag.measured.__getitem__)
+    is_faster = dag.measured[fastest] < MARGIN * dag.measured["serial"]
+    assert (fastest if is_faster else "serial") == dag.strategy
 
 
-@pytest.mark.parametrize("strategy", ["serial", "branches"])
+@pytest.mark.parametrize("strategy", ["serial", "stack", "branches"])
 def test_only_the_job_at_fault_fails(strategy, lanes):
     """An id outside the vocabulary stops neither the other job of its function nor the others."""
     members = [_member("embedding"), _member("mlp")]

@@ -19,7 +19,8 @@ from fusion.ir import Graph, Node, Output, Ref, TensorSpec
 from fusion.prefix import merge_prefix, values_with_rows
 from fusion.probes import probe_inputs
 from fusion.strategies.choice import Choice
-from fusion.strategies.prefix import MergedCode, Prefix
+from fusion.strategies.prefix import MergedCode
+from fusion.strategies.verified import Verified
 from fusion.strategies.work import Work
 from fusion.validate import validate
 from tests.unit.fusion.shared import example, exported
@@ -202,7 +203,7 @@ def test_a_prefix_that_gives_other_results_is_not_used() -> None:
     ]  # fmt: skip
     merged = merge_prefix(graphs, [["w"], ["w"]])
     assert merged is not None
-    strategy = Prefix(merged)
+    strategy = Verified(MergedCode(merged))
     w, inputs = torch.rand(4), [torch.randn(2, 4), torch.randn(3, 4)]
     works = [Work(generate(graph), [w], [x], 4) for graph, x in zip(graphs, inputs, strict=True)]
     for _ in range(3):

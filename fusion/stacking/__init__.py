@@ -1,0 +1,1 @@
+"""Several functions of one architecture as one graph over stacked weights."""

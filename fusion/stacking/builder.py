@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 from fusion.ir import Arg, Graph, Node, Ref
@@ -150,6 +150,16 @@ class Builder:
         source, first = (self.front(like), 1) if self.is_stacked(like) else (self._same[like], 0)
         sizes = tuple(self.emit("sym_size.int", source, first + k) for k in range(dims))
         return self.emit("unflatten.int", found, 1, sizes)
+
+
+Rule = Callable[[Builder, Node], Stacked]
+
+
+def first(node: Node) -> Ref:
+    """What the node works on."""
+    found = node.args[0]
+    assert isinstance(found, Ref), node
+    return found
 
 
 def bound(node: Node, defaults: dict[str, Arg] | None = None) -> dict[str, Arg]:

@@ -8,7 +8,8 @@ from fusion.ir import Graph, Node, Output, Ref
 from fusion.passes.rewrite import remove_dead_nodes
 from fusion.shapes import SHAPE_ERRORS, infer
 from fusion.stacking.builder import Builder, NotStackable
-from fusion.stacking.rules import MOST_COPIED_BYTES, RULES, size_of
+from fusion.stacking.products import MOST_COPIED_BYTES
+from fusion.stacking.rules import RULES, size_of
 
 # two or more, since 1 is special to broadcasting; no size that models have
 _PROBED_ROWS = 5

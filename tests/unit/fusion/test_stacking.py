@@ -15,7 +15,7 @@ from fusion.ir import DType, Graph, Node, Output, Ref, TensorSpec, WeightSpec
 from fusion.passes.channels_last import channels_last
 from fusion.probes import probe_inputs
 from fusion.stacking.graph import may_stack, stack_graph
-from fusion.stacking.rules import MOST_COPIED_BYTES
+from fusion.stacking.products import MOST_COPIED_BYTES
 from fusion.stacking.strided import progressions, strided
 from fusion.strategies.choice import Choice
 from fusion.strategies.stack import make_stacks

@@ -10,7 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fusion.loaders import MappedLoader
 from fusion.places import MOST_PLACES, PAGE_BYTES, RANGE_BYTES, Mapped, Places
+from fusion.slots import SlotRequest, SlotTable
+from fusion.stacking.strided import strided
+from fusion.weights import write_weights
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,24 @@ def test_what_cannot_be_mapped_takes_no_place(tmp_path: Path, files: list[Path])
         places.map(-1, 100)
     first, second = _map(places, files[1]), _map(places, files[3])
     assert second.data.data_ptr() - first.data.data_ptr() == PAGE_BYTES
+
+
+def test_slots_of_equal_functions_stack(tmp_path: Path) -> None:
+    """Every weight of three functions in one slot table is one view, also after an eviction."""
+    requests, models = [], []
+    for k in range(4):
+        path = tmp_path / f"{k}.safetensors"
+        models.append({"w": torch.randn(5, 7), "ids": torch.arange(k, k + 3)})
+        requests.append(SlotRequest(str(k), path, write_weights(path, models[-1])))
+    table = SlotTable(MappedLoader(), 2**20)
+    table.acquire(requests[:3]).release()
+    assert table.evict("1")
+    with table.acquire([requests[0], requests[3], requests[2]]) as lease:
+        held = [lease.tensors(key) for key in "032"]
+        for tensors, name in zip(zip(*held, strict=True), ("w", "ids"), strict=True):
+            view = strided(tensors)
+            assert view is not None
+            assert torch.equal(view, torch.stack([models[k][name] for k in (0, 3, 2)]))
 
 
 @settings(deadline=None)

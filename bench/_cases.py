@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -41,13 +41,16 @@ Model = Callable[[int], Example]  # a seed gives weights of its own
 
 
 def zoo_cases() -> Cases:
-    for name, make in ZOO.items():
+    """Every model of the tests' zoo in groups of all sizes."""
+    for name in ZOO:
+        model = _small(name)
         for count in ZOO_GROUPS:
-            model: Model = lambda seed, make=make: make(seed=seed)  # noqa: E731
-            yield f"{name}, {count} functions", _group(model, count, is_zoo=True)
+            of = f"{count} functions" if count > 1 else "1 function"
+            yield f"{name}, {of}", _group(model, count, is_zoo=True)
 
 
 def quick_cases() -> Cases:
+    """A few of small models."""
     for count in (2, 4, 8):
         yield f"mlp, {count} functions", _group(_small("mlp"), count)
     for name in ("tiny_cnn", "bert"):
@@ -59,10 +62,12 @@ def quick_cases() -> Cases:
 
 
 def full_cases() -> Cases:
+    """Small and large models, with the bars of each."""
     for name in SMALL:
+        model = _small(name)
         for count in (2, 4, 8):
             bar = SMALL_BAR if count == 4 else BAR
-            yield f"{name}, {count} functions", _group(_small(name), count, bar=bar)
+            yield f"{name}, {count} functions", _group(model, count, bar=bar)
     yield "3 architectures", _mixed([_small(name) for name in SMALL])
     for name in SMALL:
         for jobs in (4, 8, 16):
@@ -73,12 +78,14 @@ def full_cases() -> Cases:
         for count in (2, 4, 8):
             bar = LARGE_BAR if count < 8 and name != "mobilenet" else BAR
             yield f"{name} (224 px), {count} functions", _group(model, count, bar=bar)
+    model = _large("mobilenet", 224)
     for count in (2, 4):
-        made = _group(_large("mobilenet", 224), count, bar=SMALL_BAR, rows=4)
+        made = _group(model, count, bar=SMALL_BAR, rows=4)
         yield f"mobilenet (224 px), {count} functions, 4 rows", made
     yield "resnet18 (224 px), 4 jobs of one function", _same(_large("resnet18", 224), 4)
+    model = _bert_small()
     for count in (2, 4, 8):
-        yield f"BERT (256 wide, 64 tokens), {count} functions", _group(_bert_small(), count)
+        yield f"BERT (256 wide, 64 tokens), {count} functions", _group(model, count)
     yield "MiniLM, 4 heads on one backbone", _heads(4)
 
 
@@ -109,11 +116,17 @@ def _group(
     """Different functions of one architecture."""
 
     def make(name: str) -> Case:
-        examples = [model(seed) for seed in range(count)]
-        exports = [export(e.module, e.inputs, 16) for e in examples]
+        examples, exports = zip(*(_made(model, seed) for seed in range(count)), strict=True)
         return Case(name, examples, exports, bar=bar, rows=rows, is_zoo=is_zoo)
 
     return make
+
+
+@lru_cache(maxsize=8)  # the functions of the largest group
+def _made(model: Model, seed: int) -> tuple[Example, Exported]:
+    """Groups of one model differ in size alone, and exporting takes longer than timing."""
+    example = model(seed)
+    return example, export(example.module, example.inputs, 16)
 
 
 class _WithHead(nn.Module):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from _cases import Case, jobs_of, keys_of
+from _timing import Length
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
@@ -63,7 +64,7 @@ class Bench(NamedTuple):
 
     programs: Programs
     lanes: Lanes
-    budget_s: float
+    length: Length
 
 
 def fused(
@@ -94,11 +95,14 @@ def fused(
 
 
 def eager(case: Case) -> Variant:
+    """The modules one after another."""
     work = [(e.module, jobs_of(case, e)) for e in case.examples]
     return lambda: [module(*job) for module, jobs in work for job in jobs]
 
 
 def one_thread(variant: Variant) -> Variant:
+    """The same with one intra-op thread."""
+
     def run() -> object:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -111,6 +115,7 @@ def one_thread(variant: Variant) -> Variant:
 
 
 def apart(case: Case, programs: Sequence[Program]) -> Variant:
+    """A DAG of its own for each job, on tiers that have settled."""
     bucket = 1 << (case.rows - 1).bit_length()
     work = [
         (build([Member(program, bucket)]), [Call(list(x.weights.values()), [job])])
@@ -124,6 +129,7 @@ def apart(case: Case, programs: Sequence[Program]) -> Variant:
 
 
 def bare(case: Case, programs: Sequence[Program]) -> Variant:
+    """The code of the fastest tiers in a loop."""
     bucket = 1 << (case.rows - 1).bit_length()
     work = [
         (program.tiers.fastest(bucket), list(x.weights.values()), job)
@@ -145,7 +151,7 @@ class _Unified(nn.Module):
 
 
 def fusedinf(case: Case) -> Variant | None:
-    """None where symbolic tracing fails or a model takes several inputs."""
+    """FusedInf's recipe; None where symbolic tracing fails or a model takes several inputs."""
     if any(len(e.inputs) != 1 for e in case.examples):
         return None
     try:

@@ -10,12 +10,15 @@ Variants run round robin in one process, so that noise hits all of them alike:
   fusedinf   FusedInf's recipe written afresh: every model symbolically traced into one torch.fx
              graph, convolution and batch normalisation folded, run in order
 
-A row of ratios is `other / fused`: above 1, fused is faster. No bar is below 0.97: 1.0 less 3 % for
-noise; losses are shown. Figures are worth quoting only from an otherwise idle machine.
+A row of ratios is `other / fused`, of medians: above 1, fused is faster. No bar is below 0.97: 1.0
+less 3 % for noise; losses are shown. Beside it stand where the ratio lies, 95 times in 100, and of
+how many runs it is (`_intervals.py`): a case runs for --seconds, and up to four times as long while
+that is wide or its bar lies in it. Figures are worth quoting only from an otherwise idle machine.
 
 Architectures are compiled first, as the platform does in the background after some hundred runs;
 packages are kept in a folder, so that a second run does without. `--zoo` takes every model of the
-tests' zoo instead, in groups of 1, 2, 4 and 8, against the same tiers apart, nothing compiled.
+tests' zoo instead, in groups of 1, 2, 4 and 8, against the same tiers apart alone, nothing
+compiled: 72 cases of 12 s at most.
 """
 
 import argparse
@@ -29,12 +32,14 @@ import _variants as ways
 import torch
 from _cases import BAR, Case, Cases, full_cases, held, quick_cases, zoo_cases
 from _report import Row, finish
-from _timing import Timing, round_robin
+from _timing import Length, Times, round_robin
 from _variants import Bench, Programs
 
 from fusion.compiled import has_compiler
 from fusion.strategies.lanes import Lanes
 
+# per case; and how many times as long where its ratios stay open
+FULL_S, ZOO_S, QUICK_S, STRETCH = 5.0, 3.0, 0.4, 4
 PACKAGES = Path(__file__).resolve().parents[1] / ".fusebox" / "bench-packages"
 
 
@@ -42,21 +47,25 @@ def main() -> int:
     """Run the cases and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer cases; under a minute")
-    parser.add_argument("--seconds", type=float, help="per case; 12, or 1.5 with --quick")
+    parser.add_argument(
+        "--seconds", type=float, help=f"per case at least; {FULL_S:g}, or {ZOO_S:g} with --zoo"
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose names have it")
     parser.add_argument("--zoo", action="store_true", help="every model of the tests' zoo")
     parser.add_argument("--no-compile", action="store_true", help="generated code and oneDNN only")
     parser.add_argument("--packages", type=Path, default=PACKAGES, help="of compiled code")
     parser.add_argument("--json", metavar="FILE", help="also write the rows as JSON")
     options = parser.parse_args()
-    budget_s = options.seconds or (1.5 if options.quick else 12.0)
+    usual_s = QUICK_S if options.quick else ZOO_S if options.zoo else FULL_S
+    least_s = options.seconds or usual_s
+    length = Length(least_s, STRETCH * least_s)
     is_compiled = has_compiler() and not (options.quick or options.zoo or options.no_compile)
     programs = Programs(options.packages if is_compiled else None)
     rows: list[Row] = []
     with Lanes(len(os.sched_getaffinity(0))) as lanes:
         for name, make in _chosen_cases(options):
             if options.only in name:
-                rows += _measure(make(name), Bench(programs, lanes, budget_s))
+                rows += _measure(make(name), Bench(programs, lanes, length))
     return finish(rows, "Fused DAG against separate models", options.json)
 
 
@@ -70,25 +79,25 @@ def _measure(case: Case, bench: Bench) -> list[Row]:
     programs = [bench.programs.of(e.graph) for e in case.exports]
     dag_run, note = ways.fused(case, programs, bench)
     variants: dict[str, ways.Variant] = {"fused": dag_run, "apart": ways.apart(case, programs)}
-    variants["bare"] = ways.bare(case, programs)
     recipe = None
     if not case.is_zoo:
+        variants["bare"] = ways.bare(case, programs)
         variants["eager"] = ways.eager(case)
         variants["eager-1"] = ways.one_thread(variants["eager"])
         recipe = ways.fusedinf(case)
         if recipe is not None:
             variants["fusedinf"] = recipe
+    bars = {"apart": BAR, "eager": case.bar, "fusedinf": BAR}
     with torch.inference_mode():
-        times = round_robin(variants, bench.budget_s)
-    fused = times["fused"]
-    print(f"{case.name}: {note()}" + ("" if recipe else "; fusedinf cannot run"), file=sys.stderr)
+        times = round_robin(variants, bench.length, bars, "fused")
+    missing = "" if recipe or case.is_zoo else "; fusedinf cannot run"
+    print(f"{case.name}: {note()}{missing}", file=sys.stderr)
     rows = [
         Row(f"{case.name}: {name} {_spread(t)}", t.median_s * 1e3, "ms")
         for name, t in times.items()
     ]
-    bars = {"apart": BAR, "eager": case.bar, "fusedinf": BAR}
     rows += [
-        Row(f"{case.name}: {name} / fused", _ratio(times[name], fused), "x", bars.get(name))
+        _ratio(f"{case.name}: {name} / fused", times[name], times["fused"], bars.get(name))
         for name in ("eager", "eager-1", "apart", "bare", "fusedinf")
         if name in times
     ]
@@ -97,12 +106,13 @@ def _measure(case: Case, bench: Bench) -> list[Row]:
     return rows
 
 
-def _ratio(other: Timing, fused: Timing) -> float:
-    return other.median_s / fused.median_s
+def _ratio(name: str, other: Times, fused: Times, bar: float | None) -> Row:
+    return Row(name, other.over(fused), "x", bar, interval=other.interval_over(fused))
 
 
-def _spread(timing: Timing) -> str:
-    return f"(p10 {timing.low_s * 1e3:.3g}, p90 {timing.high_s * 1e3:.3g})"
+def _spread(times: Times) -> str:
+    low_s, high_s = times.tenths_s
+    return f"(p10 {low_s * 1e3:.3g}, p90 {high_s * 1e3:.3g})"
 
 
 if __name__ == "__main__":

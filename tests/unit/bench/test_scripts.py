@@ -1,0 +1,42 @@
+"""Scripts run as users run them, in short."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def rows_of(script: str, *args: str, out: Path) -> dict[str, Any]:
+    """Run it and read its rows by case; what misses its bar on a busy machine is no failure."""
+    command = [sys.executable, f"bench/{script}", "--quick", "--json", str(out), *args]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    rows = json.loads(out.read_text())["rows"]
+    assert done.returncode == (0 if all(row["ok"] for row in rows) else 1)
+    return {row["case"]: row for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("args", "case", "others"),
+    [
+        ((), "mlp, 2 functions", {"eager", "eager-1", "apart", "bare", "fusedinf"}),
+        (("--zoo",), "mlp, 2 functions", {"apart"}),
+    ],
+)
+def test_ratios_say_what_they_rest_on(
+    tmp_path: Path, args: tuple[str, ...], case: str, others: set[str]
+) -> None:
+    """Every ratio has an interval around it, and how many runs it is of."""
+    rows = rows_of("fused_vs_separate.py", "--only", case, *args, out=tmp_path / "rows.json")
+    ratios = {name: row for name, row in rows.items() if row["unit"] == "x"}
+    assert {f"{case}: {other} / fused" for other in others} == set(ratios)
+    for row in ratios.values():
+        assert 0 < row["low"] <= row["high"]
+        assert row["runs"] >= 7

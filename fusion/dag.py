@@ -67,13 +67,21 @@ def dag_key(members: Sequence[Member]) -> DagKey:
     """The key of the DAG of these members."""
     ordered = [members[k] for k in arrange(members)]
     shared = []
-    seen: dict[Hashable, tuple[int, int]] = {}
+    # most contents occur with one shape: shapes are compared where contents meet again
+    first: dict[Hashable, tuple[int, int]] = {}
+    unlike: dict[Hashable, tuple[int, int]] = {}
+    weights = [member.program.graph.weights for member in ordered]
     for k, member in enumerate(ordered):
         for i, key in enumerate(member.weight_keys or ()):
-            unique = (key, *member.program.graph.weights[i][1:])
-            if unique in seen:
-                shared.append((*seen[unique], k, i))
-            seen.setdefault(unique, (k, i))
+            here = (k, i)
+            there = first.setdefault(key, here)
+            if there is here:
+                continue
+            _, dtype, shape = weights[k][i]
+            if weights[there[0]][there[1]][1:] != (dtype, shape):
+                there = unlike.setdefault((key, dtype, shape), here)
+            if there is not here:
+                shared.append((*there, k, i))
     return DagKey(tuple((m.architecture, m.rows) for m in ordered), tuple(shared))
 
 

@@ -158,6 +158,16 @@ def test_the_key_is_what_runs_not_who_asks():
     assert len(keys) == len(dag_key([shared, shared]).shared)
 
 
+def test_equal_bytes_of_another_shape_are_not_shared():
+    """Weights of equal content are one tensor only where their shapes agree too."""
+    mlp = _member("mlp")
+    shapes = [spec.shape for spec in mlp.program.graph.weights]
+    alike = mlp._replace(weight_keys=("zeros",) * len(shapes))
+    first = [shapes.index(shape) for shape in shapes]
+    expected = tuple((0, k, 0, i) for i, k in enumerate(first) if k != i)
+    assert expected == dag_key([alike]).shared != ()
+
+
 def test_a_dag_says_what_it_costs():
     """Bytes grow with its members and with merged code, which only a shared prefix needs."""
     one, two = build([_member("mlp")]), build([_member("mlp"), _member("resnet18")])

@@ -89,6 +89,32 @@ def full_cases() -> Cases:
     yield "MiniLM, 4 heads on one backbone", _heads(4)
 
 
+def groups_to_build() -> Iterator[tuple[str, bool, Callable[[str], Case]]]:
+    """Groups of four, and whether their members are small."""
+    for name in SMALL:
+        yield f"{name}, 4 functions", True, _group(_small(name), 4)
+    yield "4 small architectures", True, _mixed([_small(name) for name in (*SMALL, "vit")])
+    yield "tiny_cnn, 4 heads on one backbone", True, _tuned(_small("tiny_cnn"), 4)
+    large = [_large(name, 64) for name in ("resnet18", "mobilenet")]
+    yield "resnet18, 4 functions", False, _group(large[0], 4)
+    yield "resnet18, 4 heads on one backbone", False, _tuned(large[0], 4)
+    yield "4 architectures", False, _mixed([*large, _small("vit"), _small("bert")])
+
+
+def _tuned(model: Model, count: int) -> Callable[[str], Case]:
+    """Functions that differ in their last linear layer alone, as if each had been fine-tuned."""
+
+    def make(name: str) -> Case:
+        examples = [model(0) for _ in range(count)]
+        for seed, example in enumerate(examples):
+            torch.manual_seed(seed)
+            heads = [part for part in example.module.modules() if isinstance(part, nn.Linear)]
+            heads[-1].reset_parameters()
+        return Case(name, examples, [export(e.module, e.inputs, 16) for e in examples])
+
+    return make
+
+
 def _small(name: str) -> Model:
     return lambda seed: ZOO[name](seed=seed)
 

@@ -40,3 +40,15 @@ def test_ratios_say_what_they_rest_on(
     for row in ratios.values():
         assert 0 < row["low"] <= row["high"]
         assert row["runs"] >= 7
+
+
+def test_building_is_timed_apart_from_finding(tmp_path: Path) -> None:
+    """New functions, known ones, a cached DAG; what is found must not be built."""
+    rows = rows_of("building.py", "--only", "mlp", out=tmp_path / "rows.json")
+    found, known, new = (
+        next(row["value"] for name, row in rows.items() if f": {what} " in name)
+        for what in ("found", "known", "new")
+    )
+    assert 0 < found < known < new
+    bars = {row["bar"] for row in rows.values()}
+    assert bars == {None, 10.0, 0.1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[3]
 def rows_of(script: str, *args: str, out: Path) -> dict[str, Any]:
     """Run it and read its rows by case; what misses its bar on a busy machine is no failure."""
     command = [sys.executable, f"bench/{script}", "--quick", "--json", str(out), *args]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    # threads that wait for each other on a busy machine would take most of the time
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr
     rows = json.loads(out.read_text())["rows"]
     assert done.returncode == (0 if all(row["ok"] for row in rows) else 1)
@@ -52,3 +55,17 @@ def test_building_is_timed_apart_from_finding(tmp_path: Path) -> None:
     assert 0 < found < known < new
     bars = {row["bar"] for row in rows.values()}
     assert bars == {None, 10.0, 0.1}
+
+
+def test_memory_is_told_apart(tmp_path: Path) -> None:
+    """Context, weights and the rest make up the total; one process has one context, not two."""
+    rows = rows_of("memory.py", out=tmp_path / "rows.json")
+    for way in ("fused", "separate", "together"):
+        parts = [
+            rows[f"2 small models: {way}, {part}"]["value"]
+            for part in ("context", "weights", "activations")
+        ]
+        assert min(parts[:2]) > 0
+        assert sum(parts) == pytest.approx(rows[f"2 small models: {way}, total"]["value"])
+    apart = rows["2 small models: separate, context"]["value"]
+    assert apart > rows["2 small models: together, context"]["value"]

@@ -110,7 +110,7 @@ def build(
             strategies["prefix"] = prefix
             held_bytes += prefix.bytes
         if lanes is not None and lanes.count > 1:
-            strategies["branches"] = Branches(lanes, [_estimate(m) for m in ordered])
+            strategies["branches"] = Branches(lanes, [estimated_cost(m.program.graph, m.rows) for m in ordered])
     return FusedDag(
         members=ordered,
         key=key,
@@ -159,6 +159,14 @@ class FusedDag:
     def strategy(self) -> str:
         """The fastest strategy, as far as is known."""
         return self.choice.best
+
+    @property
+    def lanes(self) -> list[list[int]]:
+        """Members per lane as `branches` would run them next; empty before it has run."""
+        branches = self.strategies.get("branches")
+        if not isinstance(branches, Branches) or "branches" not in self.choice.measured:
+            return []
+        return branches.shares
 
     def run(self, calls: Sequence[Call]) -> list[list[JobResult]]:
         """Per call and job its outputs, or a MemberError; call k belongs to `members[k]`.
@@ -286,7 +294,6 @@ def _are_whole(works: Sequence[Work], outcomes: Sequence[Outcome]) -> bool:
     return True
 
 
-def _estimate(member: Member) -> float:
+def estimated_cost(graph: Graph, rows: int) -> float:
     """Relative cost before anything is measured: bytes touched and calls made."""
-    graph = member.program.graph
-    return graph.weight_bytes * member.rows + 10_000.0 * len(graph.nodes)
+    return graph.weight_bytes * rows + 10_000.0 * len(graph.nodes)

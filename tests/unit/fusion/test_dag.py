@@ -80,9 +80,11 @@ def test_the_faster_strategy_is_kept_and_its_numbers_shown(lanes):
     """Trials alternate over the first runs."""
     dag = build([_member("mlp"), _member("mlp", 1)], lanes)
     calls = [Call(_weights("mlp", s), [example("mlp").inputs]) for s in (0, 1)]
+    assert dag.lanes == []
     while not dag.choice.is_settled:
         dag.run(calls)
     assert {"serial", "branches"} == set(dag.measured)
+    assert sorted(dag.lanes) == [[0], [1]]
     faster = dag.measured["branches"] < MARGIN * dag.measured["serial"]
     assert ("branches" if faster else "serial") == dag.strategy
 

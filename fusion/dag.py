@@ -110,7 +110,9 @@ def build(
             strategies["prefix"] = prefix
             held_bytes += prefix.bytes
         if lanes is not None and lanes.count > 1:
-            strategies["branches"] = Branches(lanes, [estimated_cost(m.program.graph, m.rows) for m in ordered])
+            strategies["branches"] = Branches(
+                lanes, [estimated_cost(m.program.graph, m.rows) for m in ordered]
+            )
     return FusedDag(
         members=ordered,
         key=key,

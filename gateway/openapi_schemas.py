@@ -117,9 +117,7 @@ def _function() -> Schema:
         "created_at": _TIME,
         "digest": _STRING,
         "versions": _list(_COUNT),
-        "execution": _object(
-            {"tiers": _MAP_OF_TIMES, "groups": _map_of(group), "threads": _COUNT}
-        ),
+        "execution": _object({"tiers": _MAP_OF_TIMES, "groups": _map_of(group), "threads": _COUNT}),
     }
     optional = ("versions", "execution")
     return _object(own | _of_record(Manifest, special), optional=optional)

@@ -132,5 +132,19 @@ def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, 
     return {"tiers": tiers, "groups": groups, "threads": threads}
 
 
+def newest_groups(worker: WorkerReport, count: int) -> list[dict[str, Any]]:
+    """Its groups of several functions, the newest first: strategy, milliseconds, gain.
+
+    `gain` is over `serial`, members one after another; None where either was not measured.
+    """
+    groups = []
+    for name, strategy in [*worker.strategies.items()][: -count - 1 : -1]:
+        measured = worker.measured.get(name, {})
+        ms, serial_ms = measured.get(strategy), measured.get("serial")
+        gain = serial_ms / ms if ms and serial_ms else None
+        groups.append({"name": name, "strategy": strategy, "ms": ms, "gain": gain})
+    return groups
+
+
 def _in_ms(latency_s: float | None) -> float | None:
     return None if latency_s is None else latency_s * 1000

@@ -45,6 +45,11 @@ FUNCTION: dict[str, Any] = {
                 "lanes": [["echo@2"], ["b@1"]],
             },
             "c@1 x1 + echo@2 x1": {"strategy": "serial", "measured_ms": {}, "lanes": []},
+            "d@1 x1 + echo@2 x1": {
+                "strategy": "serial",
+                "measured_ms": {"serial": 3.0, "branches": 4.0},
+                "lanes": [["echo@2"], ["d@1"]],
+            },
         },
         "threads": 2,
     },

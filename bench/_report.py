@@ -1,5 +1,7 @@
 """What every bench prints and writes: rows with a bar, a table, JSON, an exit code."""
 
+from __future__ import annotations
+
 import json
 import os
 import platform
@@ -8,7 +10,10 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from _intervals import Interval
 
 
 class Row(NamedTuple):
@@ -19,6 +24,8 @@ class Row(NamedTuple):
     unit: str
     bar: float | None = None
     higher_is_better: bool = True
+    # where the value lies, and of how many runs it is
+    interval: Interval | None = None
 
     @property
     def ok(self) -> bool:
@@ -34,6 +41,14 @@ class Row(NamedTuple):
             return ""
         return f"{'>=' if self.higher_is_better else '<='} {self.bar:g}"
 
+    @property
+    def interval_text(self) -> str:
+        """What the value rests on."""
+        if self.interval is None:
+            return ""
+        low, high, runs = self.interval
+        return f"{low:.3g} to {high:.3g} of {runs} runs"
+
 
 def finish(rows: Sequence[Row], title: str, json_path: str | Path | None = None) -> int:
     """Print the table, write the JSON file if asked, return 1 when a row misses its bar."""
@@ -41,8 +56,8 @@ def finish(rows: Sequence[Row], title: str, json_path: str | Path | None = None)
     width = max((len(row.case) for row in rows), default=0)
     for row in rows:
         mark = "" if row.bar is None else ("ok" if row.ok else "MISSED")
-        line = f"{row.case:<{width}}  {row.value:>12.4g} {row.unit:<8} {row.bar_text:<10} {mark}"
-        print(line.rstrip())
+        value = f"{row.value:>12.4g} {row.unit:<8} {row.bar_text:<10} {mark:<6}"
+        print(f"{row.case:<{width}}  {value} {row.interval_text}".rstrip())
     if json_path is not None:
         plain = {"title": title, "environment": environment(), "rows": [_plain(r) for r in rows]}
         Path(json_path).write_text(json.dumps(plain, indent=1) + "\n")
@@ -76,7 +91,7 @@ def _cpu_name() -> str:
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    return {
+    plain = {
         "case": row.case,
         "value": row.value,
         "unit": row.unit,
@@ -84,3 +99,4 @@ def _plain(row: Row) -> dict[str, Any]:
         "higher_is_better": row.higher_is_better,
         "ok": row.ok,
     }
+    return plain if row.interval is None else plain | row.interval._asdict()

@@ -1,23 +1,26 @@
-"""A drawing as SVG: layers from top to bottom, laid out by igraph."""
+"""A drawing as SVG: from top to bottom what runs after each other, lanes side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
-from math import inf
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from deploy.dag_layout import NAME_LAYERS, Band, Lane, Place, lay_out
 from deploy.drawing import Box, Drawing
 
 # Okabe and Ito's colours: told apart by the colour-blind too. Members beyond them begin again.
 PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
 SHARED = "#444444"
+BAND = "#f1f2f4"
 # pixels
 BOX_WIDTH, BOX_HEIGHT = 128, 38
 COLUMN, LAYER = BOX_WIDTH + 16, BOX_HEIGHT + 26
 MARGIN = 24
 LEGEND_LINE = 22
+# a lane: its title, what it is wider than its boxes, from a member's name to its first box
+LANE_HEAD, BAND_EDGE, NAME_ABOVE = 30, 10, 10
+CHAR_WIDTH = 7.5
 # of text in a box
 TITLE_CHARS, NOTE_CHARS = 16, 22
 
@@ -37,16 +40,17 @@ class _Point(NamedTuple):
     y: float
 
 
-def svg(drawing: Drawing, legend: Legend) -> str:
-    """The drawing as a document of its own."""
+def svg(drawing: Drawing, legend: Legend, lanes: Sequence[Lane] = ()) -> str:
+    """The drawing as a document of its own; members in lanes share no boxes."""
     lines = [legend.title, *legend.members, *legend.remarks]
     is_shared = any(len(box.owners) > 1 for box in drawing.boxes)
-    top = MARGIN + LEGEND_LINE * (len(lines) + is_shared) + MARGIN
-    paths = _lay_out(drawing, top)
-    points = [path[0] for path in paths.boxes]
+    top = MARGIN + LEGEND_LINE * (len(lines) + is_shared) + MARGIN + (LANE_HEAD if lanes else 0)
+    layout = lay_out(drawing, lanes)
+    points = [_point(place, top) for place in layout.boxes]
     widest = max(len(line) for line in lines) * 8 + 60
-    width = max(max(point.x for point in points) + BOX_WIDTH / 2 + MARGIN, widest)
-    height = max(point.y for point in points) + BOX_HEIGHT / 2 + MARGIN
+    right = max([point.x + BOX_WIDTH / 2 for point in points] + [_x(b.right) for b in layout.bands])
+    width = max(right + MARGIN, widest)
+    height = max(point.y for point in points) + BOX_HEIGHT / 2 + MARGIN + (MARGIN if lanes else 0)
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     font = 'font-family="system-ui, sans-serif" font-size="13"'
     parts = [
@@ -54,74 +58,39 @@ def svg(drawing: Drawing, legend: Legend) -> str:
         f"<title>{escape(legend.title)}</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
         *_legend(legend, is_shared),
-        *(_arrow(path) for path in paths.arrows),
+        *(_band(band, top, height - MARGIN, legend.members) for band in layout.bands),
+        *(_arrow([_point(place, top) for place in way]) for way in layout.arrows),
         *(_box(box, point) for box, point in zip(drawing.boxes, points, strict=True)),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
 
 
-class _Paths(NamedTuple):
-    # one point each
-    boxes: list[list[_Point]]
-    # from box to box
-    arrows: list[list[_Point]]
+def _x(column: float) -> float:
+    """The left edge of a box in this column."""
+    return MARGIN + column * COLUMN
 
 
-def _lay_out(drawing: Drawing, top: float) -> _Paths:
-    """Where everything lies; an arrow over several layers has a point in each."""
-    import igraph
+def _point(place: Place, top: float) -> _Point:
+    return _Point(_x(place.column) + BOX_WIDTH / 2, top + BOX_HEIGHT / 2 + place.layer * LAYER)
 
-    layers = _layers(drawing)
-    edges: list[tuple[int, int]] = []
-    ways: list[list[int]] = []
-    for source, target in drawing.arrows:
-        passed = range(layers[source] + 1, layers[target])
-        places = [len(layers) + k for k in range(len(passed))]
-        layers += passed
-        way = [source, *places, target]
-        edges += pairwise(way)
-        ways.append(way)
-    graph = igraph.Graph(n=len(layers), edges=edges, directed=True)
-    columns = [0.0] * len(layers)
-    left = 0.0
-    # igraph would lay parts without an arrow between them over each other
-    for part in graph.connected_components(mode="weak"):
-        inside = [layers[place] for place in part]
-        found = graph.induced_subgraph(part).layout_sugiyama(layers=inside, hgap=1, vgap=1)
-        xs = _apart([x for x, _ in found], inside)
-        for place, x in zip(part, xs, strict=True):
-            columns[place] = left + x - min(xs)
-        left += max(xs) - min(xs) + 1
-    points = [
-        _Point(MARGIN + BOX_WIDTH / 2 + column * COLUMN, top + BOX_HEIGHT / 2 + layer * LAYER)
-        for column, layer in zip(columns, layers, strict=True)
+
+def _band(band: Band, top: float, bottom: float, members: Sequence[str]) -> str:
+    """A lane behind its members, with its title and their names."""
+    x, y = _x(band.left) - BAND_EDGE, top - LANE_HEAD
+    width = _x(band.right) - (COLUMN - BOX_WIDTH) + BAND_EDGE - x
+    chars = int((width - 2 * BAND_EDGE) / CHAR_WIDTH)
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{bottom - y:.1f}" rx="8"'
+    left = f'x="{x + BAND_EDGE:.1f}"'
+    parts = [
+        f'<rect {place} fill="{BAND}"/>',
+        f'<text {left} y="{y + 20:.1f}" font-weight="600">{escape(_cut(band.title, chars))}</text>',
     ]
-    boxes = [[points[k]] for k in range(len(drawing.boxes))]
-    return _Paths(boxes, [[points[k] for k in way] for way in ways])
-
-
-def _apart(xs: Sequence[float], layers: Sequence[int]) -> list[float]:
-    """At least 1 between those of a layer: igraph may centre two at half of that."""
-    moved = list(xs)
-    last: dict[int, float] = {}
-    for place in sorted(range(len(xs)), key=lambda k: xs[k]):
-        layer = layers[place]
-        moved[place] = max(xs[place], last.get(layer, -inf) + 1)
-        last[layer] = moved[place]
-    return moved
-
-
-def _layers(drawing: Drawing) -> list[int]:
-    """Per box the longest way to it; inputs move down to their first use."""
-    layers = [0] * len(drawing.boxes)
-    for source, target in drawing.arrows:  # sources come before targets
-        layers[target] = max(layers[target], layers[source] + 1)
-    for place, box in enumerate(drawing.boxes):
-        uses = [layers[target] for source, target in drawing.arrows if source == place]
-        if box.kind == "input" and uses:
-            layers[place] = min(uses) - 1
-    return layers
+    for member, layer in band.names:
+        name_y = top + (layer + NAME_LAYERS) * LAYER - NAME_ABOVE
+        name = escape(_cut(members[member], chars))
+        parts.append(f'<text {left} y="{name_y:.1f}" fill="#333333">{name}</text>')
+    return "".join(parts)
 
 
 def _legend(legend: Legend, is_shared: bool) -> list[str]:

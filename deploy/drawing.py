@@ -34,20 +34,35 @@ class Drawing(NamedTuple):
     arrows: tuple[tuple[int, int], ...]
 
 
-def fused(functions: Sequence[Mapping[str, Any]]) -> Merged:
-    """The fused graph of answers of GET /v1/functions/NAME/graph; raises Undrawable."""
-    from fusion.errors import FusionError
-    from fusion.prefix import merge_members  # torch
+class Member(NamedTuple):
+    """A function of the group, its weights by what they contain."""
 
-    graphs, keys = [], []
+    graph: Graph
+    weight_keys: tuple[str, ...]
+
+
+def members_of(functions: Sequence[Mapping[str, Any]]) -> list[Member]:
+    """Read answers of GET /v1/functions/NAME/graph; raises Undrawable."""
+    from fusion.errors import FusionError
+
+    members = []
     for function in functions:
         name = f"{function['name']}@{function['version']}"
         try:
-            graphs.append(Graph.decode(json.dumps(function["graph"]).encode()))
-            keys.append([function["weights"][spec.name] for spec in graphs[-1].weights])
+            graph = Graph.decode(json.dumps(function["graph"]).encode())
+            keys = tuple(function["weights"][spec.name] for spec in graph.weights)
         except (FusionError, KeyError) as error:
             raise Undrawable(f"{name}: its graph is not understood: {error}") from error
-    return merge_members(graphs, keys)
+        members.append(Member(graph, keys))
+    return members
+
+
+def fused(members: Sequence[Member], is_apart: bool = False) -> Merged:
+    """One graph of all: what they have in common once, unless they are to run apart."""
+    from fusion.prefix import merge_members  # torch
+
+    keys = [None if is_apart else member.weight_keys for member in members]
+    return merge_members([member.graph for member in members], keys)
 
 
 def draw(merged: Merged, is_whole: bool = False) -> Drawing:
@@ -80,6 +95,11 @@ def draw(merged: Merged, is_whole: bool = False) -> Drawing:
         member, _, name = output.spec.name.partition(".")
         add(Box("output", name, _shape(output.spec.shape), (int(member),)), [output.value])
     return Drawing(tuple(boxes), tuple(arrows))
+
+
+def shared_operators(drawing: Drawing) -> int:
+    """How many operators run once for several members."""
+    return sum(box.kind == "operator" and len(box.owners) > 1 for box in drawing.boxes)
 
 
 class _Feeding:

@@ -39,7 +39,7 @@ def _workers(view: View) -> RenderableType:
 
 
 def _worker(worker: WorkerLine) -> tuple[RenderableType, ...]:
-    """Three lines: a table of so many columns would not fit a narrow terminal."""
+    """Four lines: a table of so many columns would not fit a narrow terminal."""
     used, budget = human_bytes(worker.resident_bytes), human_bytes(worker.budget_bytes)
     memory = Table.grid(padding=(0, 1))
     memory.add_row(
@@ -59,7 +59,15 @@ def _worker(worker: WorkerLine) -> tuple[RenderableType, ...]:
             f"  DAG cache  {worker.dag_entries} in {human_bytes(worker.dag_bytes)}   "
             f"{worker.dag_hits}/{lookups} hits{share}   {worker.dag_evictions} evictions"
         ),
+        f"  groups     {_strategies(worker)}",
     )
+
+
+def _strategies(worker: WorkerLine) -> str:
+    counts = ", ".join(f"{count} {name}" for name, count in worker.strategies.items())
+    if worker.best_gain is None or worker.best_gain <= 1:
+        return counts or "none yet"
+    return f"{counts}   up to {worker.best_gain:.2f} times as fast as serial"
 
 
 def _functions(view: View) -> RenderableType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -48,6 +49,10 @@ class WorkerLine:
     dag_hits: int
     dag_misses: int
     dag_evictions: int
+    # how many of the newest groups run with each strategy
+    strategies: dict[str, int]
+    # of the group that gains most over its members one after another; None before any was measured
+    best_gain: float | None
     is_draining: bool
 
 
@@ -123,8 +128,19 @@ def _worker_line(worker: Record) -> WorkerLine:
         dag_hits=cache["hits"],
         dag_misses=cache["misses"],
         dag_evictions=cache["evictions"],
+        strategies=dict(Counter(worker["strategies"].values()).most_common()),
+        best_gain=max(_gains(worker), default=None),
         is_draining=worker["is_draining"],
     )
+
+
+def _gains(worker: Record) -> list[float]:
+    """How many times as fast as `serial` each group runs, where both were measured."""
+    return [
+        measured["serial"] / measured[strategy]
+        for group, strategy in worker["strategies"].items()
+        if {"serial", strategy} <= (measured := worker["measured"].get(group, {})).keys()
+    ]
 
 
 def _rate(count: float, seconds: float) -> float:

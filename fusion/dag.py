@@ -69,13 +69,21 @@ def dag_key(members: Sequence[Member]) -> DagKey:
     """The key of the DAG of these members."""
     ordered = [members[k] for k in arrange(members)]
     shared = []
-    seen: dict[Hashable, tuple[int, int]] = {}
+    # most contents occur with one shape: shapes are compared where contents meet again
+    first: dict[Hashable, tuple[int, int]] = {}
+    unlike: dict[Hashable, tuple[int, int]] = {}
+    weights = [member.program.graph.weights for member in ordered]
     for k, member in enumerate(ordered):
         for i, key in enumerate(member.weight_keys or ()):
-            unique = (key, *member.program.graph.weights[i][1:])
-            if unique in seen:
-                shared.append((*seen[unique], k, i))
-            seen.setdefault(unique, (k, i))
+            here = (k, i)
+            there = first.setdefault(key, here)
+            if there is here:
+                continue
+            _, dtype, shape = weights[k][i]
+            if weights[there[0]][there[1]][1:] != (dtype, shape):
+                there = unlike.setdefault((key, dtype, shape), here)
+            if there is not here:
+                shared.append((*there, k, i))
     return DagKey(tuple((m.architecture, m.rows) for m in ordered), tuple(shared))
 
 
@@ -107,7 +115,9 @@ def build(
         if stacks is not None:
             strategies["stack"] = Verified(stacks)
         if lanes is not None and lanes.count > 1:
-            strategies["branches"] = Branches(lanes, [_estimate(m) for m in ordered])
+            strategies["branches"] = Branches(
+                lanes, [estimated_cost(m.program.graph, m.rows) for m in ordered]
+            )
     return FusedDag(
         members=ordered,
         key=key,
@@ -156,6 +166,14 @@ class FusedDag:
     def strategy(self) -> str:
         """The fastest strategy, as far as is known."""
         return self.choice.best
+
+    @property
+    def lanes(self) -> list[list[int]]:
+        """Members per lane as `branches` would run them next; empty before it has run."""
+        branches = self.strategies.get("branches")
+        if not isinstance(branches, Branches) or "branches" not in self.choice.measured:
+            return []
+        return branches.shares
 
     def run(self, calls: Sequence[Call]) -> list[list[JobResult]]:
         """Per call and job its outputs, or a MemberError; call k belongs to `members[k]`.
@@ -283,7 +301,6 @@ def _are_whole(works: Sequence[Work], outcomes: Sequence[Outcome]) -> bool:
     return True
 
 
-def _estimate(member: Member) -> float:
+def estimated_cost(graph: Graph, rows: int) -> float:
     """Relative cost before anything is measured: bytes touched and calls made."""
-    graph = member.program.graph
-    return graph.weight_bytes * member.rows + 10_000.0 * len(graph.nodes)
+    return graph.weight_bytes * rows + 10_000.0 * len(graph.nodes)

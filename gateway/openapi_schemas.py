@@ -101,7 +101,8 @@ _KEY_WISH: Schema = {
 
 def _function() -> Schema:
     spec = _list(_ref("TensorSpec"))
-    group = _object({"strategy": _STRING, "measured_ms": _TIMES})
+    lanes = _list(_list(_STRING))
+    group = _object({"strategy": _STRING, "measured_ms": _TIMES, "lanes": lanes})
     special = {
         "inputs": spec,
         "outputs": spec,
@@ -116,7 +117,7 @@ def _function() -> Schema:
         "created_at": _TIME,
         "digest": _STRING,
         "versions": _list(_COUNT),
-        "execution": _object({"tiers": _MAP_OF_TIMES, "groups": _map_of(group)}),
+        "execution": _object({"tiers": _MAP_OF_TIMES, "groups": _map_of(group), "threads": _COUNT}),
     }
     optional = ("versions", "execution")
     return _object(own | _of_record(Manifest, special), optional=optional)
@@ -187,6 +188,7 @@ def _worker() -> Schema:
         "dag_cache": _ref("DagCache"),
         "strategies": _map_of(_STRING),
         "measured": _MAP_OF_TIMES,
+        "lanes": _map_of(_list(_list(_STRING))),
         "tiers": _map_of(_MAP_OF_TIMES),
         "groups": _list(_STRING),
     }

@@ -112,18 +112,38 @@ def tier(function: Function, workers: Iterable[WorkerReport]) -> str:
 def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, Any]:
     """How it runs: milliseconds by rows and tier, and of the groups it was in by strategy.
 
-    Of several workers the first that knows is asked: they measure alike.
+    `lanes` are the functions of a group by thread, where it was tried side by side. Of several
+    workers the first that knows is asked: they measure alike.
     """
-    ref = str(function.ref)
+    ref, threads = str(function.ref), 1
     tiers: dict[str, dict[str, float]] = {}
     groups: dict[str, dict[str, Any]] = {}
     for worker in workers:
+        threads = max(threads, worker.threads)
         tiers = tiers or worker.tiers.get(ref, {})
         for name, strategy in worker.strategies.items():
             if any(member.split(" ")[0] == ref for member in name.split(" + ")):
-                measured = {"strategy": strategy, "measured_ms": worker.measured.get(name, {})}
-                groups.setdefault(name, measured)
-    return {"tiers": tiers, "groups": groups}
+                group = {
+                    "strategy": strategy,
+                    "measured_ms": worker.measured.get(name, {}),
+                    "lanes": worker.lanes.get(name, []),
+                }
+                groups.setdefault(name, group)
+    return {"tiers": tiers, "groups": groups, "threads": threads}
+
+
+def newest_groups(worker: WorkerReport, count: int) -> list[dict[str, Any]]:
+    """Its groups of several functions, the newest first: strategy, milliseconds, gain.
+
+    `gain` is over `serial`, members one after another; None where either was not measured.
+    """
+    groups = []
+    for name, strategy in [*worker.strategies.items()][: -count - 1 : -1]:
+        measured = worker.measured.get(name, {})
+        ms, serial_ms = measured.get(strategy), measured.get("serial")
+        gain = serial_ms / ms if ms and serial_ms else None
+        groups.append({"name": name, "strategy": strategy, "ms": ms, "gain": gain})
+    return groups
 
 
 def _in_ms(latency_s: float | None) -> float | None:

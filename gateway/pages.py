@@ -11,11 +11,13 @@ from markupsafe import Markup, escape
 from contract.errors import BY_CODE, StoreUnavailable
 from gateway.context import Gateway
 from gateway.openapi import document
-from gateway.overview import Overview
+from gateway.overview import Overview, newest_groups
 
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:"
 )
+# of each worker, on the status page
+GROUPS = 8
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -38,7 +40,8 @@ def _status(gateway: Gateway) -> Response:
         overview = Overview.read(gateway.store)
     except StoreUnavailable:
         return _page(template, 503, stats=None)
-    return _page(template, stats=overview.as_json(), workers=overview.workers)
+    groups = {worker.id: newest_groups(worker, GROUPS) for worker in overview.workers}
+    return _page(template, stats=overview.as_json(), workers=overview.workers, groups=groups)
 
 
 def _docs(gateway: Gateway) -> Response:

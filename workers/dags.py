@@ -49,6 +49,14 @@ class Call(NamedTuple):
     rows: int
 
 
+class _Shown(NamedTuple):
+    """What reports are asked for: weak, for what the cache has evicted is gone."""
+
+    fused: ref[FusedDag]
+    # functions in the order of its members
+    members: tuple[str, ...]
+
+
 class DagRun(NamedTuple):
     """What a run gave: per call and job its outputs, host, or why there are none."""
 
@@ -73,22 +81,29 @@ class Dags:
         self._lanes = lanes
         self._known = known
         self._generate_merged = generate_merged
-        # weak: what the cache has evicted is gone
-        self._shown: OrderedDict[str, ref[FusedDag]] = OrderedDict()
+        self._shown: OrderedDict[str, _Shown] = OrderedDict()
         # function and row bucket of each member; its runs
         self._runs: OrderedDict[Group, int] = OrderedDict()
 
     def strategies(self) -> dict[str, str]:
         """The strategies of the newest runs of several functions, for people."""
-        return {name: fused.strategy for name, fused in self._newest()}
+        return {name: fused.strategy for name, fused, _ in self._newest()}
 
     def measured(self) -> dict[str, dict[str, float]]:
         """Milliseconds of each strategy of these runs, for people."""
-        return {name: in_ms(fused.measured) for name, fused in self._newest()}
+        return {name: in_ms(fused.measured) for name, fused, _ in self._newest()}
 
-    def _newest(self) -> list[tuple[str, FusedDag]]:
-        found = [(name, its()) for name, its in self._shown.copy().items()]
-        return [(name, fused) for name, fused in found if fused is not None]
+    def lanes(self) -> dict[str, list[list[str]]]:
+        """The functions that each thread runs of these groups side by side, for people."""
+        return {
+            name: [[members[k] for k in lane] for lane in lanes]
+            for name, fused, members in self._newest()
+            if (lanes := fused.lanes)
+        }
+
+    def _newest(self) -> list[tuple[str, FusedDag, tuple[str, ...]]]:
+        found = [(name, its.fused(), its.members) for name, its in self._shown.copy().items()]
+        return [(name, fused, members) for name, fused, members in found if fused is not None]
 
     def merged_programs(self) -> list[Program]:
         """Programs of the DAGs that have one of their own."""
@@ -122,7 +137,7 @@ class Dags:
                 [_to_host(call.graph, result) for result in found[k]]
                 for k, call in enumerate(calls)
             ]
-            self._note(calls, fused)
+            self._note([calls[k] for k in order], fused)
         return DagRun(results, built_s - began_s, time.perf_counter() - built_s)
 
     def _inputs(self, call: Call) -> list[list[torch.Tensor]]:
@@ -136,7 +151,8 @@ class Dags:
         _keep(self._runs, group, self._runs.get(group, 0) + 1, COUNTED)
         if len(calls) > 1:
             name = " + ".join(sorted(f"{call.name} x{call.rows}" for call in calls))
-            _keep(self._shown, name, ref(fused), SHOWN)
+            shown = _Shown(ref(fused), tuple(call.name for call in calls))
+            _keep(self._shown, name, shown, SHOWN)
 
 
 def _keep(entries: OrderedDict[K, T], key: K, value: T, most: int) -> None:

@@ -20,6 +20,7 @@ class Reporter:
     device: str
     device_name: str
     places: int
+    threads: int
     started_at_s: float
     gauge: Gauge
     is_busy: Callable[[], bool]
@@ -29,6 +30,7 @@ class Reporter:
     strategies: Callable[[], dict[str, str]]
     # milliseconds: by group and strategy; by function, rows and tier
     measured: Callable[[], dict[str, dict[str, float]]]
+    lanes: Callable[[], dict[str, list[list[str]]]]
     tiers: Callable[[], dict[str, dict[str, dict[str, float]]]]
     groups: Callable[[], list[str]]
 
@@ -58,6 +60,8 @@ class Reporter:
             heartbeat_at_s=time.time(),
             strategies=self.strategies(),
             measured=self.measured(),
+            lanes=self.lanes(),
+            threads=self.threads,
             tiers=self.tiers(),
             groups=self.groups(),
         )

@@ -135,6 +135,7 @@ def wire(
         device=str(device),
         device_name=device_name(device),
         places=settings.places,
+        threads=lanes.count if lanes else 1,
         started_at_s=time.time(),
         gauge=gauge,
         is_busy=lambda: computer.is_busy,
@@ -142,6 +143,7 @@ def wire(
         dags=cache.stats,
         strategies=dags.strategies,
         measured=dags.measured,
+        lanes=dags.lanes,
         tiers=measuring.tiers,
         groups=claims.groups,
     )

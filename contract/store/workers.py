@@ -51,6 +51,10 @@ class WorkerReport:
     strategies: dict[str, str] = field(default_factory=dict)
     # milliseconds of each strategy of these DAGs
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
+    # functions by thread, of those of these DAGs that were tried side by side
+    lanes: dict[str, list[list[str]]] = field(default_factory=dict)
+    # on which members can run side by side
+    threads: int = 1
     # milliseconds by NAME@VERSION, row bucket and tier
     tiers: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     # ids of the groups it has begun and not ended

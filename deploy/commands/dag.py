@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deploy.dag_lanes import newest_group, plan, rows_of
 from deploy.errors import Undrawable
 from deploy.verb import Terminal, complete_function, verb
 
 if TYPE_CHECKING:
     from deploy.client import Record
+
+# numbers of rows at which the picture says how the group ran
+SHOWN = 4
 
 
 @verb("dag")
@@ -23,8 +27,15 @@ if TYPE_CHECKING:
     show_default=True,
     help="The picture, SVG.",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice(["serial", "prefix", "branches"]),
+    help="Draw it as this would run; by default as it ran last.",
+)
 @click.option("--all", "is_whole", is_flag=True, help="Views, row counts and constants too.")
-def dag(terminal: Terminal, names: tuple[str, ...], out: Path, is_whole: bool) -> None:
+def dag(
+    terminal: Terminal, names: tuple[str, ...], out: Path, strategy: str | None, is_whole: bool
+) -> None:
     """Draw the fused DAG in which these functions run together."""
     with terminal.client() as client:
         functions = [client.graph(name) for name in names]
@@ -37,27 +48,43 @@ def dag(terminal: Terminal, names: tuple[str, ...], out: Path, is_whole: bool) -
             "jobs of one function are rows of one member"
         )
     from deploy.dag_svg import Legend, svg
-    from deploy.drawing import draw, fused  # torch
+    from deploy.drawing import draw, fused, members_of, shared_operators  # torch
 
-    drawing = draw(fused(functions), is_whole)
-    title = f"Fused DAG of {', '.join(refs)}" if len(refs) > 1 else f"DAG of {refs[0]}"
-    picture = svg(drawing, Legend(title, tuple(refs), _remarks(refs, execution)))
+    members = members_of(functions)
+    drawing, run = draw(fused(members), is_whole), None
+    if len(refs) > 1:
+        run = plan(
+            refs,
+            [member.graph for member in members],
+            newest_group(refs, execution["groups"]),
+            execution["threads"],
+            strategy,
+            has_shared=bool(shared_operators(drawing)),
+        )
+        if run.lanes:
+            drawing = draw(fused(members, is_apart=True), is_whole)
+    title = f"Fused DAG of {', '.join(refs)}" if run else f"DAG of {refs[0]}"
+    remarks = (*_measured(refs, execution), run.remark) if run else ()
+    picture = svg(drawing, Legend(title, tuple(refs), remarks), run.lanes if run else ())
     try:
         out.write_text(picture, encoding="utf-8")
     except OSError as error:
         raise Undrawable(f"--out: {out} cannot be written: {error}") from error
-    operators = [box for box in drawing.boxes if box.kind == "operator"]
-    shared = sum(len(box.owners) > 1 for box in operators)
-    made = {"out": str(out), "functions": refs, "operators": len(operators), "shared": shared}
-    terminal.show(made, lambda: f"{out}: {len(operators)} operators, {shared} of them shared")
+    operators = sum(box.kind == "operator" for box in drawing.boxes)
+    shared = shared_operators(drawing)
+    made = {"out": str(out), "functions": refs, "operators": operators, "shared": shared}
+    if run:
+        made["strategy"] = run.strategy
+    terminal.show(made, lambda: f"{out}: {operators} operators, {shared} of them shared")
 
 
-def _remarks(refs: list[str], execution: Record) -> tuple[str, ...]:
-    """How this group was measured to run, at each number of rows."""
+def _measured(refs: list[str], execution: Record) -> list[str]:
+    """How this group was measured to run, at the latest numbers of rows."""
     from deploy.commands.functions import fastest
 
-    return tuple(
+    lines = [
         f"{name}: {fastest(group['measured_ms'], 'serial', group['strategy'])}"
         for name, group in execution["groups"].items()
-        if sorted(member.split(" ")[0] for member in name.split(" + ")) == sorted(refs)
-    )
+        if sorted(rows_of(name)) == sorted(refs)
+    ]
+    return lines[-SHOWN:]

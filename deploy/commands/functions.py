@@ -141,7 +141,7 @@ def _description(function: Record) -> Table:
 def _execution(execution: Record) -> list[tuple[str, str]]:
     """Which tier and strategy run, and their measured gains."""
     rows = [
-        (f"at {count} row{'s' if int(count) > 1 else ''}", fastest(measured, "generated"))
+        (f"code at {count} row{'s' if int(count) > 1 else ''}", fastest(measured, "generated"))
         for count, measured in execution["tiers"].items()
         if measured
     ]
@@ -153,13 +153,17 @@ def _execution(execution: Record) -> list[tuple[str, str]]:
 
 
 def fastest(measured_ms: dict[str, float], default: str, chosen: str | None = None) -> str:
-    """The chosen way, or the fastest, and how many times as fast as the default it is."""
+    """The chosen way, or the fastest, and how many times as fast as the default it is.
+
+    Where the default is chosen, what the others took.
+    """
     chosen = chosen or min(measured_ms, key=measured_ms.__getitem__)
     if chosen not in measured_ms or default not in measured_ms:
-        return chosen
+        return f"{chosen}, not measured"
     text = f"{chosen}, {measured_ms[chosen]:.3g} ms"
     if chosen == default:
-        return text
+        others = [f"{way} {ms:.3g} ms" for way, ms in measured_ms.items() if way != default]
+        return "; ".join([text, *others])
     return f"{text}: {measured_ms[default] / measured_ms[chosen]:.2f} times as fast as {default}"
 
 

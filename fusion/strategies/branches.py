@@ -27,11 +27,16 @@ class Branches:
         self.lanes.run(
             [
                 [partial(_run_member, works[k], k, outcomes, took_s) for k in share]
-                for share in spread(self.costs_s, self.lanes.count)
+                for share in self.shares
             ]
         )
         self._learn(took_s)
         return outcomes
+
+    @property
+    def shares(self) -> list[list[int]]:
+        """Members per lane, in the order in which they run."""
+        return spread(self.costs_s, self.lanes.count)
 
     def _learn(self, took_s: Sequence[float]) -> None:
         past = _MEMORY if self._is_measured else 0.0

@@ -285,20 +285,25 @@ def test_a_log_is_shown_oldest_first(client: FlaskClient, store: Store) -> None:
 def test_a_description_says_how_the_function_runs(client: FlaskClient, store: Store) -> None:
     """Milliseconds by rows and tier, and of the groups that it was in, not of others'."""
     publish(store, "echo", MANIFEST)
-    assert client.get("/v1/functions/echo").json["execution"] == {"tiers": {}, "groups": {}}
+    assert client.get("/v1/functions/echo").json["execution"] == {
+        "tiers": {}, "groups": {}, "threads": 1,
+    }  # fmt: skip
     ours, others = "echo@1 x2 + other@1 x1", "echo@11 x1 + other@1 x1"
-    times = {"serial": 2.0, "branches": 1.0}
+    times, lanes = {"serial": 2.0, "branches": 1.0}, [["echo@1"], ["other@1"]]
     tiers = {"1": {"generated": 0.2, "compiled": 0.1}}
     store.workers.report(
         report(
             strategies={ours: "branches", others: "serial"},
             measured={ours: times, others: times},
             tiers={"echo@1": tiers, "echo@11": {}},
+            lanes={ours: lanes},
+            threads=2,
         ),
         10.0,
         is_news=False,
     )
     assert client.get("/v1/functions/echo").json["execution"] == {
         "tiers": tiers,
-        "groups": {ours: {"strategy": "branches", "measured_ms": times}},
+        "groups": {ours: {"strategy": "branches", "measured_ms": times, "lanes": lanes}},
+        "threads": 2,
     }

@@ -113,6 +113,20 @@ def test_metrics_are_well_formed_and_true(
     assert all(family.documentation for family in families.values())
 
 
+def test_the_status_page_shows_strategies_and_gains(client: FlaskClient, store: Store) -> None:
+    """The newest group first; a dash where nothing was measured."""
+    old, new = "echo@1 x1 + <b>@1 x1", "echo@1 x2 + kept@1 x1"
+    strategies = {old: "branches", new: "prefix"}
+    measured = {old: {"serial": 3.0, "branches": 2.0}}
+    store.workers.report(report(strategies=strategies, measured=measured), 60, is_news=False)
+    rows = re.findall(r"<tr><td>(.*?)</td></tr>", client.get("/?part").text)
+    cells = [re.split(r"</td><td[^>]*>", row) for row in rows]
+    assert cells == [
+        [new, "prefix", "\u2013", "\u2013"],
+        ["echo@1 x1 + &lt;b&gt;@1 x1", "branches", "2.0 ms", "1.50 \u00d7"],
+    ]
+
+
 def test_the_status_page_shows_functions_and_workers(client: FlaskClient, store: Store) -> None:
     """Rendered here; nothing is fetched from elsewhere, and names are escaped."""
     publish(store)

@@ -42,9 +42,16 @@ FUNCTION: dict[str, Any] = {
             "echo@2 x1 + b@1 x2": {
                 "strategy": "branches",
                 "measured_ms": {"serial": 3.0, "branches": 2.0},
+                "lanes": [["echo@2"], ["b@1"]],
             },
-            "c@1 x1 + echo@2 x1": {"strategy": "serial", "measured_ms": {}},
+            "c@1 x1 + echo@2 x1": {"strategy": "serial", "measured_ms": {}, "lanes": []},
+            "d@1 x1 + echo@2 x1": {
+                "strategy": "serial",
+                "measured_ms": {"serial": 3.0, "branches": 4.0},
+                "lanes": [["echo@2"], ["d@1"]],
+            },
         },
+        "threads": 2,
     },
 }
 TIMINGS = {"queue": 1.0, "swap": 0.0, "build": 0.0, "compute": 2.0, "hooks": 0.0, "total": 3.5}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from deploy.dag_svg import BOX_HEIGHT, BOX_WIDTH, PALETTE, SHARED, Legend, svg
-from deploy.drawing import Box, Drawing, draw, fused
+from deploy.dag_layout import Lane
+from deploy.dag_svg import BAND, BOX_HEIGHT, BOX_WIDTH, PALETTE, SHARED, Legend, svg
+from deploy.drawing import Box, Drawing, draw, members_of
+from deploy.drawing import fused as fused_members
 from fusion.ir import Graph, Node, Output, Ref, TensorSpec, WeightSpec
+from fusion.merge import Merged
 from tests.unit.deploy.conftest import Fusebox
 from tests.unit.deploy.fake_gateway import FUNCTION, FakeGateway, problem
 
@@ -44,6 +48,11 @@ def shown(name: str, head: str, backbone: str = "same") -> dict[str, Any]:
         "graph": json.loads(graph.encode()),
         "weights": {"w": backbone, "h": head},
     }
+
+
+def fused(functions: list[dict[str, Any]], is_apart: bool = False) -> Merged:
+    """Of what the platform says."""
+    return fused_members(members_of(functions), is_apart)
 
 
 def titles(drawing: Drawing, *owners: int) -> list[str]:
@@ -81,9 +90,10 @@ def test_members_with_nothing_in_common_stand_side_by_side() -> None:
     assert titles(drawing, 0, 1) == []
 
 
-def parsed(drawing: Drawing, *members: str) -> ElementTree.Element:
+def parsed(drawing: Drawing, *members: str, lanes: Sequence[Lane] = ()) -> ElementTree.Element:
     """The picture, read back."""
-    return ElementTree.fromstring(svg(drawing, Legend("Fused <DAG>", members, ("measured",))))
+    legend = Legend("Fused <DAG>", members, ("measured",))
+    return ElementTree.fromstring(svg(drawing, legend, lanes))
 
 
 @pytest.mark.parametrize("backbones", ["111", "123", "112"])
@@ -105,6 +115,38 @@ def test_boxes_lie_apart_and_arrows_go_down(backbones: str) -> None:
             assert abs(x - other_x) >= BOX_WIDTH or abs(y - other_y) >= BOX_HEIGHT
     assert all(boxes[source][1] < boxes[target][1] for source, target in drawing.arrows)
     assert len([*root.iter(f"{SVG}path")]) == len(drawing.arrows)
+
+
+@pytest.mark.parametrize("shares", [((0, 2), (1,)), ((2, 1, 0),), ((0,), (1,), (2,))])
+def test_members_of_a_lane_run_from_top_to_bottom(shares: tuple[tuple[int, ...], ...]) -> None:
+    """Inside their lane's band, in order, under their names; lanes do not touch."""
+    drawing = draw(fused([shown(name, name) for name in "abc"], is_apart=True))
+    lanes = [Lane(f"thread {k}", members) for k, members in enumerate(shares)]
+    root = parsed(drawing, "a", "b", "c", lanes=lanes)
+    boxes = [
+        (float(rect.get("x", "")), float(rect.get("y", "")))
+        for group in root.iter(f"{SVG}g")
+        for rect in group.iter(f"{SVG}rect")
+    ]
+    texts = {str(text.text): float(text.get("y", "")) for text in root.iter(f"{SVG}text")}
+    bands = [rect for rect in root.findall(f"{SVG}rect") if rect.get("fill") == BAND]
+    right = 0.0
+    for band, lane in zip(bands, lanes, strict=True):
+        left, width = float(band.get("x", "")), float(band.get("width", ""))
+        assert right <= left
+        right, bottom = left + width, float(band.get("y", ""))
+        for member in lane.members:
+            mine = [
+                place
+                for place, box in zip(boxes, drawing.boxes, strict=True)
+                if box.owners == (member,)
+            ]
+            assert all(left <= x <= right - BOX_WIDTH for x, _ in mine)
+            assert bottom <= texts["abc"[member]] <= min(y for _, y in mine)
+            bottom = max(y for _, y in mine) + BOX_HEIGHT
+        assert bottom <= float(band.get("y", "")) + float(band.get("height", ""))
+        assert lane.title in texts
+    assert right <= float(root.get("width", ""))
 
 
 def test_members_are_told_apart_by_colour_and_named() -> None:
@@ -129,10 +171,16 @@ def two(gateway: FakeGateway) -> None:
     for name in ("a", "b"):
         gateway.on("GET", f"/v1/functions/{name}/graph", (200, shown(name, name)))
         groups = {
-            "a@1 x1 + b@1 x2": {"strategy": "prefix", "measured_ms": {"serial": 3, "prefix": 2}},
-            "a@1 x1": {"strategy": "serial", "measured_ms": {}},
+            "a@1 x1 + b@1 x2": {
+                "strategy": "prefix", "lanes": [["b@1"], ["a@1"]],
+                "measured_ms": {"serial": 3, "prefix": 2, "branches": 2.5},
+            },
+            "a@1 x1": {"strategy": "serial", "measured_ms": {}, "lanes": []},
+        }  # fmt: skip
+        record = FUNCTION | {
+            "name": name,
+            "execution": {"tiers": {}, "groups": groups, "threads": 2},
         }
-        record = FUNCTION | {"name": name, "execution": {"tiers": {}, "groups": groups}}
         gateway.on("GET", f"/v1/functions/{name}", (200, record))
 
 
@@ -143,11 +191,25 @@ def test_the_verb_writes_the_picture(fusebox: Fusebox, tmp_path: Path) -> None:
     result = fusebox("dag", "a", "b", "--out", str(out), "--json")
     assert json.loads(result.stdout) == {
         "out": str(out), "functions": ["a@1", "b@1"], "operators": 6, "shared": 4,
+        "strategy": "prefix",
     }  # fmt: skip
     texts = [text.text for text in ElementTree.parse(out).getroot().iter(f"{SVG}text")]
     assert "Fused DAG of a@1, b@1" in texts
     assert "a@1 x1 + b@1 x2: prefix, 2 ms: 1.50 times as fast as serial" in texts
+    assert "drawn: prefix, as one graph" in texts
     assert [text for text in texts if str(text).startswith("a@1 x1: ")] == []
+
+
+@pytest.mark.usefixtures("two")
+def test_another_strategy_can_be_drawn(fusebox: Fusebox, tmp_path: Path) -> None:
+    """Side by side on the threads that ran them, b first; nothing is shared then."""
+    out = tmp_path / "dag.svg"
+    made = fusebox("dag", "a", "b", "--out", str(out), "--strategy", "branches", "--json")
+    assert json.loads(made.stdout)["shared"] == 0
+    texts = [text.text for text in ElementTree.parse(out).getroot().iter(f"{SVG}text")]
+    names = [text for text in texts if text in ("a@1", "b@1", "thread 1", "thread 2")]
+    assert names == ["a@1", "b@1", "thread 1", "b@1", "thread 2", "a@1"]
+    assert "drawn: branches, as threads ran it; not what ran last" in texts
 
 
 @pytest.mark.usefixtures("two")

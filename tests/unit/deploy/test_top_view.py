@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from contract.store.telemetry import LATENCY_BOUNDS_S, latency_bucket
@@ -19,6 +20,11 @@ WORKER: dict[str, Any] = {
     "loads": 9,
     "evictions": 6,
     "dag_cache": {"entries": 3, "bytes": 4096, "hits": 30, "misses": 10, "evictions": 1},
+    "strategies": {"a@1 x1 + b@1 x1": "branches", "a@1 x1 + c@1 x1": "serial"},
+    "measured": {
+        "a@1 x1 + b@1 x1": {"serial": 3.0, "branches": 2.0},
+        "a@1 x1 + c@1 x1": {"serial": 1.0, "branches": 4.0},
+    },
     "is_draining": False,
 }
 
@@ -82,8 +88,29 @@ def test_the_screen_shows_tiers_bytes_queues_rates_and_caches() -> None:
         "30/40 hits 75%",
         "w-1",
         "5 queued",
+        "1 branches, 1 serial   up to 1.50 times as fast as serial",
     ):
         assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("strategies", "measured", "expected"),
+    [
+        ({}, {}, "none yet"),
+        ({"a + b": "branches"}, {}, "1 branches"),
+        ({"a + b": "serial", "a + c": "serial"}, {"a + b": {"serial": 1.0}}, "2 serial"),
+    ],
+)
+def test_a_gain_is_shown_only_where_it_was_measured(
+    strategies: dict[str, str], measured: dict[str, dict[str, float]], expected: str
+) -> None:
+    """Groups whose members run one after another gain nothing."""
+    worker = WORKER | {"strategies": strategies, "measured": measured}
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(screen(view(*[Moment(stats(1.0, 0), [worker])] * 2), "u"))
+    line = next(line for line in captured.get().splitlines() if "groups" in line)
+    assert line.split(maxsplit=1)[1].strip() == expected
 
 
 def test_drift_is_shown_only_where_there_is_some() -> None:

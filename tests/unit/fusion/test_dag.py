@@ -80,9 +80,11 @@ def test_the_faster_strategy_is_kept_and_its_numbers_shown(lanes):
     """Trials alternate over the first runs."""
     dag = build([_member("mlp"), _member("mlp", 1)], lanes)
     calls = [Call(_weights("mlp", s), [example("mlp").inputs]) for s in (0, 1)]
+    assert dag.lanes == []
     while not dag.choice.is_settled:
         dag.run(calls)
     assert {"serial", "stack", "branches"} == set(dag.measured)
+    assert sorted(dag.lanes) == [[0], [1]]
     fastest = min(dag.measured, key=dag.measured.__getitem__)
     is_faster = dag.measured[fastest] < MARGIN * dag.measured["serial"]
     assert (fastest if is_faster else "serial") == dag.strategy
@@ -157,6 +159,16 @@ def test_the_key_is_what_runs_not_who_asks():
     shared = mlp._replace(weight_keys=keys)
     assert dag_key([mlp, mlp]) != dag_key([shared, shared])
     assert len(keys) == len(dag_key([shared, shared]).shared)
+
+
+def test_equal_bytes_of_another_shape_are_not_shared():
+    """Weights of equal content are one tensor only where their shapes agree too."""
+    mlp = _member("mlp")
+    shapes = [spec.shape for spec in mlp.program.graph.weights]
+    alike = mlp._replace(weight_keys=("zeros",) * len(shapes))
+    first = [shapes.index(shape) for shape in shapes]
+    expected = tuple((0, k, 0, i) for i, k in enumerate(first) if k != i)
+    assert expected == dag_key([alike]).shared != ()
 
 
 def test_a_dag_says_what_it_costs():

@@ -1,0 +1,71 @@
+"""Scripts run as users run them, in short."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def rows_of(script: str, *args: str, out: Path) -> dict[str, Any]:
+    """Run it and read its rows by case; what misses its bar on a busy machine is no failure."""
+    command = [sys.executable, f"bench/{script}", "--quick", "--json", str(out), *args]
+    # threads that wait for each other on a busy machine would take most of the time
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    rows = json.loads(out.read_text())["rows"]
+    assert done.returncode == (0 if all(row["ok"] for row in rows) else 1)
+    return {row["case"]: row for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("args", "case", "others"),
+    [
+        ((), "mlp, 2 functions", {"eager", "eager-1", "apart", "bare", "fusedinf"}),
+        (("--zoo",), "mlp, 2 functions", {"apart"}),
+    ],
+)
+def test_ratios_say_what_they_rest_on(
+    tmp_path: Path, args: tuple[str, ...], case: str, others: set[str]
+) -> None:
+    """Every ratio has an interval around it, and how many runs it is of."""
+    rows = rows_of("fused_vs_separate.py", "--only", case, *args, out=tmp_path / "rows.json")
+    ratios = {name: row for name, row in rows.items() if row["unit"] == "x"}
+    assert {f"{case}: {other} / fused" for other in others} == set(ratios)
+    for row in ratios.values():
+        assert 0 < row["low"] <= row["high"]
+        assert row["runs"] >= 7
+
+
+def test_building_is_timed_apart_from_finding(tmp_path: Path) -> None:
+    """New functions, known ones, a cached DAG; what is found must not be built."""
+    rows = rows_of("building.py", "--only", "mlp", out=tmp_path / "rows.json")
+    found, known, new = (
+        next(row["value"] for name, row in rows.items() if f": {what} " in name)
+        for what in ("found", "known", "new")
+    )
+    assert 0 < found < known < new
+    bars = {row["bar"] for row in rows.values()}
+    assert bars == {None, 10.0, 0.1}
+
+
+def test_memory_is_told_apart(tmp_path: Path) -> None:
+    """Context, weights and the rest make up the total; one process has one context, not two."""
+    rows = rows_of("memory.py", out=tmp_path / "rows.json")
+    for way in ("fused", "separate", "together"):
+        parts = [
+            rows[f"2 small models: {way}, {part}"]["value"]
+            for part in ("context", "weights", "activations")
+        ]
+        assert min(parts[:2]) > 0
+        assert sum(parts) == pytest.approx(rows[f"2 small models: {way}, total"]["value"])
+    apart = rows["2 small models: separate, context"]["value"]
+    assert apart > rows["2 small models: together, context"]["value"]

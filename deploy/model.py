@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from contract.tensors import DTYPES
 from deploy.errors import PackagingError
 from deploy.user_code import UserCode, blamed
-from fusion.check import Comparison, compare
+from fusion.check import Comparison, compare, worst_of
 from fusion.codegen import generate
 from fusion.errors import ExportError, FusionError
 from fusion.export import Exported, export, from_exported_program
@@ -99,9 +99,8 @@ def export_model(model: Model, max_rows: int) -> Exported:
         if model.program is not None:
             exported = from_exported_program(model.program, model.example_inputs, max_rows)
         else:
-            # torch.export takes rows that may only be 1 or 2 for two unrelated sizes
-            exported = export(model.module, model.example_inputs, max(max_rows, 3))
-    if (exported.graph.fixed_rows or 1) > 1:
+            exported = export(model.module, model.example_inputs, max_rows)
+    if model.program is not None and (exported.graph.fixed_rows or 1) > 1:
         raise PackagingError(
             f"the program runs with exactly {exported.graph.fixed_rows} rows. Export it with "
             "dynamic_shapes whose first dimension is torch.export.Dim"
@@ -120,7 +119,10 @@ def check(model: Model, exported: Exported, rows: list[int]) -> Comparison:
     """Compare graph and model; raises PackagingError where they differ."""
     graph = exported.graph
     with _explained():
-        found = compare(graph, exported.weights, model.module, model.example_inputs, rows)
+        found = worst_of(
+            compare(each, exported.weights, model.module, model.example_inputs, rows)
+            for each in exported.graphs
+        )
     if not found.is_stateless:
         raise PackagingError(
             "the model answers the same input differently each time. Remove randomness and "
@@ -137,15 +139,15 @@ def check(model: Model, exported: Exported, rows: list[int]) -> Comparison:
     return found
 
 
-def measure(model: Model, exported: Exported, rows: list[int]) -> dict[int, int]:
+def measure(model: Model, exported: Exported, rows: Sequence[int]) -> dict[int, int]:
     """Bytes of activations at their peak, by rows."""
-    program = generate(exported.graph)
-    weights = [exported.weights[spec.name] for spec in exported.graph.weights]
     peaks = {}
     for count in rows:
         named = probe_inputs(model.example_inputs, count, seed=0)
-        inputs = [named[spec.name] for spec in exported.graph.inputs]
-        peaks[count] = measure_activation_bytes(program, weights, inputs)
+        graph = next(g for g in exported.graphs if g.fixed_rows in (None, count))
+        weights = [exported.weights[spec.name] for spec in graph.weights]
+        inputs = [named[spec.name] for spec in graph.inputs]
+        peaks[count] = measure_activation_bytes(generate(graph), weights, inputs)
     return peaks
 
 

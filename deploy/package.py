@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.errors import InvalidArtifact
-from contract.function import GRAPH, MANIFEST, NAME, WEIGHTS, Manifest
+from contract.function import MANIFEST, NAME, WEIGHTS, Manifest, graph_files
 from contract.tensors import TensorSpec
 from deploy.artifact import write_tar
 from deploy.errors import PackagingError
@@ -58,14 +58,12 @@ def package(path: Path, options: Options, folder: Path, on_step: OnStep) -> Pack
         max_batch = min(options.max_batch, model.max_rows or options.max_batch)
         on_step("export")
         exported = models.export_model(model, max_batch)
-        max_batch = exported.graph.fixed_rows or max_batch
-        rows = sorted({1, min(2, max_batch), max_batch})
-        if exported.fixed_batch:
-            rows = [max_batch]
+        buckets = exported.row_buckets
+        max_batch = buckets[-1] if buckets else max_batch
         on_step("compare")
-        comparison = models.check(model, exported, rows)
+        comparison = models.check(model, exported, sorted({1, min(2, max_batch), max_batch}))
         on_step("measure")
-        activation_bytes = models.measure(model, exported, sorted({rows[0], max_batch}))
+        activation_bytes = models.measure(model, exported, buckets or sorted({1, max_batch}))
         on_step("pack")
         members, weight_bytes = _write_members(exported, folder)
         manifest = _manifest(
@@ -105,8 +103,11 @@ def _write_members(exported: Exported, folder: Path) -> tuple[dict[str, Path], i
     from fusion.weights import write_weights
 
     index = write_weights(folder / WEIGHTS, exported.weights)
-    (folder / GRAPH).write_bytes(exported.graph.encode())
-    return {name: folder / name for name in (GRAPH, WEIGHTS)}, index.data_bytes
+    members = {WEIGHTS: folder / WEIGHTS}
+    for name, graph in zip(graph_files(exported.row_buckets), exported.graphs, strict=True):
+        members[name] = folder / name
+        members[name].write_bytes(graph.encode())
+    return members, index.data_bytes
 
 
 def _manifest(
@@ -135,6 +136,7 @@ def _manifest(
         slo_ms=options.slo_ms,
         timeout_ms=options.timeout_ms,
         keep_alive_s=options.keep_alive_s,
+        row_buckets=exported.row_buckets,
     )
     try:
         # the platform refuses what this refuses: better before the upload

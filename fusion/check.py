@@ -1,7 +1,7 @@
 """Does a graph compute what its module computes, at several numbers of rows?"""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -27,6 +27,12 @@ class Comparison:
     def is_within(self, tolerance: float) -> bool:
         """Whether the graph may stand for the module."""
         return self.is_stateless and self.relative <= tolerance
+
+
+def worst_of(found: Iterable[Comparison]) -> Comparison:
+    """The largest differences of several graphs of one module."""
+    absolute, relative, stateless = zip(*map(astuple, found), strict=True)
+    return Comparison(max(absolute), max(relative), all(stateless))
 
 
 def compare(
@@ -69,7 +75,7 @@ def is_batchable(
         joined = program.run(weights, [torch.cat(pair) for pair in zip(a, b, strict=True)])
         apart = zip(program.run(weights, a), program.run(weights, b), strict=True)
         return all(
-            j.shape[0] == first + 1 and _is_close(j, torch.cat(parts))
+            j.shape[0] == first + 1 and is_close(j, torch.cat(parts))
             for j, parts in zip(joined, apart, strict=True)
         )
 
@@ -96,10 +102,11 @@ def _is_repeated(
     module: nn.Module, inputs: Mapping[str, Tensor], expected: Sequence[Tensor]
 ) -> bool:
     again = _call(module, inputs)
-    return all(_is_close(a, e) for a, e in zip(again, expected, strict=True))
+    return all(is_close(a, e) for a, e in zip(again, expected, strict=True))
 
 
-def _is_close(a: Tensor, b: Tensor) -> bool:
+def is_close(a: Tensor, b: Tensor) -> bool:
+    """Whether two outputs are the same but for the order of sums."""
     is_half = a.dtype in (torch.float16, torch.bfloat16)
     tolerance = _HALF_TOLERANCE if is_half else BATCHING_TOLERANCE
     return a.shape == b.shape and _difference(a, b) <= tolerance * max(_largest(b), 1.0)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from fusion.errors import ExportError
+from fusion.errors import InvalidExample
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -25,4 +25,4 @@ def parameter_names(module: nn.Module, inputs: Sequence[str]) -> dict[str, str]:
         return dict(zip(known, inputs, strict=False))
     unknown = sorted(set(inputs) - set(known))
     problem = f"example inputs {unknown} are no parameters of forward, which takes {known}"
-    raise ExportError(problem, "Name the inputs after forward's parameters")
+    raise InvalidExample(problem, "Name the inputs after forward's parameters")

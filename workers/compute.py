@@ -191,14 +191,9 @@ def scratch_bytes(batch: Batch) -> int:
 
 def _call(batch: Batch, loaded: Loaded, lease: Lease) -> Call:
     key = loaded.slot.key
+    rows = sum(job.rows for job in batch)
+    body = loaded.at(rows)
     by_name = dict(zip(lease.names(key), lease.tensors(key), strict=True))
-    weights = [by_name[spec.name] for spec in loaded.graph.weights]
-    return Call(
-        key,
-        loaded.graph,
-        loaded.program,
-        loaded.weight_keys,
-        weights,
-        [job.inputs for job in batch],
-        sum(job.rows for job in batch),
-    )
+    weights = [by_name[spec.name] for spec in body.graph.weights]
+    inputs = [job.inputs for job in batch]
+    return Call(key, body.graph, body.program, body.weight_keys, weights, inputs, rows)

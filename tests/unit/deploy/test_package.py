@@ -134,10 +134,10 @@ def test_a_program_for_a_fixed_number_of_rows_is_refused(pack: Pack, tmp_path: P
         pack(tmp_path / "net.pt2")
 
 
-def test_a_model_that_mixes_its_batch_size_in_runs_one_row_at_a_time(
+def test_a_model_that_gives_fewer_rows_than_it_takes_runs_one_row_at_a_time(
     write: Write, pack: Pack
 ) -> None:
-    """It is deployed all the same, with a warning."""
+    """Only its graph of one row gives as many; it is deployed with a warning."""
     body = """
     import torch
     from torch import nn
@@ -149,8 +149,33 @@ def test_a_model_that_mixes_its_batch_size_in_runs_one_row_at_a_time(
         return {"x": torch.ones(1, 4)}
     """
     made = pack(write("odd.py", body))
-    assert made.manifest.max_batch == 1
-    assert any("fixed batch of 1" in warning for warning in made.warnings)
+    assert (made.manifest.max_batch, made.manifest.row_buckets) == (1, (1,))
+    assert any("for batches of 1 alone" in warning for warning in made.warnings)
+
+
+def test_a_model_without_symbolic_rows_has_a_graph_per_row_bucket(write: Write, pack: Pack) -> None:
+    """Over one weights file; activations are measured for each."""
+    body = """
+    import torch
+    from torch import nn
+    class Evens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 3)
+        def forward(self, x):
+            return self.inner(x.view(-1, 2, 4)).view(-1, 3)
+    load = Evens
+    def example_inputs():
+        return {"x": torch.ones(2, 4)}
+    """
+    made = pack(write("evens.py", body), max_batch=9)
+    manifest = made.manifest
+    assert (manifest.row_buckets, manifest.max_batch, manifest.is_batchable) == ((2, 4, 8), 8, True)
+    assert sorted(manifest.activation_bytes) == [2, 4, 8]
+    found = members(made)
+    graphs = [Graph.decode(found[name]) for name in ("graph.json", "graph.4.json", "graph.8.json")]
+    assert [graph.fixed_rows for graph in graphs] == [2, 4, 8]
+    assert [graph.weights for graph in graphs] == [graphs[0].weights] * 3
 
 
 def test_files_without_hooks_are_not_brought_along(write: Write, pack: Pack) -> None:

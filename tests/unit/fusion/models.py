@@ -82,10 +82,38 @@ class Sums(nn.Module):
 
 
 class Pairs(nn.Module):
-    """Rows that only fit when there are two, or one where it does not matter."""
+    """A shape that export takes for two fixed rows; any number is computed row by row."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.view(2, -1).view(x.shape)
+
+
+class Evens(nn.Module):
+    """An even number of rows, each by itself; a norm to fold, a constant per row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        paired = x.view(-1, 2, 3, 4, 4).flatten(0, 1)
+        scale = torch.full((paired.shape[0], 1), 2.0) * torch.ones(1, 8)
+        return self.norm(self.conv(paired)).mean((2, 3)) * scale
+
+
+class Swaps(nn.Module):
+    """An even number of rows, the second half before the first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(2, -1, x.shape[1]).flip(0).reshape(x.shape)
+
+
+class Places(nn.Module):
+    """A row's place decides what becomes of it; rows are two, or four."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = x.view(2, -1, x.shape[1])
+        return (half + torch.arange(2.0).view(2, 1, 1)).reshape(x.shape)
 
 
 class Centres(nn.Module):

@@ -55,6 +55,7 @@ class FunctionRef(NamedTuple):
 class Manifest:
     """What an artifact says of itself; `manifest.json`."""
 
+    # of the graph, or the sha-256 of `handler.py` where there is none
     architecture: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -74,11 +75,13 @@ class Manifest:
     keep_alive_s: float | None
     # rows of its static graphs, ascending; none where one graph takes any number up to max_batch
     row_buckets: tuple[int, ...] = ()
+    # no graph: its module is made from its source in a handler host, where forward runs as it is
+    is_eager: bool = False
 
     @property
     def graph_files(self) -> tuple[str, ...]:
         """Members of the artifact that are its graphs, smallest row bucket first."""
-        return graph_files(self.row_buckets)
+        return () if self.is_eager else graph_files(self.row_buckets)
 
     @property
     def rows_allowed(self) -> tuple[int, ...]:
@@ -226,9 +229,10 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "timeout_ms": _number_between(1, 86_400_000),
     "keep_alive_s": _optional(_number_between(-1, 86_400_000)),
     "row_buckets": _row_buckets,
+    "is_eager": _flag,
 }
 # artifacts made before these came do not have them
-_LATER = frozenset({"row_buckets"})
+_LATER = frozenset({"row_buckets", "is_eager"})
 
 
 def _checked(manifest: Manifest) -> Manifest:
@@ -238,6 +242,8 @@ def _checked(manifest: Manifest) -> Manifest:
             f"manifest.json: max_batch: expected {manifest.row_buckets[-1]} as the last of "
             f"row_buckets, got {manifest.max_batch}"
         )
+    if manifest.row_buckets and manifest.is_eager:
+        raise InvalidArtifact("manifest.json: row_buckets: expected none where is_eager is true")
     return manifest
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from contract.tensors import DTYPES
-from deploy.errors import PackagingError
+from deploy.errors import NotExportable, PackagingError
 from deploy.user_code import UserCode, blamed
 from fusion.check import Comparison, compare, worst_of
 from fusion.codegen import generate
-from fusion.errors import ExportError, FusionError
+from fusion.errors import ExportError, FusionError, InvalidExample
 from fusion.export import Exported, export, from_exported_program
 from fusion.interpret import measure_activation_bytes
+from fusion.ir import TensorSpec
 from fusion.probes import probe_inputs
 
 TOLERANCE = 1e-4  # relative: what a graph may differ from its model
@@ -94,7 +95,10 @@ def from_program(path: Path) -> Model:
 
 
 def export_model(model: Model, max_rows: int) -> Exported:
-    """The model as a graph; raises PackagingError naming the user's line and what to do."""
+    """The model as a graph; raises PackagingError naming the user's line and what to do.
+
+    NotExportable where the model runs all the same.
+    """
     with _explained():
         if model.program is not None:
             exported = from_exported_program(model.program, model.example_inputs, max_rows)
@@ -106,13 +110,18 @@ def export_model(model: Model, max_rows: int) -> Exported:
             "dynamic_shapes whose first dimension is torch.export.Dim"
         )
     outputs = [output.spec for output in exported.graph.outputs]
-    for spec in (*exported.graph.inputs, *outputs):
+    check_specs((*exported.graph.inputs, *outputs))
+    return exported
+
+
+def check_specs(specs: Iterable[TensorSpec]) -> None:
+    """Raise PackagingError for a dtype that cannot be sent."""
+    for spec in specs:
         if spec.dtype not in DTYPES:
             raise PackagingError(
                 f"{spec.name}: {spec.dtype} cannot be sent over HTTP. "
                 "Convert it inside forward: inputs with .to(...), outputs with .float()"
             )
-    return exported
 
 
 def check(model: Model, exported: Exported, rows: list[int]) -> Comparison:
@@ -128,15 +137,19 @@ def check(model: Model, exported: Exported, rows: list[int]) -> Comparison:
             "the model answers the same input differently each time. Remove randomness and "
             "counters from forward: a graph has neither"
         )
-    is_half = any("16" in output.spec.dtype for output in graph.outputs)
-    tolerance = _HALF_TOLERANCE if is_half else TOLERANCE
+    tolerance = tolerance_of(output.spec for output in graph.outputs)
     if not found.is_within(tolerance):
-        raise PackagingError(
+        raise NotExportable(
             f"the graph differs from the model by {found.relative:.2e} (relative), more than "
             f"{tolerance:g}. Python that depends on values or on the number of rows was frozen as "
             "it went with the example inputs: write it with torch.where and tensor shapes"
         )
     return found
+
+
+def tolerance_of(outputs: Iterable[TensorSpec]) -> float:
+    """What outputs may differ, relative to the largest."""
+    return _HALF_TOLERANCE if any("16" in spec.dtype for spec in outputs) else TOLERANCE
 
 
 def measure(model: Model, exported: Exported, rows: Sequence[int]) -> dict[int, int]:
@@ -155,8 +168,10 @@ def measure(model: Model, exported: Exported, rows: Sequence[int]) -> dict[int, 
 def _explained() -> Iterator[None]:
     try:
         yield
-    except ExportError as error:
+    except InvalidExample as error:
         raise PackagingError(str(error), location=error.location) from error
+    except ExportError as error:
+        raise NotExportable(str(error), location=error.location) from error
     except FusionError as error:
         raise PackagingError(f"the model cannot become a graph: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,8 +31,12 @@ def read_manifest(folder: Path) -> Manifest:
     unknown = {path.name for path in folder.glob("graph*.json")} - {*manifest.graph_files}
     if unknown:
         raise InvalidArtifact(f"{min(unknown)}: a graph that {MANIFEST} does not name")
-    if manifest.has_hooks:
-        _expect_files(folder, (HANDLER,), f", though {MANIFEST} says that it has hooks")
+    if manifest.has_hooks or manifest.is_eager:
+        what = "has hooks" if manifest.has_hooks else "runs eagerly"
+        _expect_files(folder, (HANDLER,), f", though {MANIFEST} says that it {what}")
+    if manifest.is_eager:
+        digest = hashlib.sha256((folder / HANDLER).read_bytes()).hexdigest()
+        _expect("architecture", digest, manifest.architecture)
     graphs = [folder / name for name in manifest.graph_files]
     _compare(manifest, _inspect(folder / WEIGHTS, graphs))
     return manifest
@@ -66,6 +71,8 @@ def _compare(manifest: Manifest, found: Mapping[str, Any]) -> None:
     """Raise InvalidArtifact where the manifest says other than the graphs and the weights."""
     _expect("weight_bytes", found["weight_bytes"], manifest.weight_bytes)
     graphs = found["graphs"]
+    if not graphs:
+        return
     _expect("architecture", graphs[0]["architecture"], manifest.architecture)
     for graph in graphs:
         for key in ("inputs", "outputs"):

@@ -28,6 +28,7 @@ from contract.errors import (
     DigestMismatch,
     FunctionFailed,
     InvalidArtifact,
+    NotFound,
     PayloadTooLarge,
     RequestError,
     StorageFull,
@@ -128,7 +129,12 @@ class Artifacts:
         return manifest
 
     def read_graph(self, function: Function) -> tuple[dict[str, Any], dict[str, str]]:
-        """`graph.json`, and by weight the sha-256 of its bytes; raises FunctionFailed."""
+        """`graph.json`, and by weight the sha-256 of its bytes; raises FunctionFailed and NotFound.
+
+        Of static graphs it is that of the smallest row bucket.
+        """
+        if function.manifest.is_eager:
+            raise NotFound(f"{function.ref} runs eagerly: it has no graph and is in no fused DAG")
         folder = self._folder / function.digest
         try:
             graph = orjson.loads((folder / GRAPH).read_bytes())

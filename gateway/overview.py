@@ -112,7 +112,8 @@ def tier(function: Function, workers: Iterable[WorkerReport]) -> str:
 def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, Any]:
     """How it runs: milliseconds by rows and tier, and of the groups it was in by strategy.
 
-    Of several workers the first that knows is asked: they measure alike.
+    The one tier of a function without a graph is `eager`, and it is in no group. Of several workers
+    the first that knows is asked: they measure alike.
     """
     ref = str(function.ref)
     tiers: dict[str, dict[str, float]] = {}

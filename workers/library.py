@@ -14,6 +14,7 @@ from fusion.errors import GraphError
 from fusion.index_ranges import IndexRange, index_ranges
 from fusion.inspection import check_fit
 from fusion.ir import Graph
+from fusion.loaders import Loader
 from fusion.measurements import Measurements
 from fusion.slots import SlotRequest
 from fusion.specialise import specialised
@@ -96,6 +97,16 @@ class Library:
             for graph, program in zip(graphs, programs, strict=True)
         )
         return Loaded(bodies, request, ranges)
+
+    def get_eager(self, function: Function, loader: Loader) -> SlotRequest:
+        """The weights of a function without a graph; WeightsError where they are broken."""
+        path = self._artifacts / function.digest / WEIGHTS
+        index = read_index(path)
+        key = str(function.ref)
+        with self._lock:
+            self._files.pop(key, None)
+            self._files[key] = (function.digest, index.file_bytes)
+        return SlotRequest(key, path, index, function.manifest.keep_alive_s, loader=loader)
 
     def programs(self) -> list[Program]:
         """Of every architecture that is kept."""

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +52,23 @@ class HostLimits(NamedTuple):
     # of one file that it writes
     file_bytes: int = 2**30
     open_files: int = 256
+    # until it has loaded the function; 0 for as long as a call
+    start_s: float = 0.0
+
+
+class Forward(NamedTuple):
+    """What a host needs beside the code, to run a function's forward."""
+
+    weights: Path
+    # of the weights file: [name, dtype, shape, offset, bytes] each
+    entries: Sequence[Sequence[Any]]
+    data_offset: int
+    file_bytes: int
+    # torch's name of it, as the host sees it
+    device: str
+    # CUDA_VISIBLE_DEVICES of the host
+    visible: str
+    threads: int
 
 
 class HostEnded(Exception):
@@ -65,19 +82,29 @@ class HostEnded(Exception):
 class HostProcess:
     """A running host. Not thread-safe; its owner calls from one thread at a time."""
 
-    def __init__(self, artifact: Path, inputs: Sequence[TensorSpec], limits: HostLimits) -> None:
+    def __init__(
+        self,
+        artifact: Path,
+        inputs: Sequence[TensorSpec],
+        limits: HostLimits,
+        forward: Forward | None = None,
+    ) -> None:
         self._limits = limits
+        self._forward = forward
         self._scratch = Path(tempfile.mkdtemp(prefix="fusebox-host-"))
         try:
             folder = _copy_code(artifact, self._scratch / "function")
-            self._start()
-            self._lifeline.sendall(pack_frame(list(_jail(self._scratch, limits))))
-            self._send([str(folder), list(inputs), limits.payload_bytes, limits.reply_bytes])
+            with _opened(forward) as weights:
+                self._start(weights)
+            jail = _jail(self._scratch, limits, forward)
+            self._lifeline.sendall(pack_frame(list(jail)))
+            first = [str(folder), list(inputs), limits.payload_bytes, limits.reply_bytes]
+            self._send([*first, None if forward is None else [*weights, *forward[1:]]])
         except BaseException:
             self.stop()
             raise
 
-    def _start(self) -> None:
+    def _start(self, weights: Sequence[int]) -> None:
         self._channel, theirs = socket.socketpair()
         self._lifeline, keepers = socket.socketpair()
         stdout, out = os.pipe()
@@ -100,9 +127,9 @@ class HostProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                pass_fds=fds,
+                pass_fds=(*fds, *weights),
                 cwd=self._scratch,
-                env=_environment(self._scratch),
+                env=_environment(self._scratch, self._forward),
                 # a Ctrl-C on the terminal is not for it
                 start_new_session=True,
             )
@@ -128,7 +155,8 @@ class HostProcess:
     def wait_ready(self, on_line: OnLine) -> list[Any]:
         """The child's first answer: whether the function's code could be imported."""
         replies: list[list[Any]] = []
-        self._receive(b"", replies, 1, on_line)
+        within_s = max(self._limits.start_s, self._limits.call_s)
+        self._receive(b"", replies, 1, on_line, within_s)
         return replies[0]
 
     def call(
@@ -141,7 +169,7 @@ class HostProcess:
         """
         token = os.urandom(8)
         self._send([token, hook, items])
-        self._receive(token, replies, len(items), on_line)
+        self._receive(token, replies, len(items), on_line, self._limits.call_s)
 
     def kill(self) -> None:
         """End the child and all it started; a call under way raises HostEnded."""
@@ -179,7 +207,14 @@ class HostProcess:
         except OSError as error:
             raise HostEnded(self._how_it_ended()) from error
 
-    def _receive(self, token: bytes, replies: list[list[Any]], count: int, on_line: OnLine) -> None:
+    def _receive(
+        self,
+        token: bytes,
+        replies: list[list[Any]],
+        count: int,
+        on_line: OnLine,
+        within_s: float,
+    ) -> None:
         reader = FrameReader(self._limits.reply_bytes)
         self._allowance.begin()
         for lines in self._outputs.values():
@@ -187,7 +222,7 @@ class HostProcess:
         last_at_s = time.monotonic()
         try:
             while len(replies) < count:
-                for message in self._wait(reader, last_at_s + self._limits.call_s, on_line):
+                for message in self._wait(reader, last_at_s, within_s, on_line):
                     # the function's own code can write to the socket too
                     match message:
                         case [bytes(its), int(index), list(answer)] if (its, index) == (
@@ -203,11 +238,14 @@ class HostProcess:
         finally:
             self._drain(on_line)
 
-    def _wait(self, reader: FrameReader, end_s: float, on_line: OnLine) -> Iterable[Any]:
+    def _wait(
+        self, reader: FrameReader, since_s: float, within_s: float, on_line: OnLine
+    ) -> Iterable[Any]:
+        end_s = since_s + within_s
         remaining_s = end_s - time.monotonic()
         ready = self._poll(remaining_s * 1000) if remaining_s > 0 else {}
         if not ready and time.monotonic() >= end_s:
-            problem = f"took longer than {self._limits.call_s:g} s"
+            problem = f"took longer than {within_s:g} s"
             raise HostEnded(problem, is_timeout=True)
         for fd in ready.keys() & self._outputs.keys():
             self._read_output(fd, on_line)
@@ -272,7 +310,20 @@ def _copy_code(artifact: Path, folder: Path) -> Path:
     return folder
 
 
-def _jail(scratch: Path, limits: HostLimits) -> Jail:
+@contextlib.contextmanager
+def _opened(forward: Forward | None) -> Iterator[tuple[int, ...]]:
+    """The weights file, for reading: the host gets it open, for it lies where it cannot look."""
+    if forward is None:
+        yield ()
+        return
+    weights = os.open(forward.weights, os.O_RDONLY)
+    try:
+        yield (weights,)
+    finally:
+        os.close(weights)
+
+
+def _jail(scratch: Path, limits: HostLimits, forward: Forward | None) -> Jail:
     return Jail(
         str(scratch),
         limits.memory_bytes,
@@ -281,22 +332,24 @@ def _jail(scratch: Path, limits: HostLimits) -> Jail:
         limits.open_files,
         limits.reach,
         (*limits.hidden, *_HIDDEN),
+        forward is not None and forward.device != "cpu",
     )
 
 
-def _environment(scratch: Path) -> dict[str, str]:
+def _environment(scratch: Path, forward: Forward | None) -> dict[str, str]:
+    # cores belong to the graphs, and a hook is one thread; forward runs when no graph does
+    threads = str(1 if forward is None else forward.threads)
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return passed | {
         "PYTHONPATH": str(_ROOT),
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
-        # cores belong to the graphs; a hook is one thread
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
         "MALLOC_ARENA_MAX": "2",
-        # the device belongs to the worker
-        "CUDA_VISIBLE_DEVICES": "",
+        # the device belongs to the worker, and to functions that run eagerly
+        "CUDA_VISIBLE_DEVICES": "" if forward is None else forward.visible,
     }

@@ -74,6 +74,25 @@ def test_static_graphs_are_checked_one_by_one(client: FlaskClient) -> None:
     assert put(client, pack(members)).json["detail"] == "graph.4.json: missing"
 
 
+def eager() -> dict[str, bytes]:
+    """An artifact of a function that runs eagerly."""
+    source = b"def load(): ..."
+    digest = hashlib.sha256(source).hexdigest()
+    manifest = replace(MANIFEST, is_eager=True, architecture=digest)
+    return artifact(manifest, graph__json=None) | {"handler.py": source}
+
+
+def test_an_eager_function_has_no_graph(client: FlaskClient) -> None:
+    """Its source and its weights are enough; who asks for a graph is told why there is none."""
+    answer = put(client, pack(eager()))
+    assert (answer.status_code, answer.json["is_eager"]) == (201, True)
+    refused = client.get("/v1/functions/echo/graph")
+    said = "echo@1 runs eagerly: it has no graph and is in no fused DAG"
+    assert (refused.status_code, refused.json["detail"]) == (404, said)
+    with_graph = eager() | {"graph.json": ECHO.encode()}
+    assert "graph.json" in put(client, pack(with_graph)).json["detail"]
+
+
 def test_rows_that_static_graphs_do_not_take_are_refused_at_submission(
     client: FlaskClient,
 ) -> None:

@@ -139,6 +139,17 @@ def _manifest(name: str, about: str, **changed: Any) -> Case:
     return _case(name, tar(members(manifest=json.dumps(record).encode())), about)
 
 
+def _eager(name: str, about: str, handler: bytes = b"", **changed: Any) -> Case:
+    """The sound artifact without its graph, and with source instead."""
+    files = members()
+    del files["graph.json"]
+    record = MANIFEST.as_json() | {
+        "is_eager": True, "architecture": hashlib.sha256(handler).hexdigest(), **changed,
+    }  # fmt: skip
+    files |= {"manifest.json": json.dumps(record).encode(), "handler.py": handler}
+    return _case(name, tar(files), about)
+
+
 def _text(name: str, text: bytes) -> Case:
     return _case(name, tar(members(manifest=text)), "manifest.json")
 
@@ -153,6 +164,11 @@ MANIFESTS = [
     _text("a number of 10,000 digits", b'{"parameters":' + b"9" * 10_000 + b"}"),
     _text("bytes that are not UTF-8", b'{"\xff":1}'),
     _text("a manifest of 5 MB", b" " * 5_000_000),
+    _manifest("eager without source", "handler.py", is_eager=True),
+    _manifest("eager with row buckets", "row_buckets", is_eager=True, row_buckets=[8]),
+    _eager("eager source of another digest", "architecture", architecture="a" * 64),
+    _eager("eager weights of another size", "weight_bytes", weight_bytes=15),
+    _manifest("eager that is a word", "is_eager", is_eager="yes"),
     _manifest("row buckets without graphs", "graph.8.json", row_buckets=[2, 8]),
     _manifest("row buckets of a graph with symbolic rows", "row_buckets", row_buckets=[8]),
     _manifest("row buckets beyond max_batch", "max_batch", row_buckets=[8, 16]),

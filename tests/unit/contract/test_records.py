@@ -83,6 +83,7 @@ def test_a_manifest_and_a_function_survive_their_encodings() -> None:
         ("weight_bytes", -1),
         ("activation_bytes", {"one": 1}),
         ("activation_bytes", [1]),
+        ("is_eager", 1),
         ("row_buckets", 4),
         ("row_buckets", [0, 4]),
         ("row_buckets", [4, 2]),
@@ -101,9 +102,17 @@ def test_a_manifest_with_a_bad_value_names_the_key(key: str, value: object) -> N
 def test_an_artifact_of_before_row_buckets_is_read() -> None:
     """It has one graph."""
     record = a_manifest().as_json()
-    del record["row_buckets"]
+    del record["row_buckets"], record["is_eager"]
     manifest = Manifest.from_json(record)
-    assert (manifest.row_buckets, manifest.graph_files) == ((), ("graph.json",))
+    assert (manifest.is_eager, manifest.graph_files) == (False, ("graph.json",))
+
+
+def test_an_eager_function_has_no_graphs() -> None:
+    """Nor numbers of rows for them."""
+    manifest = a_manifest(is_eager=True)
+    assert Manifest.decode(manifest.encode()).graph_files == ()
+    with pytest.raises(InvalidArtifact, match="row_buckets: expected none where is_eager"):
+        Manifest.from_json(manifest.as_json() | {"row_buckets": [manifest.max_batch]})
 
 
 def test_row_buckets_say_which_graphs_there_are_and_which_rows_a_job_may_have() -> None:

@@ -22,6 +22,24 @@ class Loops(nn.Module):
         return x
 
 
+class Chooses(nn.Module):
+    """Control flow on the values of each row by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.a(row) if row.sum() > 0 else self.b(row) for row in x])
+
+
+class Widens(nn.Module):
+    """As many columns as a value says."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :1].expand(-1, 1 + int(x.abs().sum() * 100) % 7)
+
+
 class Selects(nn.Module):
     """A shape that depends on values."""
 

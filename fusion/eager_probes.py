@@ -80,10 +80,19 @@ def is_batchable(module: nn.Module, example: Mapping[str, Tensor]) -> bool:
 
 
 def _unlike(example: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Inputs of two rows; floating point ones with the other sign, ten times as large, and zero."""
-    for seed, factor in enumerate((1.0, -1.0, 10.0, 0.0)):
-        named = probe_inputs(example, _PROBED_ROWS, seed)
-        yield {n: x * factor if x.dtype.is_floating_point else x for n, x in named.items()}
+    """Inputs of two rows, each kind unlike the one before."""
+    for kind in range(4):
+        named = probe_inputs(example, _PROBED_ROWS, kind)
+        yield {name: _changed(x, kind) for name, x in named.items()}
+
+
+def _changed(x: Tensor, kind: int) -> Tensor:
+    """Numbers with the other sign, ten times as large, zero; of ids the least and the greatest."""
+    if x.dtype.is_floating_point:
+        return x * (1.0, -1.0, 10.0, 0.0)[kind]
+    if kind in (1, 2) and x.numel():
+        return x.amin().expand_as(x).clone() if kind == 1 else x.amax().expand_as(x).clone()
+    return x
 
 
 def probes(example: Mapping[str, Tensor], rows_list: Sequence[int]) -> Iterator[dict[str, Tensor]]:

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import lru_cache
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -39,12 +39,13 @@ from workers.compiling import Compiling, file_name, folder_for
 from workers.compute import Computer, DeviceTurn
 from workers.consuming import Drain, Occasions, Turns, consume, make_step, register
 from workers.dags import Dags
-from workers.eager import EagerRuns, open_eager_host
+from workers.eager import EagerRuns
+from workers.eager_slots import Opening
 from workers.executor import Executor, Patience
 from workers.gauge import Gauge
 from workers.handlers.hosts import Hosts
 from workers.handlers.log_writer import LogWriter
-from workers.handlers.process import HostLimits
+from workers.handlers.starting import HostLimits
 from workers.heartbeat import Heartbeat, Rhythm
 from workers.leaving import Leaving
 from workers.library import Library
@@ -120,7 +121,7 @@ def wire(
     artifacts, limits = settings.artifacts.resolve(), host_limits(settings)
     hosts = Hosts(artifacts, limits, settings.handler_idle_s, logs.write)
     threads = settings.compute_threads or torch.get_num_threads()
-    open_host = partial(open_eager_host, artifacts, limits, device, threads)
+    open_host = Opening(artifacts, limits, device, threads, budget_bytes).open
     eager_hosts = Hosts(artifacts, limits, inf, logs.write, open_host)
     identity = device_identity(device)
     measurements = _measurements(settings.data, identity)

@@ -31,7 +31,8 @@ from contract.function import Function, FunctionRef
 from contract.job import JobId
 from contract.log import Log
 from contract.tensors import Tensors, decode_tensor
-from workers.handlers.process import HostEnded, HostLimits, HostProcess
+from workers.handlers.process import HostEnded, HostProcess
+from workers.handlers.starting import HostLimits
 
 log = Log("handlers")
 # Starting a host takes processor time from others: of one function so many in so many seconds.

@@ -12,63 +12,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import workers
-from contract.function import HANDLER, INCLUDED
 from contract.tensors import TensorSpec
 from workers.handlers.frames import RECEIVE_BYTES, FrameError, FrameReader, pack_frame
-from workers.handlers.jail import Jail, yield_as_session
+from workers.handlers.jail import yield_as_session
 from workers.handlers.keeper import MEMORY_STATUS, PROCESSES_STATUS
 from workers.handlers.output import Allowance, OnLine, OutputLines
+from workers.handlers.starting import (
+    Forward,
+    HostLimits,
+    copy_code,
+    environment_of,
+    jail_of,
+    opened,
+)
 
-# The child gets these and nothing else of the worker's environment: no addresses, no secrets.
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-_ROOT = Path(workers.__file__).parent.parent
 _STOP_S = 2.0
 # between two reads of an output that is over its bound
 FLOOD_PAUSE_MS = 5
-# other hosts' files, the platform user's own, and devices
-_HIDDEN = (tempfile.gettempdir(), str(Path.home()), "/dev")
-
-
-class HostLimits(NamedTuple):
-    """What a host may use."""
-
-    call_s: float
-    memory_bytes: int
-    # of an unpacked archive
-    payload_bytes: int
-    # of one answer
-    reply_bytes: int
-    # none, network or all
-    reach: str = "none"
-    # not to be seen by a function, but for what it and Python need of them
-    hidden: tuple[str, ...] = ()
-    # processes and threads together
-    processes: int = 128
-    # of one file that it writes
-    file_bytes: int = 2**30
-    open_files: int = 256
-    # until it has loaded the function; 0 for as long as a call
-    start_s: float = 0.0
-
-
-class Forward(NamedTuple):
-    """What a host needs beside the code, to run a function's forward."""
-
-    weights: Path
-    # of the weights file: [name, dtype, shape, offset, bytes] each
-    entries: Sequence[Sequence[Any]]
-    data_offset: int
-    file_bytes: int
-    # torch's name of it, as the host sees it
-    device: str
-    # CUDA_VISIBLE_DEVICES of the host
-    visible: str
-    threads: int
 
 
 class HostEnded(Exception):
@@ -93,10 +57,10 @@ class HostProcess:
         self._forward = forward
         self._scratch = Path(tempfile.mkdtemp(prefix="fusebox-host-"))
         try:
-            folder = _copy_code(artifact, self._scratch / "function")
-            with _opened(forward) as weights:
+            folder = copy_code(artifact, self._scratch / "function")
+            with opened(forward) as weights:
                 self._start(weights)
-            jail = _jail(self._scratch, limits, forward)
+            jail = jail_of(self._scratch, limits, forward)
             self._lifeline.sendall(pack_frame(list(jail)))
             first = [str(folder), list(inputs), limits.payload_bytes, limits.reply_bytes]
             self._send([*first, None if forward is None else [*weights, *forward[1:]]])
@@ -129,7 +93,7 @@ class HostProcess:
                 stderr=err,
                 pass_fds=(*fds, *weights),
                 cwd=self._scratch,
-                env=_environment(self._scratch, self._forward),
+                env=environment_of(self._scratch, self._forward),
                 # a Ctrl-C on the terminal is not for it
                 start_new_session=True,
             )
@@ -298,58 +262,3 @@ class HostProcess:
         if code == PROCESSES_STATUS:
             return f"started more than {self._limits.processes} processes"
         return f"ended with exit status {code}"
-
-
-def _copy_code(artifact: Path, folder: Path) -> Path:
-    """The handler and its files side by side, as copies: what the function writes stays its own."""
-    included = artifact / INCLUDED
-    if included.is_dir():
-        shutil.copytree(included, folder)
-    folder.mkdir(exist_ok=True)
-    shutil.copyfile(artifact / HANDLER, folder / HANDLER)
-    return folder
-
-
-@contextlib.contextmanager
-def _opened(forward: Forward | None) -> Iterator[tuple[int, ...]]:
-    """The weights file, for reading: the host gets it open, for it lies where it cannot look."""
-    if forward is None:
-        yield ()
-        return
-    weights = os.open(forward.weights, os.O_RDONLY)
-    try:
-        yield (weights,)
-    finally:
-        os.close(weights)
-
-
-def _jail(scratch: Path, limits: HostLimits, forward: Forward | None) -> Jail:
-    return Jail(
-        str(scratch),
-        limits.memory_bytes,
-        limits.processes,
-        limits.file_bytes,
-        limits.open_files,
-        limits.reach,
-        (*limits.hidden, *_HIDDEN),
-        forward is not None and forward.device != "cpu",
-    )
-
-
-def _environment(scratch: Path, forward: Forward | None) -> dict[str, str]:
-    # cores belong to the graphs, and a hook is one thread; forward runs when no graph does
-    threads = str(1 if forward is None else forward.threads)
-    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return passed | {
-        "PYTHONPATH": str(_ROOT),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
-        "OMP_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "TOKENIZERS_PARALLELISM": "false",
-        "MALLOC_ARENA_MAX": "2",
-        # the device belongs to the worker, and to functions that run eagerly
-        "CUDA_VISIBLE_DEVICES": "" if forward is None else forward.visible,
-    }

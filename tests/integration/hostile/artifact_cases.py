@@ -164,7 +164,17 @@ MANIFESTS = [
     _text("a number of 10,000 digits", b'{"parameters":' + b"9" * 10_000 + b"}"),
     _text("bytes that are not UTF-8", b'{"\xff":1}'),
     _text("a manifest of 5 MB", b" " * 5_000_000),
-    _manifest("eager without source", "handler.py", is_eager=True),
+    _manifest("eager with a graph", "graph.json", is_eager=True),
+    _case(
+        "eager without source",
+        tar(
+            {
+                "manifest.json": json.dumps(MANIFEST.as_json() | {"is_eager": True}).encode(),
+                "weights.safetensors": weights_file(),
+            }
+        ),
+        "handler.py",
+    ),
     _manifest("eager with row buckets", "row_buckets", is_eager=True, row_buckets=[8]),
     _eager("eager source of another digest", "architecture", architecture="a" * 64),
     _eager("eager weights of another size", "weight_bytes", weight_bytes=15),

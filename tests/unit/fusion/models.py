@@ -22,6 +22,13 @@ class Loops(nn.Module):
         return x
 
 
+class Totals(nn.Module):
+    """Control flow on the sum of all ids."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1 if x.sum() > 20 else x
+
+
 class Chooses(nn.Module):
     """Control flow on the values of each row by itself."""
 

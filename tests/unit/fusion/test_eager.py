@@ -36,6 +36,13 @@ def test_rows_are_joined_only_where_no_branch_looks_at_another_row(kind, joins):
     assert is_batchable(module, X) == joins
 
 
+def test_ids_are_probed_with_others_of_the_example():
+    """Their order alone would not change what a branch looks at."""
+    ids = {"x": torch.tensor([[1, 2, 3, 9], [1, 2, 3, 9]])}
+    assert is_repeatable(models.Totals(), ids, [1])
+    assert not is_batchable(models.Totals(), ids)
+
+
 @pytest.mark.parametrize("kind", [models.Counts, models.Remembers, models.Draws])
 def test_what_answers_differently_each_time_is_found(kind):
     """A counter in a buffer or an attribute, and random numbers."""

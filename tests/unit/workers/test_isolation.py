@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from contract.tensors import encode_tensor
 from fusion.device import Device
 from fusion.weights import write_weights
 from tests.unit.workers.conftest import Bench, a_function, call
-from workers.eager import open_eager_host
+from workers.eager_slots import Opening
 from workers.handlers.hosts import STARTS, STARTS_S, Hosts, _Batch, _decode_json, _decode_tensors
 from workers.handlers.keeper import descendants
 
@@ -322,7 +321,7 @@ def test_an_eager_host_has_its_weights_and_nothing_else_more(bench: Bench, tmp_p
     function = bench.deploy(EAGER.replace("ARTIFACTS", repr(str(tmp_path))))
     write_weights(tmp_path / function.digest / WEIGHTS, {"scale": torch.arange(4.0)})
     limits = bench.limits._replace(call_s=60.0, memory_bytes=2**32)
-    open_host = partial(open_eager_host, tmp_path, limits, Device("cpu"), 1)
+    open_host = Opening(tmp_path, limits, Device("cpu"), 1, 2**30).open
     hosts = Hosts(tmp_path, limits, 0.0, lambda *line: bench.lines.append(line), open_host)
     item = {"x": encode_tensor(np.ones((1, 4), np.float32))}
     (failed,) = hosts.forward(function, [call(0, item)])

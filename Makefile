@@ -42,7 +42,7 @@ bench: setup
 faults: setup
 	$(BIN)/python -m pytest -m 'long or not long' tests/e2e/faults tests/e2e/test_replacement.py \
 		tests/e2e/test_isolation.py tests/integration/workers/test_compiling.py \
-		tests/unit/fusion/test_compiled.py
+		tests/integration/workers/test_eager.py tests/unit/fusion/test_compiled.py
 
 # some minutes; --quick takes some seconds
 soak: setup

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from contract.errors import InvalidArtifact, UnknownFunction
@@ -14,7 +15,7 @@ from contract.tensors import TensorSpec
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _REF = re.compile(rf"({NAME.pattern})(?:@([1-9][0-9]{{0,8}}))?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-# A member of an artifact is one of these, or a file under `files/`.
+# A member of an artifact is one of these, `graph.ROWS.json` or a file under `files/`.
 MANIFEST, GRAPH, WEIGHTS, HANDLER = (
     "manifest.json",
     "graph.json",
@@ -22,6 +23,13 @@ MANIFEST, GRAPH, WEIGHTS, HANDLER = (
     "handler.py",
 )
 INCLUDED = "files/"
+# powers of two up to the largest max_batch
+MAX_ROW_BUCKETS = 17
+
+
+def graph_files(row_buckets: Sequence[int]) -> tuple[str, ...]:
+    """Members of an artifact that are its graphs: one, or one per row bucket."""
+    return (GRAPH, *(f"graph.{rows}.json" for rows in row_buckets[1:]))
 
 
 class FunctionRef(NamedTuple):
@@ -47,6 +55,7 @@ class FunctionRef(NamedTuple):
 class Manifest:
     """What an artifact says of itself; `manifest.json`."""
 
+    # of the graph, or the sha-256 of `handler.py` where there is none
     architecture: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -64,6 +73,21 @@ class Manifest:
     slo_ms: float | None
     timeout_ms: float
     keep_alive_s: float | None
+    # rows of its static graphs, ascending; none where one graph takes any number up to max_batch
+    row_buckets: tuple[int, ...] = ()
+    # no graph: its module is made from its source in a handler host, where forward runs as it is
+    is_eager: bool = False
+
+    @property
+    def graph_files(self) -> tuple[str, ...]:
+        """Members of the artifact that are its graphs, smallest row bucket first."""
+        return () if self.is_eager else graph_files(self.row_buckets)
+
+    @property
+    def rows_allowed(self) -> tuple[int, ...]:
+        """The numbers of rows that a job may have; none where every one up to max_batch may be."""
+        # rows that are independent fill the next bucket up
+        return () if self.is_batchable else self.row_buckets
 
     @property
     def has_hooks(self) -> bool:
@@ -74,6 +98,7 @@ class Manifest:
         """Activation peak of a run of this many rows: a line through what was measured."""
         if not self.activation_bytes:
             return 0
+        rows = next((bucket for bucket in self.row_buckets if bucket >= rows), rows)
         below = max((r for r in self.activation_bytes if r <= rows), default=0)
         above = min((r for r in self.activation_bytes if r > rows), default=0)
         low = self.activation_bytes.get(below, 0)
@@ -92,6 +117,7 @@ class Manifest:
             "inputs": [spec.encode() for spec in self.inputs],
             "outputs": [spec.encode() for spec in self.outputs],
             "activation_bytes": {str(k): v for k, v in self.activation_bytes.items()},
+            "row_buckets": list(self.row_buckets),
         }
 
     @classmethod
@@ -114,12 +140,14 @@ class Manifest:
         values = {}
         for key, parse in _FIELDS.items():
             if key not in record:
+                if key in _LATER:
+                    continue
                 raise InvalidArtifact(f"manifest.json: {key} is missing")
             try:
                 values[key] = parse(record[key])
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InvalidArtifact(f"manifest.json: {key}: {error!s:.300}") from error
-        return cls(**values)
+        return _checked(cls(**values))
 
 
 def _int_between(low: int, high: int) -> Callable[[Any], int]:
@@ -175,6 +203,15 @@ def _bytes_by_rows(value: Any) -> dict[int, int]:
     return {_int_between(1, 2**20)(int(rows)): size(n) for rows, n in value.items()}
 
 
+def _row_buckets(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) > MAX_ROW_BUCKETS:
+        raise ValueError(f"expected a list of at most {MAX_ROW_BUCKETS} numbers of rows")
+    rows = tuple(map(_int_between(1, 65536), value))
+    if any(a >= b for a, b in pairwise(rows)):
+        raise ValueError("expected ascending numbers of rows")
+    return rows
+
+
 _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "architecture": _digest,
     "inputs": _specs,
@@ -191,7 +228,23 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "slo_ms": _optional(_number_between(1, 86_400_000)),
     "timeout_ms": _number_between(1, 86_400_000),
     "keep_alive_s": _optional(_number_between(-1, 86_400_000)),
+    "row_buckets": _row_buckets,
+    "is_eager": _flag,
 }
+# artifacts made before these came do not have them
+_LATER = frozenset({"row_buckets", "is_eager"})
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """The manifest, if its keys fit each other; raises InvalidArtifact."""
+    if manifest.row_buckets and manifest.max_batch != manifest.row_buckets[-1]:
+        raise InvalidArtifact(
+            f"manifest.json: max_batch: expected {manifest.row_buckets[-1]} as the last of "
+            f"row_buckets, got {manifest.max_batch}"
+        )
+    if manifest.row_buckets and manifest.is_eager:
+        raise InvalidArtifact("manifest.json: row_buckets: expected none where is_eager is true")
+    return manifest
 
 
 @dataclass(frozen=True)

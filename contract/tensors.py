@@ -127,8 +127,16 @@ def _to_dtype(field: str, dtype: str, want: str, tensor: Tensor) -> Tensor:
         raise InvalidInput.of(field, want, f"a number beyond {dtype}") from error
 
 
-def rows_of(specs: tuple[TensorSpec, ...], tensors: Mapping[str, Tensor], max_rows: int) -> int:
-    """Rows that all inputs agree on; raises InvalidInput where they differ or exceed max_rows."""
+def rows_of(
+    specs: tuple[TensorSpec, ...],
+    tensors: Mapping[str, Tensor],
+    max_rows: int,
+    allowed: tuple[int, ...] = (),
+) -> int:
+    """Rows that all inputs agree on; raises InvalidInput where they differ or exceed max_rows.
+
+    Or, where `allowed` names numbers, where they are none of them.
+    """
     rows: int | None = None
     first = ""
     for spec in specs:
@@ -141,6 +149,10 @@ def rows_of(specs: tuple[TensorSpec, ...], tensors: Mapping[str, Tensor], max_ro
     rows = 1 if rows is None else rows
     if not 1 <= rows <= max_rows:
         raise InvalidInput.of(f"inputs.{first}", f"1 to {max_rows} rows", f"{rows} rows")
+    if allowed and rows not in allowed:
+        *others, last = map(str, allowed)
+        want = f"{', '.join(others)} or {last}" if others else f"exactly {last}"
+        raise InvalidInput.of(f"inputs.{first}", f"{want} rows", f"{rows} rows")
     return rows
 
 

@@ -49,6 +49,12 @@ class PackagingError(FuseboxError):
     code, http_status = "packaging_failed", 422
 
 
+class NotExportable(PackagingError):
+    """The model runs, but cannot become a graph."""
+
+    code = "not_exportable"
+
+
 class Undrawable(FuseboxError):
     """What the platform says of a function cannot be drawn."""
 

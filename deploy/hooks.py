@@ -1,4 +1,4 @@
-"""What of a function runs in a handler host: its handler, and the files it brings along."""
+"""What of a function's own code travels: its handler, and the files it brings along."""
 
 from __future__ import annotations
 
@@ -21,22 +21,15 @@ class Hooks:
     members: tuple[tuple[str, Path], ...] = ()
 
 
-def find_hooks(code: UserCode, include: tuple[Path, ...]) -> tuple[Hooks, tuple[str, ...]]:
-    """The hooks and notes for the user; raises PackagingError.
+def find_hooks(code: UserCode, include: tuple[Path, ...]) -> Hooks:
+    """The hooks; raises PackagingError.
 
     To be called before load(): until then only what the hooks import has been imported.
     """
-    brings_files = callable(getattr(code.module, "files", None))
     if not code.hooks:
-        if include:
-            raise PackagingError(f"--include: {code.path.name} has no hooks that could read files")
-        note = "files() is not used: the handler has neither preprocess nor postprocess"
-        return Hooks(), (note,) if brings_files else ()
+        return Hooks()
     imports = neighbours(code.path)
-    found = code.call("files") if brings_files else []
-    with blamed(code.path, "files() must return a list of paths"):
-        paths = [code.path.parent / Path(item) for item in found]
-    members = {HANDLER: code.path} | included([*paths, *include])
+    members = {HANDLER: code.path} | included(_brought(code, include))
     travelling = set(members.values())
     for module in imports:
         if module not in travelling:
@@ -44,7 +37,40 @@ def find_hooks(code: UserCode, include: tuple[Path, ...]) -> tuple[Hooks, tuple[
                 f"{code.path}: imports {module.name} at its top level, which is not there on the "
                 "platform. Import it inside load(), or bring it along with files()"
             )
-    return Hooks(code.hooks, tuple(members.items())), ()
+    return Hooks(code.hooks, tuple(members.items()))
+
+
+def unread_files(code: UserCode, include: tuple[Path, ...]) -> tuple[str, ...]:
+    """Notes on files that a graph without hooks has no use for; PackagingError for --include."""
+    if code.hooks:
+        return ()
+    if include:
+        raise PackagingError(f"--include: {code.path.name} has no hooks that could read files")
+    note = "files() is not used: the handler has neither preprocess nor postprocess"
+    return (note,) if _brings_files(code) else ()
+
+
+def source_files(code: UserCode, include: tuple[Path, ...]) -> dict[str, Path]:
+    """What it takes to make the model anew, by member name; raises PackagingError.
+
+    To be called after load() and forward: what they import from the handler's folder travels.
+    """
+    members = {HANDLER: code.path} | included(_brought(code, include))
+    for module in neighbours(code.path):
+        name = f"{INCLUDED}{module.relative_to(code.path.parent).as_posix()}"
+        if members.setdefault(name, module) != module:
+            raise PackagingError(f"{module}: another file named {name} is brought along")
+    return members
+
+
+def _brings_files(code: UserCode) -> bool:
+    return callable(getattr(code.module, "files", None))
+
+
+def _brought(code: UserCode, include: tuple[Path, ...]) -> list[Path]:
+    found = code.call("files") if _brings_files(code) else []
+    with blamed(code.path, "files() must return a list of paths"):
+        return [*(code.path.parent / Path(item) for item in found), *include]
 
 
 def included(paths: list[Path]) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from contract.tensors import DTYPES
-from deploy.errors import PackagingError
+from deploy.errors import NotExportable, PackagingError
 from deploy.user_code import UserCode, blamed
-from fusion.check import Comparison, compare
+from fusion.check import Comparison, compare, worst_of
 from fusion.codegen import generate
-from fusion.errors import ExportError, FusionError
+from fusion.errors import ExportError, FusionError, InvalidExample
 from fusion.export import Exported, export, from_exported_program
 from fusion.interpret import measure_activation_bytes
+from fusion.ir import TensorSpec
 from fusion.probes import probe_inputs
 
 TOLERANCE = 1e-4  # relative: what a graph may differ from its model
@@ -94,42 +95,51 @@ def from_program(path: Path) -> Model:
 
 
 def export_model(model: Model, max_rows: int) -> Exported:
-    """The model as a graph; raises PackagingError naming the user's line and what to do."""
+    """The model as a graph; raises PackagingError naming the user's line and what to do.
+
+    NotExportable where the model runs all the same.
+    """
     with _explained():
         if model.program is not None:
             exported = from_exported_program(model.program, model.example_inputs, max_rows)
         else:
-            # torch.export takes rows that may only be 1 or 2 for two unrelated sizes
-            exported = export(model.module, model.example_inputs, max(max_rows, 3))
-    if (exported.graph.fixed_rows or 1) > 1:
+            exported = export(model.module, model.example_inputs, max_rows)
+    if model.program is not None and (exported.graph.fixed_rows or 1) > 1:
         raise PackagingError(
             f"the program runs with exactly {exported.graph.fixed_rows} rows. Export it with "
             "dynamic_shapes whose first dimension is torch.export.Dim"
         )
     outputs = [output.spec for output in exported.graph.outputs]
-    for spec in (*exported.graph.inputs, *outputs):
+    check_specs((*exported.graph.inputs, *outputs))
+    return exported
+
+
+def check_specs(specs: Iterable[TensorSpec]) -> None:
+    """Raise PackagingError for a dtype that cannot be sent."""
+    for spec in specs:
         if spec.dtype not in DTYPES:
             raise PackagingError(
                 f"{spec.name}: {spec.dtype} cannot be sent over HTTP. "
                 "Convert it inside forward: inputs with .to(...), outputs with .float()"
             )
-    return exported
 
 
 def check(model: Model, exported: Exported, rows: list[int]) -> Comparison:
     """Compare graph and model; raises PackagingError where they differ."""
     graph = exported.graph
     with _explained():
-        found = compare(graph, exported.weights, model.module, model.example_inputs, rows)
+        found = worst_of(
+            compare(each, exported.weights, model.module, model.example_inputs, rows)
+            for each in exported.graphs
+        )
     if not found.is_stateless:
         raise PackagingError(
             "the model answers the same input differently each time. Remove randomness and "
             "counters from forward: a graph has neither"
         )
-    is_half = any("16" in output.spec.dtype for output in graph.outputs)
-    tolerance = _HALF_TOLERANCE if is_half else TOLERANCE
+    tolerance = tolerance_of(output.spec for output in graph.outputs)
     if not found.is_within(tolerance):
-        raise PackagingError(
+        raise NotExportable(
             f"the graph differs from the model by {found.relative:.2e} (relative), more than "
             f"{tolerance:g}. Python that depends on values or on the number of rows was frozen as "
             "it went with the example inputs: write it with torch.where and tensor shapes"
@@ -137,15 +147,20 @@ def check(model: Model, exported: Exported, rows: list[int]) -> Comparison:
     return found
 
 
-def measure(model: Model, exported: Exported, rows: list[int]) -> dict[int, int]:
+def tolerance_of(outputs: Iterable[TensorSpec]) -> float:
+    """What outputs may differ, relative to the largest."""
+    return _HALF_TOLERANCE if any("16" in spec.dtype for spec in outputs) else TOLERANCE
+
+
+def measure(model: Model, exported: Exported, rows: Sequence[int]) -> dict[int, int]:
     """Bytes of activations at their peak, by rows."""
-    program = generate(exported.graph)
-    weights = [exported.weights[spec.name] for spec in exported.graph.weights]
     peaks = {}
     for count in rows:
         named = probe_inputs(model.example_inputs, count, seed=0)
-        inputs = [named[spec.name] for spec in exported.graph.inputs]
-        peaks[count] = measure_activation_bytes(program, weights, inputs)
+        graph = next(g for g in exported.graphs if g.fixed_rows in (None, count))
+        weights = [exported.weights[spec.name] for spec in graph.weights]
+        inputs = [named[spec.name] for spec in graph.inputs]
+        peaks[count] = measure_activation_bytes(generate(graph), weights, inputs)
     return peaks
 
 
@@ -153,8 +168,10 @@ def measure(model: Model, exported: Exported, rows: list[int]) -> dict[int, int]
 def _explained() -> Iterator[None]:
     try:
         yield
-    except ExportError as error:
+    except InvalidExample as error:
         raise PackagingError(str(error), location=error.location) from error
+    except ExportError as error:
+        raise NotExportable(str(error), location=error.location) from error
     except FusionError as error:
         raise PackagingError(f"the model cannot become a graph: {error}") from error
 

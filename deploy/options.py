@@ -12,7 +12,10 @@ API_KEY_VARIABLE = "FUSEBOX_API_KEY"
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `fusebox deploy`. `keep_alive_s`: 0 evicts when idle, -1 pins."""
+    """The options of `fusebox deploy`. `keep_alive_s`: 0 evicts when idle, -1 pins.
+
+    `eager`: what cannot become a graph runs as it is.
+    """
 
     name: str | None = None
     slo_ms: float | None = None
@@ -20,3 +23,4 @@ class Options:
     max_batch: int = 32
     keep_alive_s: float | None = None
     include: tuple[Path, ...] = ()
+    eager: bool = True

@@ -1,7 +1,7 @@
 """Does a graph compute what its module computes, at several numbers of rows?"""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -29,6 +29,12 @@ class Comparison:
         return self.is_stateless and self.relative <= tolerance
 
 
+def worst_of(found: Iterable[Comparison]) -> Comparison:
+    """The largest differences of several graphs of one module."""
+    absolute, relative, stateless = zip(*map(astuple, found), strict=True)
+    return Comparison(max(absolute), max(relative), all(stateless))
+
+
 def compare(
     graph: Graph,
     weights: Mapping[str, Tensor],
@@ -41,20 +47,28 @@ def compare(
     parameters = parameter_names(module, [spec.name for spec in graph.inputs])
     held = [weights[spec.name] for spec in graph.weights]
     rows_list = [graph.fixed_rows] if graph.fixed_rows else rows_list
-    absolute = relative = 0.0
-    is_stateless = True
+    found = []
     with torch.inference_mode():
         for rows in rows_list:
             for seed in (0, 1):
                 inputs = probe_inputs(example_inputs, rows, seed)
                 named = {p: inputs[name] for p, name in parameters.items()}
                 expected = _call(module, named)
-                is_stateless &= _is_repeated(module, named, expected)
+                is_repeated = _is_repeated(module, named, expected)
                 actual = program.run(held, [inputs[spec.name] for spec in graph.inputs])
-                for a, e in zip(actual, expected, strict=True):
-                    difference = _difference(a, e)
-                    absolute = max(absolute, difference)
-                    relative = max(relative, difference / max(_largest(e), 1e-30))
+                found.append(compare_outputs(actual, expected, is_repeated))
+    return worst_of(found)
+
+
+def compare_outputs(
+    actual: Sequence[Tensor], expected: Sequence[Tensor], is_stateless: bool = True
+) -> Comparison:
+    """How far outputs of one run are from those they should be."""
+    absolute = relative = 0.0
+    for a, e in zip(actual, expected, strict=True):
+        difference = _difference(a, e)
+        absolute = max(absolute, difference)
+        relative = max(relative, difference / max(_largest(e), 1e-30))
     return Comparison(absolute, relative, is_stateless)
 
 
@@ -69,7 +83,7 @@ def is_batchable(
         joined = program.run(weights, [torch.cat(pair) for pair in zip(a, b, strict=True)])
         apart = zip(program.run(weights, a), program.run(weights, b), strict=True)
         return all(
-            j.shape[0] == first + 1 and _is_close(j, torch.cat(parts))
+            j.shape[0] == first + 1 and is_close(j, torch.cat(parts))
             for j, parts in zip(joined, apart, strict=True)
         )
 
@@ -96,10 +110,11 @@ def _is_repeated(
     module: nn.Module, inputs: Mapping[str, Tensor], expected: Sequence[Tensor]
 ) -> bool:
     again = _call(module, inputs)
-    return all(_is_close(a, e) for a, e in zip(again, expected, strict=True))
+    return all(is_close(a, e) for a, e in zip(again, expected, strict=True))
 
 
-def _is_close(a: Tensor, b: Tensor) -> bool:
+def is_close(a: Tensor, b: Tensor) -> bool:
+    """Whether two outputs are the same but for the order of sums."""
     is_half = a.dtype in (torch.float16, torch.bfloat16)
     tolerance = _HALF_TOLERANCE if is_half else BATCHING_TOLERANCE
     return a.shape == b.shape and _difference(a, b) <= tolerance * max(_largest(b), 1.0)

@@ -238,11 +238,13 @@ class FusedDag:
             job = jobs[0]
             if type(job) is not list or len(job) != input_count:
                 return None
+            rows = job[0].size(0)
             if input_count > 1:
-                rows = job[0].size(0)
                 for x in job:
                     if x.size(0) != rows:
                         return None
+            if member.program.graph.fixed_rows not in (None, rows):
+                return None
             works.append(Work(member.program, weights, job, member.rows))
         return works
 

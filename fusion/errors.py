@@ -2,6 +2,7 @@
 
 FusionError
 ├── ExportError            a model cannot become a graph
+│   └── InvalidExample         it does not even run on its example inputs
 ├── GraphError             graph.json is invalid
 │   └── UnsupportedOperator    it names an operator outside the whitelist
 ├── WeightsError           a weights file is invalid or does not fit its graph
@@ -25,6 +26,10 @@ class ExportError(FusionError):
         place = f"{location}: " if location else ""
         advice = f". {what_to_do}" if what_to_do else ""
         super().__init__(f"{place}{problem}{advice}")
+
+
+class InvalidExample(ExportError):
+    """Example inputs are none, or forward fails on them: nothing would run it."""
 
 
 class GraphError(FusionError):

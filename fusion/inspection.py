@@ -1,4 +1,4 @@
-"""What an artifact is, read as hostile input: `python -m fusion.inspection GRAPH WEIGHTS`.
+"""What an artifact is, read as hostile input: `python -m fusion.inspection WEIGHTS GRAPH..`.
 
 A process of its own, without torch, with limits on memory and processor time: whatever the files
 do to their reader ends with it. It prints one line of JSON, `Facts` or `{"error": why}`.
@@ -8,6 +8,7 @@ import hashlib
 import json
 import resource
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -23,31 +24,42 @@ BYTES_PER_PROCESSOR_S = 100 * 10**6
 BLOCK_BYTES = 2**20
 
 
-class Facts(NamedTuple):
-    """What a manifest has to agree with."""
+class GraphFacts(NamedTuple):
+    """What a manifest has to agree with, of one graph."""
 
     architecture: str
     # [name, dtype, shape] each
     inputs: list[list[Any]]
     outputs: list[list[Any]]
-    weight_bytes: int
     batchable: bool
     fixed_rows: int | None
 
 
-def inspect(graph_file: Path, weights_file: Path) -> Facts:
-    """Facts of two files that fit together; raises GraphError, WeightsError and OSError."""
-    if graph_file.stat().st_size > MAX_GRAPH_BYTES:
-        raise GraphError("", f"has more than {MAX_GRAPH_BYTES} bytes")
-    graph = Graph.decode(graph_file.read_bytes())
+class Facts(NamedTuple):
+    """What a manifest has to agree with."""
+
+    weight_bytes: int
+    # as `GraphFacts` has it, by name
+    graphs: list[dict[str, Any]]
+
+
+def inspect(weights_file: Path, graph_files: Sequence[Path]) -> Facts:
+    """Facts of files that fit together; raises GraphError, WeightsError and OSError."""
     index = read_index(weights_file)
-    check_fit(graph, index)
+    graphs = [_inspect_graph(path, index)._asdict() for path in graph_files]
     check_contents(weights_file, index)
-    return Facts(
+    return Facts(index.data_bytes, graphs)
+
+
+def _inspect_graph(path: Path, index: WeightsIndex) -> GraphFacts:
+    if path.stat().st_size > MAX_GRAPH_BYTES:
+        raise GraphError("", f"has more than {MAX_GRAPH_BYTES} bytes")
+    graph = Graph.decode(path.read_bytes())
+    check_fit(graph, index)
+    return GraphFacts(
         graph.architecture,
         [list(spec) for spec in graph.inputs],
         [list(output.spec) for output in graph.outputs],
-        index.data_bytes,
         graph.batchable,
         graph.fixed_rows,
     )
@@ -103,12 +115,12 @@ def limit(weights_bytes: int) -> None:
         resource.setrlimit(kind, (most, most))
 
 
-def main(graph: str, weights: str) -> None:
-    """Inspect two files and print what they are."""
-    graph_file, weights_file = Path(graph), Path(weights)
+def main(weights: str, *graphs: str) -> None:
+    """Inspect the files of an artifact and print what they are."""
+    weights_file = Path(weights)
     limit(weights_file.stat().st_size)
     try:
-        found = inspect(graph_file, weights_file)._asdict()
+        found = inspect(weights_file, [Path(graph) for graph in graphs])._asdict()
     except FusionError as error:
         found = {"error": str(error).replace(weights, weights_file.name)}
     except (MemoryError, RecursionError):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from fusion.loaders import ResidentWeights
+from fusion.loaders import Loader, ResidentWeights
 from fusion.weights import WeightsIndex
 
 KEPT_S = -1.0  # the keep_alive_s of a function that is never evicted to make room
@@ -28,6 +28,7 @@ class SlotRequest:
     index: WeightsIndex
     keep_alive_s: float | None = None
     is_verified: bool = False
+    loader: Loader | None = None  # its own way to be resident, other than the table's
 
     def __post_init__(self) -> None:
         if self.keep_alive_s is not None and self.keep_alive_s < 0 and not self.is_kept:

@@ -2,7 +2,7 @@
 
 import operator as python
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +28,7 @@ from fusion.ir import (
     WeightSpec,
 )
 from fusion.operators import FACTORIES, names, operator
+from fusion.signature import leaves
 from fusion.validate import validate
 from fusion.where import user_line
 
@@ -224,20 +225,7 @@ def output_names(exported: ExportedProgram) -> list[str]:
     spec = exported.call_spec.out_spec
     assert spec is not None
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
-    return [name for name, _ in sorted(_leaves("", tree), key=lambda leaf: leaf[1])]
-
-
-def _leaves(prefix: str, tree: Any) -> list[tuple[str, int]]:
-    if isinstance(tree, int):
-        return [(prefix or "output", tree)]
-    if isinstance(tree, Mapping):
-        parts = [(f"{prefix}_{key}" if prefix else str(key), tree[key]) for key in tree]
-    elif isinstance(tree, list | tuple):
-        parts = [(f"{prefix or 'output'}_{i}", item) for i, item in enumerate(tree)]
-    else:
-        problem = f"forward returns a {type(tree).__name__}"
-        raise ExportError(problem, "Return a tensor, or a tuple, list or dict of tensors")
-    return [leaf for name, item in parts for leaf in _leaves(name, item)]
+    return [name for name, _ in sorted(leaves("", tree), key=lambda leaf: leaf[1])]
 
 
 def _needed(exported: ExportedProgram) -> set[FxNode]:

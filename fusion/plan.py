@@ -8,7 +8,7 @@ from torch import Tensor
 from fusion.codegen import Program
 from fusion.errors import FusionError, IntegrityError, MemberError
 from fusion.ir import Graph
-from fusion.strategies.concat import Job, concat, rows_of, split
+from fusion.strategies.concat import Job, check_integrity, concat, filled_up, rows_of, split
 from fusion.strategies.work import MEMBER_ERRORS, Outcome, Work, attempt
 
 AnyJob = Job | Mapping[str, Tensor]  # inputs in the graph's order, or by name
@@ -34,23 +34,31 @@ class Plan(NamedTuple):
     @property
     def is_joinable(self) -> bool:
         """Whether rows of several jobs may share a run."""
-        graph = self.program.graph
-        return len(self.jobs) > 1 and graph.batchable and graph.fixed_rows is None
+        return len(self.jobs) > 1 and self.program.graph.batchable
 
     def joined(self) -> "Plan":
         """The same with one work of all jobs; without where their shapes do not join."""
         try:
-            inputs = concat(self.jobs)
-        except MEMBER_ERRORS:  # they run apart, and those at fault fail there
+            work = self._work(concat(self.jobs))
+        except (*MEMBER_ERRORS, IntegrityError):  # they run apart, those at fault fail there
             return self
-        return self._replace(work=Work(self.program, self.weights, inputs, self.bucket))
+        return self._replace(work=work)
+
+    def _work(self, job: Job) -> Work:
+        """Raises IntegrityError for rows that a static graph does not take."""
+        graph = self.program.graph
+        if graph.fixed_rows is not None:
+            if not graph.batchable and rows_of(job) != graph.fixed_rows:
+                raise IntegrityError(f"{rows_of(job)} rows, the graph takes {graph.fixed_rows}")
+            job = filled_up(job, graph.fixed_rows)
+        return Work(self.program, self.weights, job, self.bucket)
 
     def results(self, outcome: Outcome) -> list[JobResult]:
         """Per job its share of what the work gave."""
         if isinstance(outcome, Exception) and len(self.jobs) > 1:
             return self.run_apart()  # only the job that is at fault fails
         try:
-            return [*split(_unwrap(outcome), self.rows)]
+            return [*split(self._own(_unwrap(outcome), sum(self.rows)), self.rows)]
         except (*MEMBER_ERRORS, FusionError) as error:
             return [self._error(j, error) for j in range(len(self.jobs))]
 
@@ -64,15 +72,23 @@ class Plan(NamedTuple):
         return {self._bucket_of(rows) for rows in self.rows}
 
     def _bucket_of(self, rows: int) -> int:
-        return min(row_bucket(rows), self.bucket)
+        return min(row_bucket(self.program.graph.fixed_rows or rows), self.bucket)
 
     def _run_job(self, j: int) -> JobResult:
-        bucket = self._bucket_of(self.rows[j])
-        outcome = attempt(Work(self.program, self.weights, self.jobs[j], bucket))
+        rows = self.rows[j]
         try:
-            return split(_unwrap(outcome), [self.rows[j]])[0]
+            work = self._work(self.jobs[j])._replace(rows=self._bucket_of(rows))
+            return split(self._own(_unwrap(attempt(work)), rows), [rows])[0]
         except (*MEMBER_ERRORS, FusionError) as error:
             return self._error(j, error)
+
+    def _own(self, outputs: list[Tensor], rows: int) -> list[Tensor]:
+        """The outputs without the rows that only filled a static graph up."""
+        fixed_rows = self.program.graph.fixed_rows
+        if fixed_rows is None or fixed_rows == rows:
+            return outputs
+        check_integrity(outputs, fixed_rows)
+        return [output[:rows] for output in outputs]
 
     def _error(self, j: int, cause: Exception) -> MemberError:
         error = MemberError(self.member, j, f"{type(cause).__name__}: {cause}")
@@ -92,8 +108,8 @@ def make_plan(
         )
     jobs = [_in_order(graph, job) for job in given]
     rows = [rows_of(job) for job in jobs]
-    work = Work(program, weights, jobs[0], bucket) if len(jobs) == 1 else None
-    return Plan(member, program, bucket, weights, jobs, rows, work)
+    plan = Plan(member, program, bucket, weights, jobs, rows)
+    return plan.joined() if len(jobs) == 1 else plan
 
 
 def _in_order(graph: Graph, job: AnyJob) -> Job:

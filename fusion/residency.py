@@ -53,7 +53,7 @@ class Residency:
 
     def refuse_impossible(self, group: Group, scratch_bytes: int) -> None:
         """Raise BudgetExceeded for what no eviction can make fit."""
-        slot_bytes = {key: self._loader.slot_bytes(r.index) for key, r in group.items()}
+        slot_bytes = {key: self._slot_bytes(r) for key, r in group.items()}
         kept_bytes = sum(self.slots.bytes_of(key) for key in self._kept() - group.keys())
         needed_bytes = sum(slot_bytes.values()) + scratch_bytes
         what = ", ".join(group) or "scratch"
@@ -69,9 +69,7 @@ class Residency:
     def missing_bytes(self, group: Group) -> int:
         """Bytes of the group's functions that have no slot."""
         return sum(
-            self._loader.slot_bytes(request.index)
-            for key, request in group.items()
-            if key not in self.slots
+            self._slot_bytes(request) for key, request in group.items() if key not in self.slots
         )
 
     def make_room(self, bytes_: int, spare: Collection[str]) -> bool:
@@ -104,7 +102,7 @@ class Residency:
         """Give the lease its slots, pinned; room for them was made."""
         for key, request in group.items():
             if key not in self.slots:
-                self.slots.put(key, Slot(request), self._loader.slot_bytes(request.index))
+                self.slots.put(key, Slot(request), self._slot_bytes(request))
             slot = self.slots[key]
             counted, asked = slot.request.index, request.index
             assert counted.file_bytes == asked.file_bytes, f"{key}: a key names one file for ever"
@@ -157,7 +155,7 @@ class Residency:
         held = Counter(key for lease in self.leases for key in lease.slots)
         for key in self.slots:
             slot, pins, counted = self.slots[key], self.slots.pins(key), self.slots.bytes_of(key)
-            size = self._loader.slot_bytes(slot.request.index)
+            size = self._slot_bytes(slot.request)
             assert size == counted, f"{key} takes {size} bytes, counted {counted}"
             assert held[key] == pins, f"{key} is in {held[key]} leases, pinned {pins} times"
             assert pins or slot.weights is not None, f"{key} is neither held nor loaded"
@@ -166,6 +164,9 @@ class Residency:
         assert self.charged_bytes >= 0, f"{self.charged_bytes} bytes charged"
         used = self.used_bytes
         assert used <= self.budget_bytes, f"{used} bytes used of {self.budget_bytes}"
+
+    def _slot_bytes(self, request: SlotRequest) -> int:
+        return (request.loader or self._loader).slot_bytes(request.index)
 
     def _kept(self) -> set[str]:
         return {key for key in self.slots if self.slots[key].request.is_kept}

@@ -183,7 +183,8 @@ class SlotTable:
         began_s = self._clock()
         weights: ResidentWeights | None = None
         try:
-            weights = self._loader.load(slot.request.path, slot.request.index, is_verified)
+            loader = slot.request.loader or self._loader
+            weights = loader.load(slot.request.path, slot.request.index, is_verified)
         finally:
             with self._changed:
                 self._note_load(lease, key, weights, self._clock() - began_s)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from contract.errors import InvalidArtifact
-from contract.function import GRAPH, HANDLER, MANIFEST, WEIGHTS, Manifest
+from contract.function import HANDLER, MANIFEST, WEIGHTS, Manifest
 from contract.tensors import TensorSpec
 
 MAX_MANIFEST_BYTES = 4 * 2**20
@@ -22,21 +23,34 @@ BYTES_PER_S = 25 * 10**6
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an unpacked artifact whose parts fit together; raises InvalidArtifact."""
-    for name in (MANIFEST, GRAPH, WEIGHTS):
-        if not (folder / name).is_file():
-            raise InvalidArtifact(f"{name}: missing")
+    _expect_files(folder, (MANIFEST, WEIGHTS))
     if (folder / MANIFEST).stat().st_size > MAX_MANIFEST_BYTES:
         raise InvalidArtifact(f"{MANIFEST}: expected at most {MAX_MANIFEST_BYTES} bytes")
     manifest = Manifest.decode((folder / MANIFEST).read_bytes())
-    if manifest.has_hooks and not (folder / HANDLER).is_file():
-        raise InvalidArtifact(f"{HANDLER}: missing, though {MANIFEST} says that it has hooks")
-    _compare(manifest, _inspect(folder / GRAPH, folder / WEIGHTS))
+    _expect_files(folder, manifest.graph_files)
+    unknown = {path.name for path in folder.glob("graph*.json")} - {*manifest.graph_files}
+    if unknown:
+        raise InvalidArtifact(f"{min(unknown)}: a graph that {MANIFEST} does not name")
+    if manifest.has_hooks or manifest.is_eager:
+        what = "has hooks" if manifest.has_hooks else "runs eagerly"
+        _expect_files(folder, (HANDLER,), f", though {MANIFEST} says that it {what}")
+    if manifest.is_eager:
+        digest = hashlib.sha256((folder / HANDLER).read_bytes()).hexdigest()
+        _expect("architecture", digest, manifest.architecture)
+    graphs = [folder / name for name in manifest.graph_files]
+    _compare(manifest, _inspect(folder / WEIGHTS, graphs))
     return manifest
 
 
-def _inspect(graph: Path, weights: Path) -> Mapping[str, Any]:
+def _expect_files(folder: Path, names: Iterable[str], though: str = "") -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise InvalidArtifact(f"{name}: missing{though}")
+
+
+def _inspect(weights: Path, graphs: Sequence[Path]) -> Mapping[str, Any]:
     """What `fusion.inspection` says of them; raises InvalidArtifact."""
-    command = [sys.executable, "-m", "fusion.inspection", str(graph), str(weights)]
+    command = [sys.executable, "-m", "fusion.inspection", str(weights), *map(str, graphs)]
     limit_s = INSPECTION_S + weights.stat().st_size / BYTES_PER_S
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit_s, check=False)
@@ -54,17 +68,23 @@ def _inspect(graph: Path, weights: Path) -> Mapping[str, Any]:
 
 
 def _compare(manifest: Manifest, found: Mapping[str, Any]) -> None:
-    """Raise InvalidArtifact where the manifest says other than the graph and the weights."""
-    for key in ("architecture", "weight_bytes"):
-        _expect(key, found[key], getattr(manifest, key))
-    for key in ("inputs", "outputs"):
-        specs = tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in found[key])
-        _expect(key, specs, getattr(manifest, key))
-    if manifest.is_batchable and not found["batchable"]:
-        _expect("is_batchable", False, True)
-    rows = found["fixed_rows"]
-    if rows is not None:
-        _expect("max_batch", rows, manifest.max_batch)
+    """Raise InvalidArtifact where the manifest says other than the graphs and the weights."""
+    _expect("weight_bytes", found["weight_bytes"], manifest.weight_bytes)
+    graphs = found["graphs"]
+    if not graphs:
+        return
+    _expect("architecture", graphs[0]["architecture"], manifest.architecture)
+    for graph in graphs:
+        for key in ("inputs", "outputs"):
+            specs = tuple(TensorSpec(name, kind, tuple(shape)) for name, kind, shape in graph[key])
+            _expect(key, specs, getattr(manifest, key))
+        if manifest.is_batchable and not graph["batchable"]:
+            _expect("is_batchable", False, True)
+    rows = [graph["fixed_rows"] for graph in graphs]
+    if manifest.row_buckets:
+        _expect("row_buckets", rows, list(manifest.row_buckets))
+    elif rows != [None]:
+        _expect("max_batch", rows[0], manifest.max_batch)
 
 
 def _expect(key: str, expected: object, actual: object) -> None:

@@ -28,6 +28,7 @@ from contract.errors import (
     DigestMismatch,
     FunctionFailed,
     InvalidArtifact,
+    NotFound,
     PayloadTooLarge,
     RequestError,
     StorageFull,
@@ -48,6 +49,8 @@ _INCOMING = ".incoming"
 # in the metadata of a weights file, before the name of a tensor: the hash of its bytes
 _DIGEST_KEY = "sha256."
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# of one row bucket; the manifest says of which
+_BUCKET_GRAPH = re.compile(r"graph\.[1-9][0-9]{0,4}\.json")
 _DIGEST_FIELD = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):\s*(?:$|,)")
 
 
@@ -126,7 +129,12 @@ class Artifacts:
         return manifest
 
     def read_graph(self, function: Function) -> tuple[dict[str, Any], dict[str, str]]:
-        """`graph.json`, and by weight the sha-256 of its bytes; raises FunctionFailed."""
+        """`graph.json`, and by weight the sha-256 of its bytes; raises FunctionFailed and NotFound.
+
+        Of static graphs it is that of the smallest row bucket.
+        """
+        if function.manifest.is_eager:
+            raise NotFound(f"{function.ref} runs eagerly: it has no graph and is in no fused DAG")
         folder = self._folder / function.digest
         try:
             graph = orjson.loads((folder / GRAPH).read_bytes())
@@ -230,7 +238,7 @@ def _unpack(read: Read, folder: Path) -> None:
 def _checked_name(member: Member) -> str:
     """The member's name, if it is one that an artifact may have."""
     name = member.name
-    if name in (MANIFEST, GRAPH, WEIGHTS, HANDLER):
+    if name in (MANIFEST, GRAPH, WEIGHTS, HANDLER) or _BUCKET_GRAPH.fullmatch(name):
         return name
     parts = name.removeprefix(INCLUDED).split("/")
     is_plain = name.isprintable() and len(name) <= MAX_NAME_CHARS and "\\" not in name

@@ -47,7 +47,7 @@ def read_payload(
     if manifest.has_preprocess:
         return _raw(media, content_type, body, max_unpacked_bytes)
     tensors = _tensors(manifest, media or JSON, body, max_unpacked_bytes)
-    rows = rows_of(manifest.inputs, tensors, manifest.max_batch)
+    rows = rows_of(manifest.inputs, tensors, manifest.max_batch, manifest.rows_allowed)
     return Payload(TENSORS, pack_tensors(tensors), rows)
 
 

@@ -109,6 +109,7 @@ def _function() -> Schema:
         "activation_bytes": _MAP_OF_COUNTS,
         "slo_ms": _OPTIONAL,
         "keep_alive_s": _OPTIONAL,
+        "row_buckets": _list(_COUNT),
     }
     own = {
         "name": _STRING,

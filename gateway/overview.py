@@ -112,8 +112,9 @@ def tier(function: Function, workers: Iterable[WorkerReport]) -> str:
 def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, Any]:
     """How it runs: milliseconds by rows and tier, and of the groups it was in by strategy.
 
-    `lanes` are the functions of a group by thread, where it was tried side by side. Of several
-    workers the first that knows is asked: they measure alike.
+    The one tier of a function without a graph is `eager`, and it is in no group. `lanes` are the
+    functions of a group by thread, where it was tried side by side. Of several workers the first
+    that knows is asked: they measure alike.
     """
     ref, threads = str(function.ref), 1
     tiers: dict[str, dict[str, float]] = {}

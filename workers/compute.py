@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
@@ -38,6 +39,20 @@ class Results(NamedTuple):
         self.ended.extend(other.ended)
 
 
+@dataclass(frozen=True)
+class DeviceTurn:
+    """One run computes while other threads stage theirs: hooks, weights."""
+
+    # called by whoever has the turn, at its end
+    after_run: Callable[[], None]
+    device: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether a run is on the device now."""
+        return self.device.locked()
+
+
 class Computer:
     """Runs staged jobs on the one device of this worker; called from several threads."""
 
@@ -47,27 +62,26 @@ class Computer:
         slots: SlotTable,
         dags: Dags,
         claims: Claims,
-        after_run: Callable[[], None],
+        turn: DeviceTurn,
+        run_eagerly: Callable[[Batch, Tally], Results],
     ) -> None:
         self._library = library
         self._slots = slots
         self._dags = dags
         self._claims = claims
-        self._after_run = after_run
-        # one run computes while other threads stage theirs: hooks, weights
-        self._device = threading.Lock()
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a run is on the device now."""
-        return self._device.locked()
+        self._turn = turn
+        self._run_eagerly = run_eagerly
 
     def compute(self, jobs: Sequence[Staged], tally: Tally) -> Results:
         """Outputs of the jobs, or how they ended; costs are added to `tally`."""
         results = Results([], [])
         loaded: dict[str, Loaded] = {}
-        for run in plan_runs(self._load(jobs, loaded, results)):
+        graphs = [job for job in jobs if not job.function.manifest.is_eager]
+        for run in plan_runs(self._load(graphs, loaded, results)):
             results.extend(self._run(run, loaded, tally))
+        for run in plan_runs(job for job in jobs if job.function.manifest.is_eager):
+            for batch in run:
+                results.extend(self._run_eagerly(batch, tally))
         return results
 
     def _load(
@@ -120,24 +134,14 @@ class Computer:
             tally.swap_s += lease.load_s
             tally.swap_bytes += lease.loaded_bytes
             tally.cold.update(key.partition("@")[0] for key in lease.cold)
-            with self._device:
+            with self._turn.device:
                 wait_s = time.perf_counter() - began_s - swap_s
-                run, ended = self._launchable(run, tally)
+                run, ended = launchable(run, self._claims, tally)
                 results = self._launch(
                     run, loaded, lease, Times(wait_s=wait_s, swap_s=swap_s), tally
                 )
                 results.ended.extend(ended)
                 return results
-
-    def _launchable(self, run: Run, tally: Tally) -> tuple[Run, list[Ended]]:
-        """The last look before the device works: deadlines and fences."""
-        now_s = time.time()
-        # the settlement of a lost job would be void: it is left out
-        lost = [job for job in jobs_of(run) if self._claims.is_lost(job.spec.id)]
-        kept = without(run, lost)
-        late = [job for job in jobs_of(kept) if job.spec.deadline_s <= now_s]
-        tally.expired += len(late)
-        return without(kept, late), [expired(job) for job in late]
 
     def _launch(
         self, run: Run, loaded: dict[str, Loaded], lease: Lease, times: Times, tally: Tally
@@ -146,7 +150,7 @@ class Computer:
             return Results([], [])
         calls = [_call(batch, loaded[str(batch[0].function.ref)], lease) for batch in run]
         found = self._dags.run(calls)
-        self._after_run()
+        self._turn.after_run()
         tally.build_s += found.build_s
         tally.compute_s += found.compute_s
         times = times._replace(build_s=found.build_s, compute_s=found.compute_s)
@@ -165,6 +169,17 @@ class Computer:
         if results.ended and len(jobs_of(run)) > 1:
             tally.isolated += 1
         return results
+
+
+def launchable(run: Run, claims: Claims, tally: Tally) -> tuple[Run, list[Ended]]:
+    """The last look before the device works: deadlines and fences."""
+    now_s = time.time()
+    # the settlement of a lost job would be void: it is left out
+    lost = [job for job in jobs_of(run) if claims.is_lost(job.spec.id)]
+    kept = without(run, lost)
+    late = [job for job in jobs_of(kept) if job.spec.deadline_s <= now_s]
+    tally.expired += len(late)
+    return without(kept, late), [expired(job) for job in late]
 
 
 def expired(job: Fetched | Staged) -> Ended:
@@ -191,14 +206,9 @@ def scratch_bytes(batch: Batch) -> int:
 
 def _call(batch: Batch, loaded: Loaded, lease: Lease) -> Call:
     key = loaded.slot.key
+    rows = sum(job.rows for job in batch)
+    body = loaded.at(rows)
     by_name = dict(zip(lease.names(key), lease.tensors(key), strict=True))
-    weights = [by_name[spec.name] for spec in loaded.graph.weights]
-    return Call(
-        key,
-        loaded.graph,
-        loaded.program,
-        loaded.weight_keys,
-        weights,
-        [job.inputs for job in batch],
-        sum(job.rows for job in batch),
-    )
+    weights = [by_name[spec.name] for spec in body.graph.weights]
+    inputs = [job.inputs for job in batch]
+    return Call(key, body.graph, body.program, body.weight_keys, weights, inputs, rows)

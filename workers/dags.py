@@ -166,6 +166,8 @@ def make_member(
     program: Program, rows: int, weight_keys: tuple[str, ...], is_alone: bool
 ) -> dag.Member:
     """A function's place in a group."""
+    # a static graph always runs with its own rows
+    rows = program.graph.fixed_rows or rows
     # one function shares tensors with no other: its key is cheaper without them
     return dag.Member(program, row_bucket(rows), None if is_alone else weight_keys)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Thread
 from typing import NoReturn
@@ -31,7 +32,7 @@ class Leaving:
     worker: str
     store: Store
     executor: Executor
-    hosts: Hosts
+    hosts: Sequence[Hosts]
     logs: LogWriter
     max_attempts: int
 
@@ -44,7 +45,8 @@ class Leaving:
         except StoreUnavailable:
             log.warning("hand_back_failed")
         self.executor.stop()
-        self.hosts.stop()
+        for hosts in self.hosts:
+            hosts.stop()
         self.logs.close(LOG_CLOSE_S)
 
     def at_once(self, reason: str) -> NoReturn:

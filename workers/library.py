@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from contract.function import GRAPH, WEIGHTS, Function
+from contract.function import WEIGHTS, Function, Manifest
 from fusion.codegen import Program
 from fusion.errors import GraphError
 from fusion.index_ranges import IndexRange, index_ranges
 from fusion.inspection import check_fit
 from fusion.ir import Graph
+from fusion.loaders import Loader
 from fusion.measurements import Measurements
 from fusion.slots import SlotRequest
 from fusion.specialise import specialised
@@ -24,23 +25,36 @@ KEPT = 512
 T = TypeVar("T")
 
 
-class Loaded(NamedTuple):
-    """What it takes to run a function, its weights aside."""
+class Body(NamedTuple):
+    """One graph of a function, ready to run."""
 
     graph: Graph
     # of the architecture: shared with other functions, so names are to be read from `graph`
     program: Program
     # content hash per weight, in the graph's order
     weight_keys: tuple[str, ...]
+
+
+class Loaded(NamedTuple):
+    """What it takes to run a function, its weights aside."""
+
+    # one, or one per row bucket, ascending
+    bodies: tuple[Body, ...]
     slot: SlotRequest
     # of the inputs that are indices
     ranges: tuple[IndexRange, ...]
+
+    def at(self, rows: int) -> Body:
+        """What runs so many rows: the exact row bucket or the next one."""
+        return next(
+            (b for b in self.bodies if (b.graph.fixed_rows or rows) >= rows), self.bodies[-1]
+        )
 
 
 class _Read(NamedTuple):
     """An artifact's files."""
 
-    graph: Graph
+    graphs: tuple[Graph, ...]
     weights: WeightsIndex
     ranges: tuple[IndexRange, ...]
 
@@ -53,7 +67,7 @@ class Library:
         self._device_kind = device_kind
         self._measurements = measurements
         self._lock = threading.Lock()
-        self._graphs: OrderedDict[str, _Read] = OrderedDict()
+        self._reads: OrderedDict[str, _Read] = OrderedDict()
         self._programs: OrderedDict[str, Program] = OrderedDict()
         # by slot key: digest, bytes of the weights file
         self._files: dict[str, tuple[str, int]] = {}
@@ -62,38 +76,52 @@ class Library:
         """The function's artifact; GraphError, WeightsError or OSError say that it is broken."""
         folder = self._artifacts / function.digest
         # two threads may read the same artifact at once: cheaper than holding the lock meanwhile
-        read = self._kept(self._graphs, function.digest) or _read(folder)
-        graph, index, ranges = read
-        if graph.architecture != function.manifest.architecture:
+        read = self._kept(self._reads, function.digest) or _read(folder, function.manifest)
+        graphs, index, ranges = read
+        if graphs[0].architecture != function.manifest.architecture:
             raise GraphError("architecture", "differs from the manifest's")
-        program = self._kept(self._programs, graph.architecture) or self.program(graph)
+        programs = [self._kept(self._programs, g.architecture) or self.program(g) for g in graphs]
         with self._lock:
-            _keep(self._graphs, function.digest, read)
-            # another thread may have been first: tiers are found for one program
-            program = self._programs.setdefault(graph.architecture, program)
-            _keep(self._programs, graph.architecture, program)
+            _keep(self._reads, function.digest, read)
+            for k, graph in enumerate(graphs):
+                # another thread may have been first: tiers are found for one program
+                programs[k] = self._programs.setdefault(graph.architecture, programs[k])
+                _keep(self._programs, graph.architecture, programs[k])
             self._files.pop(str(function.ref), None)  # the last asked for is the last in order
             self._files[str(function.ref)] = (function.digest, index.file_bytes)
         keep_alive_s = function.manifest.keep_alive_s
         request = SlotRequest(str(function.ref), folder / WEIGHTS, index, keep_alive_s)
         hashes = {entry.name: entry.sha256 for entry in index.entries}
-        weight_keys = tuple(hashes[spec.name] for spec in graph.weights)
-        return Loaded(graph, program, weight_keys, request, ranges)
+        bodies = tuple(
+            Body(graph, program, tuple(hashes[spec.name] for spec in graph.weights))
+            for graph, program in zip(graphs, programs, strict=True)
+        )
+        return Loaded(bodies, request, ranges)
+
+    def get_eager(self, function: Function, loader: Loader) -> SlotRequest:
+        """The weights of a function without a graph; WeightsError where they are broken."""
+        path = self._artifacts / function.digest / WEIGHTS
+        index = read_index(path)
+        key = str(function.ref)
+        with self._lock:
+            self._files.pop(key, None)
+            self._files[key] = (function.digest, index.file_bytes)
+        return SlotRequest(key, path, index, function.manifest.keep_alive_s, loader=loader)
 
     def programs(self) -> list[Program]:
         """Of every architecture that is kept."""
         with self._lock:
             return list(self._programs.values())
 
-    def newest(self, count: int) -> list[tuple[str, Program]]:
+    def newest(self, count: int) -> list[tuple[str, list[Program]]]:
         """Functions by slot key, and their programs; the last asked for."""
         with self._lock:
             found = []
             for key, (digest, _) in [*self._files.items()][-count:]:
-                read = self._graphs.get(digest)
-                program = self._programs.get(read.graph.architecture) if read else None
-                if program is not None:
-                    found.append((key, program))
+                read = self._reads.get(digest)
+                graphs = read.graphs if read else ()
+                programs = [self._programs.get(graph.architecture) for graph in graphs]
+                found.append((key, [program for program in programs if program is not None]))
             return found
 
     def file_bytes(self, keys: Iterable[str]) -> dict[str, int]:
@@ -111,7 +139,7 @@ class Library:
         with self._lock:
             digest, _ = self._files.pop(key)
             # another function of this digest reads it anew
-            self._graphs.pop(digest, None)
+            self._reads.pop(digest, None)
 
     def program(self, graph: Graph, row_groups: tuple[int, ...] = ()) -> Program:
         """A program with what was measured of it before; of a merged graph, it is not kept."""
@@ -131,7 +159,10 @@ def _keep(entries: OrderedDict[str, T], key: str, value: T) -> None:
         entries.popitem(last=False)
 
 
-def _read(folder: Path) -> _Read:
-    graph, index = Graph.decode((folder / GRAPH).read_bytes()), read_index(folder / WEIGHTS)
-    check_fit(graph, index)
-    return _Read(graph, index, index_ranges(graph))
+def _read(folder: Path, manifest: Manifest) -> _Read:
+    index = read_index(folder / WEIGHTS)
+    graphs = tuple(Graph.decode((folder / name).read_bytes()) for name in manifest.graph_files)
+    for graph in graphs:
+        check_fit(graph, index)
+    ranges = {found: None for graph in graphs for found in index_ranges(graph)}
+    return _Read(graphs, index, tuple(ranges))

@@ -45,9 +45,10 @@ class Measuring:
         return {
             key: {
                 str(rows): in_ms(seconds)
+                for program in programs
                 for rows, seconds in sorted(program.tiers.measured().items())
             }
-            for key, program in self._library.newest(SHOWN)
+            for key, programs in self._library.newest(SHOWN)
         }
 
     def save(self) -> None:

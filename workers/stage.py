@@ -33,7 +33,7 @@ def check_inputs(function: Function, inputs: Tensors) -> int:
     check_names(manifest.inputs, inputs)
     for spec in manifest.inputs:
         spec.check(inputs[spec.name])
-    return rows_of(manifest.inputs, inputs, manifest.max_batch)
+    return rows_of(manifest.inputs, inputs, manifest.max_batch, manifest.rows_allowed)
 
 
 class Stager:

@@ -131,11 +131,11 @@ def warm_groups(
             log.info("group_not_warmed", functions=len(group.members), reason=error)
             continue
         is_alone = len(loaded) == 1
+        bodies = [
+            (each.at(rows), rows) for each, (_, rows) in zip(loaded, group.members, strict=True)
+        ]
         dags.prepare(
-            [
-                make_member(each.program, rows, each.weight_keys, is_alone)
-                for each, (_, rows) in zip(loaded, group.members, strict=True)
-            ]
+            [make_member(body.program, rows, body.weight_keys, is_alone) for body, rows in bodies]
         )
         ready += 1
     return ready

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,14 +36,16 @@ from fusion.strategies.lanes import Lanes
 from workers.celery_app import make_app
 from workers.claims import Claims
 from workers.compiling import Compiling, file_name, folder_for
-from workers.compute import Computer
+from workers.compute import Computer, DeviceTurn
 from workers.consuming import Drain, Occasions, Turns, consume, make_step, register
 from workers.dags import Dags
+from workers.eager import EagerRuns
+from workers.eager_slots import Opening
 from workers.executor import Executor, Patience
 from workers.gauge import Gauge
 from workers.handlers.hosts import Hosts
 from workers.handlers.log_writer import LogWriter
-from workers.handlers.process import HostLimits
+from workers.handlers.starting import HostLimits
 from workers.heartbeat import Heartbeat, Rhythm
 from workers.leaving import Leaving
 from workers.library import Library
@@ -115,12 +118,14 @@ def wire(
     slots.reclaim_from(cache.shrink)
     claims = Claims()
     logs = LogWriter(store.telemetry)
-    hosts = Hosts(
-        settings.artifacts.resolve(), host_limits(settings), settings.handler_idle_s, logs.write
-    )
+    artifacts, limits = settings.artifacts.resolve(), host_limits(settings)
+    hosts = Hosts(artifacts, limits, settings.handler_idle_s, logs.write)
+    threads = settings.compute_threads or torch.get_num_threads()
+    open_host = Opening(artifacts, limits, device, threads, budget_bytes).open
+    eager_hosts = Hosts(artifacts, limits, inf, logs.write, open_host)
     identity = device_identity(device)
     measurements = _measurements(settings.data, identity)
-    library = Library(settings.artifacts.resolve(), device.kind, measurements)
+    library = Library(artifacts, device.kind, measurements)
     dags = Dags(cache, torch.device(str(device)), lanes, measurements.group, library.program)
     measuring = Measuring(measurements, library, cache.entries, dags.hot, time.monotonic)
     compiling = Compiling(
@@ -138,33 +143,37 @@ def wire(
         threads=lanes.count if lanes else 1,
         started_at_s=time.time(),
         gauge=gauge,
-        is_busy=lambda: computer.is_busy,
+        is_busy=lambda: turn.is_taken,
         sizes=library.file_bytes,
         dags=cache.stats,
         strategies=dags.strategies,
         measured=dags.measured,
         lanes=dags.lanes,
-        tiers=measuring.tiers,
+        tiers=lambda: measuring.tiers() | eager.measured(),
         groups=claims.groups,
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
     paces = Paces()
     stager = Stager(find, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces)
-    computer = Computer(library, slots, dags, claims, gauge.measure_if_due)
+    turn = DeviceTurn(gauge.measure_if_due)
+    eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
+    computer = Computer(library, slots, dags, claims, turn, eager.run)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
         worker, store, claims, stager, computer, patience, ThreadPoolExecutor(HOOK_THREADS, "late")
     )
     rhythm = Rhythm(settings.heartbeat_s, settings.lease_s)
     mark = MemoryMark(gauge, budget_bytes, settings.worker_memory_mark_bytes, _ask_for_replacement)
-    removed = Removed(store.functions, slots, library, REMOVED_S, [find.cache_clear, paces.clear])
+    removed = Removed(
+        store.functions, slots, library, REMOVED_S, [find.cache_clear, paces.clear, eager.forget]
+    )
     chores = [
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
         compiling.look, measuring.look,
     ]  # fmt: skip
     heartbeat = Heartbeat(store, claims, rhythm, reporter.report, chores)
-    leaving = Leaving(worker, store, executor, hosts, logs, settings.max_attempts)
+    leaving = Leaving(worker, store, executor, (hosts, eager_hosts), logs, settings.max_attempts)
 
     def warm() -> int:
         return warm_groups(measurements.hot(), find, library, dags, settings.warm_up_s)

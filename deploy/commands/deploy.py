@@ -61,7 +61,12 @@ OnStep = Callable[[str], None]
     metavar="FILE",
     help="A file or folder that lies beside handler.py on the platform; repeatable.",
 )
-def deploy(terminal: Terminal, path: Path, **options: Any) -> None:
+@click.option(
+    "--no-eager",
+    is_flag=True,
+    help="Refuse a model that cannot become a graph, rather than run it as it is.",
+)
+def deploy(terminal: Terminal, path: Path, no_eager: bool, **options: Any) -> None:
     """Package a model and deploy it as the next version of a function.
 
     PATH is a handler.py or any other .py, a folder with a handler.py, or a .pt2 program.
@@ -74,7 +79,7 @@ def deploy(terminal: Terminal, path: Path, **options: Any) -> None:
     ):
         # what the user's code prints is not the verb's result
         with redirect_stdout(sys.stderr):
-            made = package(path, Options(**options), Path(folder), on_step)
+            made = package(path, Options(eager=not no_eager, **options), Path(folder), on_step)
         on_step("upload")
         with terminal.client() as client:
             function = client.deploy(made.name, made.tar, made.digest)
@@ -116,6 +121,13 @@ def _table(made: Package, function: Record) -> Table:
 
     manifest = made.manifest
     difference = f"{made.largest_difference:.2e} (relative {made.largest_relative_difference:.1e})"
+    if manifest.is_eager:
+        runs = [("runs", "eagerly, in a process of its own")]
+        against = "between the model and what the platform makes of its source"
+    else:
+        folded = f"{manifest.operators_exported} exported, {manifest.operators} folded"
+        runs = [("operators", folded), ("architecture", manifest.architecture)]
+        against = "between graph and model"
     return pairs(
         [
             ("deployed", f"{made.name}@{function['version']}"),
@@ -123,8 +135,7 @@ def _table(made: Package, function: Record) -> Table:
             ("outputs", human_specs(spec.encode() for spec in manifest.outputs)),
             ("parameters", f"{manifest.parameters:,}"),
             ("weights", human_bytes(manifest.weight_bytes)),
-            ("operators", f"{manifest.operators_exported} exported, {manifest.operators} folded"),
-            ("architecture", manifest.architecture),
-            ("largest difference", f"{difference} between graph and model"),
+            *runs,
+            ("largest difference", f"{difference} {against}"),
         ]
     )

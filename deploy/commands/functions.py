@@ -125,8 +125,7 @@ def _description(function: Record) -> Table:
         ("parameters", f"{function['parameters']:,}"),
         ("weights", human_bytes(function["weight_bytes"])),
         ("activations", _activations(function["activation_bytes"])),
-        ("operators", f"{function['operators']} ({function['operators_exported']} exported)"),
-        ("max batch", f"{function['max_batch']} rows"),
+        *_runs(function),
         ("joins other jobs", "yes" if function["is_batchable"] else "no"),
         ("slo", human_ms(function["slo_ms"])),
         ("timeout", human_ms(function["timeout_ms"])),
@@ -136,6 +135,18 @@ def _description(function: Record) -> Table:
         ("digest", function["digest"]),
     ]
     return pairs(rows)
+
+
+def _runs(function: Record) -> list[tuple[str, str]]:
+    """As a graph or as it is, and with how many rows."""
+    if function["is_eager"]:
+        first = ("runs", "eagerly, in a process of its own; never fused with other functions")
+    else:
+        operators = f"{function['operators']} ({function['operators_exported']} exported)"
+        first = ("operators", operators)
+    buckets = ", ".join(map(str, function["row_buckets"]))
+    rows = f"{function['max_batch']} rows"
+    return [first, ("max batch", f"{rows}; graphs of {buckets}" if buckets else rows)]
 
 
 def _execution(execution: Record) -> list[tuple[str, str]]:
@@ -158,11 +169,11 @@ def fastest(measured_ms: dict[str, float], default: str, chosen: str | None = No
     Where the default is chosen, what the others took.
     """
     chosen = chosen or min(measured_ms, key=measured_ms.__getitem__)
-    if chosen not in measured_ms or default not in measured_ms:
-        return f"{chosen}, not measured"
+    if chosen not in measured_ms:
+        return chosen
     text = f"{chosen}, {measured_ms[chosen]:.3g} ms"
-    if chosen == default:
-        others = [f"{way} {ms:.3g} ms" for way, ms in measured_ms.items() if way != default]
+    if chosen == default or default not in measured_ms:
+        others = [f"{way} {ms:.3g} ms" for way, ms in measured_ms.items() if way != chosen]
         return "; ".join([text, *others])
     return f"{text}: {measured_ms[default] / measured_ms[chosen]:.2f} times as fast as {default}"
 

@@ -27,6 +27,19 @@ def concat(jobs: Sequence[Job]) -> list[Tensor]:
     return [torch.cat(parts) for parts in zip(*jobs, strict=True)]
 
 
+def filled_up(job: Job, rows: int) -> Job:
+    """The job with its last row repeated until there are `rows`; raises IntegrityError beyond.
+
+    A row that is there fits every operator: zeros might be no index of a table.
+    """
+    missing = rows - rows_of(job)
+    if missing < 0:
+        raise IntegrityError(f"{rows_of(job)} rows, the graph takes {rows}")
+    if not missing:
+        return job
+    return [torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) for x in job]
+
+
 def split(outputs: Sequence[Tensor], rows: Sequence[int]) -> list[list[Tensor]]:
     """Per job its share of each output, as views; raises IntegrityError when rows are missing."""
     check_integrity(outputs, sum(rows))

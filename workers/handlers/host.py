@@ -1,6 +1,7 @@
-"""The child process that runs one function's hooks; the keeper starts it.
+"""The child process that runs one function's hooks, or its forward; the keeper starts it.
 
-The first message on the socket says where the function lies and what it may return; the answer is
+The first message on the socket says where the function lies, what it may return and, where it is to
+run eagerly, which weights it has; the answer is
 `["ready", [measure, ...]]`, what it is cut off from. From then on each message is a batch
 `[token, hook, [item, ...]]`, answered item by item with `[token, index, answer]`:
 
@@ -21,7 +22,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import workers
 from contract.errors import RequestError
@@ -75,6 +76,19 @@ def _stream(fd: int) -> Output:
     return Output(
         io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
     )
+
+
+class WeightsFile(NamedTuple):
+    """A weights file that was opened for this process; as `process.Forward` has it."""
+
+    fd: int
+    # [name, dtype, shape, offset, bytes] each
+    entries: list[list[Any]]
+    data_offset: int
+    file_bytes: int
+    device: str
+    visible: str
+    threads: int
 
 
 class Hooks:
@@ -154,7 +168,12 @@ def own_traceback(error: BaseException) -> str:
 
 def _is_ours(filename: str) -> bool:
     return filename.startswith(
-        (f"{PLATFORM}/workers/", f"{PLATFORM}/contract/", "<frozen importlib")
+        (
+            f"{PLATFORM}/workers/",
+            f"{PLATFORM}/contract/",
+            f"{PLATFORM}/fusion/",
+            "<frozen importlib",
+        )
     )
 
 
@@ -169,13 +188,24 @@ def load_handler(folder: Path) -> ModuleType:
     return module
 
 
+def _served(folder: Path, specs: list[TensorSpec], payload_bytes: int, weights: Any) -> object:
+    if weights is None:
+        return Hooks(load_handler(folder), specs, payload_bytes)
+    from workers.handlers.eager import Eager, map_weights  # torch, which hooks do without
+
+    file = WeightsFile(*weights)
+    # mapped and closed before any code of the function could open it anew, for writing
+    tensors = map_weights(file)
+    return Eager(load_handler(folder), [spec.name for spec in specs], tensors, file)
+
+
 def serve(channel: socket.socket, measures: list[str]) -> None:
     """Load the function, then answer batches until the worker closes the socket."""
-    folder, inputs, payload_bytes, reply_bytes = receive(channel)
+    folder, inputs, payload_bytes, reply_bytes, weights = receive(channel)
     outputs = Outputs()
     specs = [TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in inputs]
     try:
-        hooks = Hooks(load_handler(Path(folder)), specs, payload_bytes)
+        hooks = _served(Path(folder), specs, payload_bytes, weights)
     except BaseException as error:  # noqa: BLE001  # the function's own code, at import
         outputs.flush()
         channel.sendall(pack_frame([b"", 0, failure(error)]))

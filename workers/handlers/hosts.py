@@ -1,4 +1,7 @@
-"""The handler hosts of a worker: one per function version with hooks, started at first use."""
+"""The handler hosts of a worker, one per function version, started at first use.
+
+Hooks have theirs, and functions that run eagerly have one for forward.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +31,8 @@ from contract.function import Function, FunctionRef
 from contract.job import JobId
 from contract.log import Log
 from contract.tensors import Tensors, decode_tensor
-from workers.handlers.process import HostEnded, HostLimits, HostProcess
+from workers.handlers.process import HostEnded, HostProcess
+from workers.handlers.starting import HostLimits
 
 log = Log("handlers")
 # Starting a host takes processor time from others: of one function so many in so many seconds.
@@ -74,10 +79,14 @@ class Hosts:
     """Runs hooks in child processes; thread-safe, one batch at a time per function version."""
 
     def __init__(
-        self, artifacts: Path, limits: HostLimits, idle_s: float, write_line: WriteLine
+        self,
+        artifacts: Path,
+        limits: HostLimits,
+        idle_s: float,
+        write_line: WriteLine,
+        open_host: Callable[[Function], HostProcess] | None = None,
     ) -> None:
-        self._artifacts = artifacts
-        self._limits = limits
+        self._open = open_host or partial(_open_host, artifacts, limits)
         self._idle_s = idle_s
         self._write_line = write_line
         self._lock = threading.Lock()
@@ -93,6 +102,27 @@ class Hosts:
     def postprocess(self, function: Function, calls: Sequence[HookCall]) -> list[Any]:
         """Results per call; a FuseboxError where there is none."""
         return self._run(function, "postprocess", calls, _decode_json)
+
+    def forward(
+        self, function: Function, calls: Sequence[HookCall]
+    ) -> list[Tensors | FuseboxError]:
+        """Output tensors per call of a function that runs eagerly, or why there are none."""
+        return self._run(function, "forward", calls, _decode_tensors)
+
+    def start(self, function: Function) -> None:
+        """Start its host, unless it runs; raises FuseboxError where that fails."""
+        with self._lock:
+            seat = self._seats.setdefault(function.ref, _Seat())
+        with seat.lock:
+            self._started(seat, _Batch(function, "load", self._write_line))
+
+    def end(self, ref: FunctionRef) -> None:
+        """End its host, if it runs; it may be started again."""
+        with self._lock:
+            seat = self._seats.get(ref)
+        if seat is not None:
+            with seat.lock:
+                seat.clear()
 
     def stop_idle(self, now_s: float) -> None:
         """End the hosts that were not used for the idle time; never waits for a busy one."""
@@ -186,8 +216,7 @@ class Hosts:
         function = batch.function
         log.info("host_starts", function=function.ref)
         try:
-            artifact = self._artifacts / function.digest
-            seat.process = HostProcess(artifact, function.manifest.inputs, self._limits)
+            seat.process = self._open(function)
             reply = seat.process.wait_ready(batch.write_loading)
         except HostEnded as ended:
             seat.clear()
@@ -202,6 +231,10 @@ class Hosts:
                 return seat.process
         seat.clear()
         raise batch.result(None, reply, _decode_json)
+
+
+def _open_host(artifacts: Path, limits: HostLimits, function: Function) -> HostProcess:
+    return HostProcess(artifacts / function.digest, function.manifest.inputs, limits)
 
 
 class _Batch:

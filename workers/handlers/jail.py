@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import glob
 import os
 import platform
 import resource
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import contract
+import fusion
 import workers
 
 # linux/sched.h, linux/prctl.h, sys/mount.h, linux/capability.h
@@ -35,6 +37,7 @@ _NICE = 10
 _OOM_FIRST = "1000"
 # all that is left of /dev where that is hidden
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_GPUS = "/dev/nvidia*"
 _NOBODY = 65534
 # linux/seccomp.h, linux/filter.h, linux/audit.h: by machine, what calls itself so and its `setsid`
 _SECCOMP, _FILTER, _ALLOW, _REFUSE = 22, 2, 0x7FFF0000, 0x50000
@@ -61,6 +64,9 @@ class Jail(NamedTuple):
     reach: str
     # what it must not see, but for what Python and the function need of it
     hidden: tuple[str, ...]
+    # a function that runs eagerly computes there: CUDA reserves more address space than there is
+    # memory, so that its size is no limit
+    has_gpu: bool = False
 
 
 def leave(jail: Jail) -> list[str]:
@@ -144,7 +150,7 @@ def _hide(jail: Jail) -> None:
     """Empty folders over the hidden ones, and in them again what is needed."""
     _unshare(_NEWNS)
     _mount("none", "/", "", _REC | _PRIVATE)
-    needed = _needed(jail.scratch)
+    needed = _needed(jail.scratch, glob.glob(_GPUS) if jail.has_gpu else ())
     # outer folders first: what is needed of them may hold others
     for folder in sorted({os.path.realpath(name) for name in jail.hidden}):
         inside = [name for name in needed if name.startswith(folder + os.sep)]
@@ -171,13 +177,15 @@ def _cover(folder: str, inside: Iterable[str]) -> None:
         os.mkdir("/dev/shm", 0o1777)  # noqa: S108  # semaphores need it; it is this host's own
 
 
-def _needed(scratch: str) -> list[str]:
+def _needed(scratch: str, devices: Iterable[str] = ()) -> list[str]:
     """What a host may see, outermost only: Python, its packages, our code, its own files."""
     root = Path(workers.__file__).parent.parent
     paths = [name for name in sys.path if Path(name).resolve() != root]
-    ours = [str(Path(module.__file__ or "").parent) for module in (contract, workers)]
+    ours = [str(Path(module.__file__ or "").parent) for module in (contract, fusion, workers)]
     names = [sys.prefix, sys.base_prefix, os.path.dirname(sys.executable), scratch, *ours, *paths]
-    found = sorted({os.path.realpath(name) for name in (*names, *_DEVICES) if os.path.exists(name)})
+    found = sorted(
+        {os.path.realpath(name) for name in (*names, *_DEVICES, *devices) if os.path.exists(name)}
+    )
     return [
         name
         for name in found
@@ -220,6 +228,8 @@ def _limit(jail: Jail) -> None:
     # outside a user or process space of its own the count is of all the user's processes
     if os.getpid() != 1 and os.geteuid() != 0:
         del limits[resource.RLIMIT_NPROC]
+    if jail.has_gpu:
+        del limits[resource.RLIMIT_AS]
     for limit, value in limits.items():
         _, most = resource.getrlimit(limit)
         value = value if most == resource.RLIM_INFINITY else min(value, most)

@@ -84,7 +84,9 @@ def _watch(pid: int, lifeline: socket.socket, limits: Jail) -> int:
         _yield_to_all(other for other in others if other != pid)
         if len(others) > limits.processes:
             return PROCESSES_STATUS
-        if len(others) > 1 and sum(map(_resident_bytes, others)) > limits.memory_bytes:
+        if (len(others) > 1 or limits.has_gpu) and sum(
+            map(_resident_bytes, others)
+        ) > limits.memory_bytes:
             return MEMORY_STATUS
         before_s, used_s = used_s, sum(map(_processor_s, others))
         is_busy = used_s - before_s > BUSY_SHARE * LOOK_MS / 1000

@@ -14,44 +14,25 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import workers
-from contract.function import HANDLER, INCLUDED
 from contract.tensors import TensorSpec
 from workers.handlers.frames import RECEIVE_BYTES, FrameError, FrameReader, pack_frame
-from workers.handlers.jail import Jail, yield_as_session
+from workers.handlers.jail import yield_as_session
 from workers.handlers.keeper import MEMORY_STATUS, PROCESSES_STATUS
 from workers.handlers.output import Allowance, OnLine, OutputLines
+from workers.handlers.starting import (
+    Forward,
+    HostLimits,
+    copy_code,
+    environment_of,
+    jail_of,
+    opened,
+)
 
-# The child gets these and nothing else of the worker's environment: no addresses, no secrets.
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-_ROOT = Path(workers.__file__).parent.parent
 _STOP_S = 2.0
 # between two reads of an output that is over its bound
 FLOOD_PAUSE_MS = 5
-# other hosts' files, the platform user's own, and devices
-_HIDDEN = (tempfile.gettempdir(), str(Path.home()), "/dev")
-
-
-class HostLimits(NamedTuple):
-    """What a host may use."""
-
-    call_s: float
-    memory_bytes: int
-    # of an unpacked archive
-    payload_bytes: int
-    # of one answer
-    reply_bytes: int
-    # none, network or all
-    reach: str = "none"
-    # not to be seen by a function, but for what it and Python need of them
-    hidden: tuple[str, ...] = ()
-    # processes and threads together
-    processes: int = 128
-    # of one file that it writes
-    file_bytes: int = 2**30
-    open_files: int = 256
 
 
 class HostEnded(Exception):
@@ -65,19 +46,29 @@ class HostEnded(Exception):
 class HostProcess:
     """A running host. Not thread-safe; its owner calls from one thread at a time."""
 
-    def __init__(self, artifact: Path, inputs: Sequence[TensorSpec], limits: HostLimits) -> None:
+    def __init__(
+        self,
+        artifact: Path,
+        inputs: Sequence[TensorSpec],
+        limits: HostLimits,
+        forward: Forward | None = None,
+    ) -> None:
         self._limits = limits
+        self._forward = forward
         self._scratch = Path(tempfile.mkdtemp(prefix="fusebox-host-"))
         try:
-            folder = _copy_code(artifact, self._scratch / "function")
-            self._start()
-            self._lifeline.sendall(pack_frame(list(_jail(self._scratch, limits))))
-            self._send([str(folder), list(inputs), limits.payload_bytes, limits.reply_bytes])
+            folder = copy_code(artifact, self._scratch / "function")
+            with opened(forward) as weights:
+                self._start(weights)
+            jail = jail_of(self._scratch, limits, forward)
+            self._lifeline.sendall(pack_frame(list(jail)))
+            first = [str(folder), list(inputs), limits.payload_bytes, limits.reply_bytes]
+            self._send([*first, None if forward is None else [*weights, *forward[1:]]])
         except BaseException:
             self.stop()
             raise
 
-    def _start(self) -> None:
+    def _start(self, weights: Sequence[int]) -> None:
         self._channel, theirs = socket.socketpair()
         self._lifeline, keepers = socket.socketpair()
         stdout, out = os.pipe()
@@ -100,9 +91,9 @@ class HostProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                pass_fds=fds,
+                pass_fds=(*fds, *weights),
                 cwd=self._scratch,
-                env=_environment(self._scratch),
+                env=environment_of(self._scratch, self._forward),
                 # a Ctrl-C on the terminal is not for it
                 start_new_session=True,
             )
@@ -128,7 +119,8 @@ class HostProcess:
     def wait_ready(self, on_line: OnLine) -> list[Any]:
         """The child's first answer: whether the function's code could be imported."""
         replies: list[list[Any]] = []
-        self._receive(b"", replies, 1, on_line)
+        within_s = max(self._limits.start_s, self._limits.call_s)
+        self._receive(b"", replies, 1, on_line, within_s)
         return replies[0]
 
     def call(
@@ -141,7 +133,7 @@ class HostProcess:
         """
         token = os.urandom(8)
         self._send([token, hook, items])
-        self._receive(token, replies, len(items), on_line)
+        self._receive(token, replies, len(items), on_line, self._limits.call_s)
 
     def kill(self) -> None:
         """End the child and all it started; a call under way raises HostEnded."""
@@ -179,7 +171,14 @@ class HostProcess:
         except OSError as error:
             raise HostEnded(self._how_it_ended()) from error
 
-    def _receive(self, token: bytes, replies: list[list[Any]], count: int, on_line: OnLine) -> None:
+    def _receive(
+        self,
+        token: bytes,
+        replies: list[list[Any]],
+        count: int,
+        on_line: OnLine,
+        within_s: float,
+    ) -> None:
         reader = FrameReader(self._limits.reply_bytes)
         self._allowance.begin()
         for lines in self._outputs.values():
@@ -187,7 +186,7 @@ class HostProcess:
         last_at_s = time.monotonic()
         try:
             while len(replies) < count:
-                for message in self._wait(reader, last_at_s + self._limits.call_s, on_line):
+                for message in self._wait(reader, last_at_s, within_s, on_line):
                     # the function's own code can write to the socket too
                     match message:
                         case [bytes(its), int(index), list(answer)] if (its, index) == (
@@ -203,11 +202,14 @@ class HostProcess:
         finally:
             self._drain(on_line)
 
-    def _wait(self, reader: FrameReader, end_s: float, on_line: OnLine) -> Iterable[Any]:
+    def _wait(
+        self, reader: FrameReader, since_s: float, within_s: float, on_line: OnLine
+    ) -> Iterable[Any]:
+        end_s = since_s + within_s
         remaining_s = end_s - time.monotonic()
         ready = self._poll(remaining_s * 1000) if remaining_s > 0 else {}
         if not ready and time.monotonic() >= end_s:
-            problem = f"took longer than {self._limits.call_s:g} s"
+            problem = f"took longer than {within_s:g} s"
             raise HostEnded(problem, is_timeout=True)
         for fd in ready.keys() & self._outputs.keys():
             self._read_output(fd, on_line)
@@ -260,43 +262,3 @@ class HostProcess:
         if code == PROCESSES_STATUS:
             return f"started more than {self._limits.processes} processes"
         return f"ended with exit status {code}"
-
-
-def _copy_code(artifact: Path, folder: Path) -> Path:
-    """The handler and its files side by side, as copies: what the function writes stays its own."""
-    included = artifact / INCLUDED
-    if included.is_dir():
-        shutil.copytree(included, folder)
-    folder.mkdir(exist_ok=True)
-    shutil.copyfile(artifact / HANDLER, folder / HANDLER)
-    return folder
-
-
-def _jail(scratch: Path, limits: HostLimits) -> Jail:
-    return Jail(
-        str(scratch),
-        limits.memory_bytes,
-        limits.processes,
-        limits.file_bytes,
-        limits.open_files,
-        limits.reach,
-        (*limits.hidden, *_HIDDEN),
-    )
-
-
-def _environment(scratch: Path) -> dict[str, str]:
-    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return passed | {
-        "PYTHONPATH": str(_ROOT),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
-        # cores belong to the graphs; a hook is one thread
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "MALLOC_ARENA_MAX": "2",
-        # the device belongs to the worker
-        "CUDA_VISIBLE_DEVICES": "",
-    }

@@ -133,6 +133,8 @@ class _Group:
             return False
         if not rows_before and len(self.rows) >= self.limits.functions:
             return False
+        if not rows_before and (view.is_eager or functions[self.jobs[0].function].is_eager):
+            return False
         rows = self.rows | {job.function: rows_before + job.rows}
         if _bytes(rows, functions) > self.worker.budget_bytes:
             return False

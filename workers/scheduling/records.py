@@ -47,6 +47,8 @@ class FunctionView:
     max_batch: int
     is_batchable: bool
     has_hooks: bool = False
+    # it runs in a process of its own, with which no other function can be fused
+    is_eager: bool = False
 
 
 class Limits(NamedTuple):

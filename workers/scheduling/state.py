@@ -112,6 +112,7 @@ class State:
             manifest.max_batch,
             manifest.is_batchable,
             manifest.has_hooks,
+            manifest.is_eager,
         )
 
     def forget_functions(self, removed: Iterable[FunctionRef]) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,73 @@ def put(client: FlaskClient, data: bytes, name: str = "echo", **headers: str) ->
     return client.put(f"/v1/functions/{name}", data=data, headers=sent | changed)
 
 
+def static(is_batchable: bool = True, **changed: object) -> dict[str, bytes]:
+    """An artifact of static graphs for 2 and 4 rows; `changed` are keys of the second graph."""
+    two, four = (replace(ECHO, fixed_rows=rows, batchable=is_batchable) for rows in (2, 4))
+    manifest = replace(
+        MANIFEST,
+        architecture=two.architecture,
+        max_batch=4,
+        is_batchable=is_batchable,
+        row_buckets=(2, 4),
+    )
+    second = replace(four, **changed).encode()  # type: ignore[arg-type]  # as tests name them
+    return artifact(manifest, graph__json=two.encode()) | {"graph.4.json": second}
+
+
 def stored(settings: Settings) -> set[str]:
     """What lies in the artifact store, uploads under way included."""
     incoming = settings.artifacts / ".incoming"
     incoming.mkdir(parents=True, exist_ok=True)
     found = {path.name for path in settings.artifacts.iterdir()} - {".incoming"}
     return found | {path.name for path in incoming.iterdir()}
+
+
+def test_static_graphs_are_checked_one_by_one(client: FlaskClient) -> None:
+    """Each has the rows of its bucket, the specs of the manifest, and its word on joining."""
+    answer = put(client, pack(static()))
+    assert (answer.status_code, answer.json["row_buckets"]) == (201, [2, 4])
+    for changed, about in (
+        ({"fixed_rows": 8}, "row_buckets"),
+        ({"fixed_rows": None}, "row_buckets"),
+        ({"batchable": False}, "is_batchable"),
+        ({"inputs": (ECHO.inputs[0]._replace(name="z"),)}, "inputs"),
+        ({"weights": (ECHO.weights[0]._replace(shape=(5,)),)}, "'w'"),
+    ):
+        refused = put(client, pack(static(**changed)))
+        assert refused.status_code == 422
+        assert about in refused.json["detail"]
+    del (members := static())["graph.4.json"]
+    assert put(client, pack(members)).json["detail"] == "graph.4.json: missing"
+
+
+def eager() -> dict[str, bytes]:
+    """An artifact of a function that runs eagerly."""
+    source = b"def load(): ..."
+    digest = hashlib.sha256(source).hexdigest()
+    manifest = replace(MANIFEST, is_eager=True, architecture=digest)
+    return artifact(manifest, graph__json=None) | {"handler.py": source}
+
+
+def test_an_eager_function_has_no_graph(client: FlaskClient) -> None:
+    """Its source and its weights are enough; who asks for a graph is told why there is none."""
+    answer = put(client, pack(eager()))
+    assert (answer.status_code, answer.json["is_eager"]) == (201, True)
+    refused = client.get("/v1/functions/echo/graph")
+    said = "echo@1 runs eagerly: it has no graph and is in no fused DAG"
+    assert (refused.status_code, refused.json["detail"]) == (404, said)
+    with_graph = eager() | {"graph.json": ECHO.encode()}
+    assert "graph.json" in put(client, pack(with_graph)).json["detail"]
+
+
+def test_rows_that_static_graphs_do_not_take_are_refused_at_submission(
+    client: FlaskClient,
+) -> None:
+    """With the numbers that are allowed."""
+    assert put(client, pack(static(is_batchable=False))).status_code == 201
+    answer = client.post("/v1/functions/echo/invoke", json={"inputs": {"x": [[0] * 4] * 3}})
+    assert answer.status_code == 422
+    assert answer.json["detail"] == "inputs.x: expected 2 or 4 rows, got 3 rows"
 
 
 def test_an_artifact_becomes_the_next_version(

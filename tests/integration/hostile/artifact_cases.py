@@ -115,6 +115,9 @@ TARS = [
     _case("a path with an escape", tar(members() | {"files/\x1b[2J": b""})),
     _case("a path with a new line", tar(members() | {"files/a\nb": b""})),
     _case("a path with a right-to-left mark", tar(members() | {"files/\u202etxt": b""})),
+    _case("a graph not named", tar(members() | {"graph.8.json": b"{}"}), "graph.8"),
+    _case("a graph of 007 rows", tar(members() | {"graph.007.json": b"{}"})),
+    _case("a graph of -1 rows", tar(members() | {"graph.-1.json": b"{}"})),
     _case("a file nobody asked for", tar(members() | {".bashrc": b""})),
     _case("a file twice", SOUND[:-1024] + SOUND),
     _case("a file as a folder", tar(members() | {"files/a": b"", "files/a/b": b""})),
@@ -136,6 +139,17 @@ def _manifest(name: str, about: str, **changed: Any) -> Case:
     return _case(name, tar(members(manifest=json.dumps(record).encode())), about)
 
 
+def _eager(name: str, about: str, handler: bytes = b"", **changed: Any) -> Case:
+    """The sound artifact without its graph, and with source instead."""
+    files = members()
+    del files["graph.json"]
+    record = MANIFEST.as_json() | {
+        "is_eager": True, "architecture": hashlib.sha256(handler).hexdigest(), **changed,
+    }  # fmt: skip
+    files |= {"manifest.json": json.dumps(record).encode(), "handler.py": handler}
+    return _case(name, tar(files), about)
+
+
 def _text(name: str, text: bytes) -> Case:
     return _case(name, tar(members(manifest=text)), "manifest.json")
 
@@ -150,6 +164,26 @@ MANIFESTS = [
     _text("a number of 10,000 digits", b'{"parameters":' + b"9" * 10_000 + b"}"),
     _text("bytes that are not UTF-8", b'{"\xff":1}'),
     _text("a manifest of 5 MB", b" " * 5_000_000),
+    _manifest("eager with a graph", "graph.json", is_eager=True),
+    _case(
+        "eager without source",
+        tar(
+            {
+                "manifest.json": json.dumps(MANIFEST.as_json() | {"is_eager": True}).encode(),
+                "weights.safetensors": weights_file(),
+            }
+        ),
+        "handler.py",
+    ),
+    _manifest("eager with row buckets", "row_buckets", is_eager=True, row_buckets=[8]),
+    _eager("eager source of another digest", "architecture", architecture="a" * 64),
+    _eager("eager weights of another size", "weight_bytes", weight_bytes=15),
+    _manifest("eager that is a word", "is_eager", is_eager="yes"),
+    _manifest("row buckets without graphs", "graph.8.json", row_buckets=[2, 8]),
+    _manifest("row buckets of a graph with symbolic rows", "row_buckets", row_buckets=[8]),
+    _manifest("row buckets beyond max_batch", "max_batch", row_buckets=[8, 16]),
+    _manifest("row buckets backwards", "row_buckets", row_buckets=[8, 2]),
+    _manifest("65,536 row buckets", "row_buckets", row_buckets=[*range(1, 65537)]),
     _manifest("an unknown key", "unknown key", **{"x" * 1000: 1}),
     _manifest("a key of half a surrogate pair", "unknown key", **{"\ud800": 1}),
     _manifest("an input of half a surrogate pair", "inputs", inputs=[_X | {"name": "\ud800"}]),

@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from celery import Celery
 
-from contract.function import Function, Manifest
+from contract.function import Function, Manifest, graph_files
 from contract.job import TENSORS, Claim, JobId, JobSpec, Outcome, Submission, new_job_id
 from contract.settings import Settings
 from contract.store import Store
@@ -65,7 +65,11 @@ def write_artifact(
     digest = hashlib.sha256(os.urandom(16)).hexdigest()
     folder = artifacts / digest
     folder.mkdir(parents=True)
-    (folder / "graph.json").write_bytes(graph.encode())
+    buckets = changes.get("row_buckets", ())
+    for name, rows in zip(graph_files(buckets), buckets or [None], strict=True):  # type: ignore[arg-type, call-overload]  # of the manifest
+        (folder / name).write_bytes(replace(graph, fixed_rows=rows or graph.fixed_rows).encode())
+    if buckets:
+        graph = replace(graph, fixed_rows=buckets[0])  # type: ignore[index]  # as above
     index = write_weights(folder / "weights.safetensors", weights)
     if handler:
         (folder / "handler.py").write_text(handler)
@@ -137,6 +141,15 @@ class Platform:
         weights = {"w": torch.eye(4)} if weights is None else weights
         digest, manifest = write_artifact(
             self.settings.artifacts, graph, weights, handler, **changes
+        )
+        return self.store.functions.publish(name, digest, manifest)
+
+    def deploy_eager(
+        self, name: str, handler: str, weights: Mapping[str, torch.Tensor], **changes: object
+    ) -> Function:
+        """A function without a graph: four floats in, four floats out."""
+        digest, manifest = write_artifact(
+            self.settings.artifacts, linear_graph(4), weights, handler, is_eager=True, **changes
         )
         return self.store.functions.publish(name, digest, manifest)
 

@@ -114,6 +114,24 @@ def test_a_wrong_input_is_refused_with_its_field(
     assert outcomes[1].status is Status.SUCCEEDED
 
 
+def test_static_graphs_run_any_number_of_independent_rows(
+    platform: Platform, worker: WorkerProcess
+) -> None:
+    """Joined, filled up to the next bucket, beside another function, and each gets its own rows."""
+    static = platform.deploy(
+        "static", row_buckets=(2, 8), max_batch=8, weights={"w": 3 * torch.eye(4)}
+    )
+    echo = platform.deploy("dynamic")
+    inputs = [
+        {"x": np.arange(4.0 * n, dtype=np.float32).reshape(n, 4) + n} for n in (1, 2, 3, 8, 5)
+    ]
+    jobs = [platform.submit(static, x) for x in inputs]
+    outcomes = platform.run(worker.id, *jobs, platform.submit(echo, floats(1, 2, 3, 4)))
+    for x, outcome in zip(inputs, outcomes, strict=False):
+        assert output_of(outcome) == (3 * x["x"]).tolist()
+    assert output_of(outcomes[-1]) == [[1, 2, 3, 4]]
+
+
 def test_more_rows_than_max_batch_run_in_several_batches(
     platform: Platform, worker: WorkerProcess
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -82,6 +83,13 @@ def test_a_manifest_and_a_function_survive_their_encodings() -> None:
         ("weight_bytes", -1),
         ("activation_bytes", {"one": 1}),
         ("activation_bytes", [1]),
+        ("is_eager", 1),
+        ("row_buckets", 4),
+        ("row_buckets", [0, 4]),
+        ("row_buckets", [4, 2]),
+        ("row_buckets", [2, 2]),
+        ("row_buckets", [True]),
+        ("row_buckets", [*range(1, 30)]),
     ],
 )
 def test_a_manifest_with_a_bad_value_names_the_key(key: str, value: object) -> None:
@@ -89,6 +97,39 @@ def test_a_manifest_with_a_bad_value_names_the_key(key: str, value: object) -> N
     record = a_manifest().as_json() | {key: value}
     with pytest.raises(InvalidArtifact, match=rf"manifest\.json: {key}"):
         Manifest.decode(json.dumps(record).encode())
+
+
+def test_an_artifact_of_before_row_buckets_is_read() -> None:
+    """It has one graph."""
+    record = a_manifest().as_json()
+    del record["row_buckets"], record["is_eager"]
+    manifest = Manifest.from_json(record)
+    assert (manifest.is_eager, manifest.graph_files) == (False, ("graph.json",))
+
+
+def test_an_eager_function_has_no_graphs() -> None:
+    """Nor numbers of rows for them."""
+    manifest = a_manifest(is_eager=True)
+    assert Manifest.decode(manifest.encode()).graph_files == ()
+    with pytest.raises(InvalidArtifact, match="row_buckets: expected none where is_eager"):
+        Manifest.from_json(manifest.as_json() | {"row_buckets": [manifest.max_batch]})
+
+
+def test_row_buckets_say_which_graphs_there_are_and_which_rows_a_job_may_have() -> None:
+    """Any number that a bucket holds where rows are independent, else a bucket's own."""
+    manifest = a_manifest(row_buckets=(2, 4), max_batch=4, activation_bytes={2: 10, 4: 30})
+    assert Manifest.decode(manifest.encode()) == manifest
+    assert manifest.graph_files == ("graph.json", "graph.4.json")
+    assert (manifest.is_batchable, manifest.rows_allowed) == (True, ())
+    assert replace(manifest, is_batchable=False).rows_allowed == (2, 4)
+    assert [manifest.activation_bytes_at(rows) for rows in (1, 2, 3, 4)] == [10, 10, 30, 30]
+
+
+def test_the_largest_row_bucket_is_the_largest_batch() -> None:
+    """Nothing could run the rows between."""
+    record = a_manifest().as_json() | {"row_buckets": [1, 2], "max_batch": 8}
+    with pytest.raises(InvalidArtifact, match="max_batch: expected 2"):
+        Manifest.from_json(record)
 
 
 @given(st.binary(max_size=60))

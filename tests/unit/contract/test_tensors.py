@@ -118,6 +118,16 @@ def test_inputs_must_agree_on_their_rows() -> None:
     assert rows_of((SPEC,), tensors, 8) == 2
 
 
+def test_rows_that_no_static_graph_takes_are_refused_with_those_that_one_does() -> None:
+    """Where rows depend on each other nothing can be filled up."""
+    three = {"x": np.zeros((3, 2))}
+    with pytest.raises(InvalidInput, match=r"inputs\.x: expected 2, 4 or 8 rows, got 3 rows"):
+        rows_of((SPEC,), three, 8, (2, 4, 8))
+    with pytest.raises(InvalidInput, match="expected exactly 2 rows, got 3 rows"):
+        rows_of((SPEC,), three, 3, (2,))
+    assert rows_of((SPEC,), {"x": np.zeros((4, 2))}, 8, (2, 4, 8)) == 4
+
+
 def test_missing_and_unexpected_inputs_are_named() -> None:
     """So that a typo is seen at once."""
     with pytest.raises(InvalidInput, match=r"inputs\.x: expected float32 \[rows, 2\], got nothing"):

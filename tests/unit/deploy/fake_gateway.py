@@ -36,6 +36,8 @@ FUNCTION: dict[str, Any] = {
     "slo_ms": 50.0,
     "timeout_ms": 60_000.0,
     "keep_alive_s": None,
+    "row_buckets": [],
+    "is_eager": False,
     "execution": {
         "tiers": {"1": {"generated": 0.3, "compiled": 0.1}, "2": {}, "4": {"generated": 0.5}},
         "groups": {

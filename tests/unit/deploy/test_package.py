@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import tarfile
@@ -134,10 +135,10 @@ def test_a_program_for_a_fixed_number_of_rows_is_refused(pack: Pack, tmp_path: P
         pack(tmp_path / "net.pt2")
 
 
-def test_a_model_that_mixes_its_batch_size_in_runs_one_row_at_a_time(
+def test_a_model_that_gives_fewer_rows_than_it_takes_runs_one_row_at_a_time(
     write: Write, pack: Pack
 ) -> None:
-    """It is deployed all the same, with a warning."""
+    """Only its graph of one row gives as many; it is deployed with a warning."""
     body = """
     import torch
     from torch import nn
@@ -149,8 +150,33 @@ def test_a_model_that_mixes_its_batch_size_in_runs_one_row_at_a_time(
         return {"x": torch.ones(1, 4)}
     """
     made = pack(write("odd.py", body))
-    assert made.manifest.max_batch == 1
-    assert any("fixed batch of 1" in warning for warning in made.warnings)
+    assert (made.manifest.max_batch, made.manifest.row_buckets) == (1, (1,))
+    assert any("for batches of 1 alone" in warning for warning in made.warnings)
+
+
+def test_a_model_without_symbolic_rows_has_a_graph_per_row_bucket(write: Write, pack: Pack) -> None:
+    """Over one weights file; activations are measured for each."""
+    body = """
+    import torch
+    from torch import nn
+    class Evens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 3)
+        def forward(self, x):
+            return self.inner(x.view(-1, 2, 4)).view(-1, 3)
+    load = Evens
+    def example_inputs():
+        return {"x": torch.ones(2, 4)}
+    """
+    made = pack(write("evens.py", body), max_batch=9)
+    manifest = made.manifest
+    assert (manifest.row_buckets, manifest.max_batch, manifest.is_batchable) == ((2, 4, 8), 8, True)
+    assert sorted(manifest.activation_bytes) == [2, 4, 8]
+    found = members(made)
+    graphs = [Graph.decode(found[name]) for name in ("graph.json", "graph.4.json", "graph.8.json")]
+    assert [graph.fixed_rows for graph in graphs] == [2, 4, 8]
+    assert [graph.weights for graph in graphs] == [graphs[0].weights] * 3
 
 
 def test_files_without_hooks_are_not_brought_along(write: Write, pack: Pack) -> None:
@@ -230,8 +256,8 @@ def example_inputs():
 @pytest.mark.parametrize(
     ("body", "texts"),
     [
-        ("return x if x.sum() > 0 else -x", ["handler.py:8", "torch.where"]),
-        ("return torch.rand_like(x) + x", ["handler.py", "rand"]),
+        ("return x[x > 0]", ["handler.py:8", "depends on data", "Nor can it", "the rows"]),
+        ("return torch.rand_like(x) + x", ["handler.py", "rand", "Nor can it", "differently"]),
         ("self.calls += 1; return x * self.calls", ["same input differently"]),
         ("raise RuntimeError('mine')", ["handler.py:8", "RuntimeError: mine"]),
         ("return x.bfloat16()", ["bfloat16 cannot be sent over HTTP", ".float()"]),
@@ -244,6 +270,86 @@ def test_what_cannot_be_exported_is_told_with_what_to_do(
     path = write("handler.py", FORWARD.format(body=body))
     with pytest.raises(PackagingError) as caught:
         pack(path, name="f")
+    assert [text for text in texts if text not in caught.value.detail] == []
+
+
+CHOOSES = """
+import time
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3), nn.Linear(4, 3)
+    def forward(self, x):
+        return torch.stack([self.a(row) if row.sum() > 0 else self.b(row) for row in x])
+
+def load():
+    {load}
+    return Net()
+
+def example_inputs():
+    return {{"x": torch.arange(8.0).reshape(2, 4)}}
+"""
+
+
+def test_what_cannot_be_exported_runs_eagerly(write: Write, pack: Pack) -> None:
+    """With its source and its weights, no graph, and a warning that says why and what it costs."""
+    write("parts/__init__.py", "")
+    write("parts/inner.py", "SCALE = 2")
+    path = write("handler.py", CHOOSES.format(load="import parts.inner"))
+    made = pack(path, name="f")
+    found, manifest = members(made), made.manifest
+    assert sorted(found) == [
+        "files/parts/__init__.py",
+        "files/parts/inner.py",
+        "handler.py",
+        "manifest.json",
+        "weights.safetensors",
+    ]
+    assert (manifest.is_eager, manifest.graph_files, manifest.is_batchable) == (True, (), True)
+    assert manifest.architecture == hashlib.sha256(found["handler.py"]).hexdigest()
+    assert manifest.outputs[0].encode() == {
+        "name": "output", "dtype": "float32", "shape": [None, 3],
+    }  # fmt: skip
+    assert sorted(manifest.activation_bytes) == [1, 2, 4]
+    assert manifest.weight_bytes >= 2 * (4 * 3 + 3) * 4
+    why, cost = made.warnings
+    assert "runs eagerly" in why
+    assert f"{path}:11: cannot export forward" in why
+    assert "torch.where" in why
+    assert "no fused DAG" in cost
+
+
+def test_running_eagerly_can_be_declined(write: Write, pack: Pack) -> None:
+    """The error of export, with the line and what to do."""
+    path = write("handler.py", CHOOSES.format(load="pass"))
+    with pytest.raises(PackagingError) as caught:
+        pack(path, name="f", eager=False)
+    assert f"{path}:11: cannot export forward" in caught.value.detail
+    assert "torch.where" in caught.value.detail
+
+
+READS = "__import__('pathlib').Path(__file__).with_name('net.pt').read_text()"
+CHANGES = "s = time.time() % 97; Net.forward = lambda _, x: x * s if x.sum() > 0 else x"
+
+
+@pytest.mark.parametrize(
+    ("load", "texts"),
+    [
+        (READS, ["FileNotFoundError", "files()"]),
+        (CHANGES, ["made anew from its source differs"]),
+    ],
+)
+def test_a_model_that_its_source_does_not_give_again_is_refused(
+    write: Write, pack: Pack, load: str, texts: list[str]
+) -> None:
+    """It reads a file that does not travel, or is another one each time."""
+    write("net.pt", "weights")
+    with pytest.raises(PackagingError) as caught:
+        pack(write("handler.py", CHOOSES.format(load=load)), name="f")
+    texts = [*texts, "Nor can it run eagerly"]
     assert [text for text in texts if text not in caught.value.detail] == []
 
 

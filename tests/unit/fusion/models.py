@@ -22,6 +22,31 @@ class Loops(nn.Module):
         return x
 
 
+class Totals(nn.Module):
+    """Control flow on the sum of all ids."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1 if x.sum() > 20 else x
+
+
+class Chooses(nn.Module):
+    """Control flow on the values of each row by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.a(row) if row.sum() > 0 else self.b(row) for row in x])
+
+
+class Widens(nn.Module):
+    """As many columns as a value says."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :1].expand(-1, 1 + int(x.abs().sum() * 100) % 7)
+
+
 class Selects(nn.Module):
     """A shape that depends on values."""
 
@@ -82,10 +107,38 @@ class Sums(nn.Module):
 
 
 class Pairs(nn.Module):
-    """Rows that only fit when there are two, or one where it does not matter."""
+    """A shape that export takes for two fixed rows; any number is computed row by row."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.view(2, -1).view(x.shape)
+
+
+class Evens(nn.Module):
+    """An even number of rows, each by itself; a norm to fold, a constant per row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        paired = x.view(-1, 2, 3, 4, 4).flatten(0, 1)
+        scale = torch.full((paired.shape[0], 1), 2.0) * torch.ones(1, 8)
+        return self.norm(self.conv(paired)).mean((2, 3)) * scale
+
+
+class Swaps(nn.Module):
+    """An even number of rows, the second half before the first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(2, -1, x.shape[1]).flip(0).reshape(x.shape)
+
+
+class Places(nn.Module):
+    """A row's place decides what becomes of it; rows are two, or four."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = x.view(2, -1, x.shape[1])
+        return (half + torch.arange(2.0).view(2, 1, 1)).reshape(x.shape)
 
 
 class Centres(nn.Module):

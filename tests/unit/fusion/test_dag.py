@@ -130,13 +130,39 @@ def test_jobs_whose_rows_depend_on_each_other_run_apart():
         torch.testing.assert_close(y, x - x.mean(0))
 
 
-def test_jobs_of_a_fixed_batch_run_apart():
-    """One row at a time, because the graph takes no more."""
-    made = export(models.Pairs(), {"x": torch.randn(2, 4)}, 8)
-    dag = build([Member(generate(made.graph), 1)])
-    jobs = [[torch.randn(1, 4)] for _ in range(3)]
-    results = dag.run([Call([], jobs)])[0]
-    assert all(torch.equal(x, y) for (x,), (y,) in zip(jobs, results, strict=True))
+def _static(kind, rows, max_rows=4):
+    """Its graph for this many rows."""
+    made = export(kind(), {"x": torch.randn(2, 4)}, max_rows)
+    return next(graph for graph in made.graphs if graph.fixed_rows == rows)
+
+
+def test_jobs_fill_a_static_graph_up():
+    """Together or alone, with rows that nobody sees."""
+    dag = build([Member(generate(_static(models.Pairs, 4)), 4)])
+    for rows in ([1], [3], [4], [1, 2], [2, 2]):
+        jobs = [[torch.randn(n, 4)] for n in rows]
+        for _ in range(14):  # joined, apart, and whichever is faster
+            results = dag.run([Call([], jobs)])[0]
+            assert all(torch.equal(x, y) for (x,), (y,) in zip(jobs, results, strict=True))
+
+
+def test_a_static_graph_takes_no_more_rows_than_it_has():
+    """Jobs that are too many together run apart; one that is too large fails alone."""
+    dag = build([Member(generate(_static(models.Pairs, 2)), 2)])
+    jobs = [[torch.randn(n, 4)] for n in (2, 1, 3)]
+    *fitting, large = dag.run([Call([], jobs)])[0]
+    assert all(torch.equal(x, y) for (x,), (y,) in zip(jobs, fitting, strict=False))
+    assert isinstance(large.__cause__, IntegrityError)
+
+
+def test_rows_that_depend_on_each_other_are_not_filled_up():
+    """Each job runs alone, with exactly the rows of the graph."""
+    dag = build([Member(generate(_static(models.Swaps, 2)), 2)])
+    jobs = [[torch.randn(n, 4)] for n in (2, 1, 2)]
+    first, short, last = dag.run([Call([], jobs)])[0]
+    assert torch.equal(first[0], jobs[0][0].flip(0))
+    assert isinstance(short.__cause__, IntegrityError)
+    assert torch.equal(last[0], jobs[2][0].flip(0))
 
 
 def test_a_dag_holds_no_weights():

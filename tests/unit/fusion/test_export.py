@@ -32,7 +32,7 @@ def test_the_graph_computes_what_the_module_computes(name):
     made = exported(name)
     found = compare(made.graph, made.weights, module, inputs, [1, 2, 5, MAX_ROWS])
     assert found.is_within(1e-4), found
-    assert (made.fixed_batch, made.batchable) == (False, True)
+    assert (made.row_buckets, made.batchable) == ((), True)
     assert made.graph == Graph.decode(made.graph.encode())
 
 
@@ -115,20 +115,51 @@ def test_an_output_without_rows_is_refused():
         export(models.Sums(), X, MAX_ROWS)
 
 
-def test_a_module_that_fixes_its_rows_runs_with_one():
-    """It is said, and jobs are never joined."""
+def _worst(made, module, inputs):
+    """The largest relative difference of any of its graphs."""
+    found = [compare(g, made.weights, module, inputs, []) for g in made.graphs]
+    return max(comparison.relative for comparison in found)
+
+
+def test_a_module_without_symbolic_rows_has_a_static_graph_per_bucket():
+    """It is said; rows that do not depend on each other may be joined."""
     module = models.Pairs()
-    made = export(module, X, MAX_ROWS)
-    assert (made.graph.fixed_rows, made.batchable) == (1, False)
-    assert any("fixed batch of 1" in note for note in made.notes)
-    assert compare(made.graph, made.weights, module, X, [1, 2]).is_within(1e-6)
+    made = export(module, X, 8)
+    assert (made.row_buckets, made.batchable) == ((1, 2, 4, 8), True)
+    assert "exported for batches of 1, 2, 4, 8 alone" in made.notes[0]
+    assert _worst(made, module, X) <= 1e-6
+
+
+def test_static_graphs_share_their_weights():
+    """Folded, channels last, and each with its own constants; only numbers the module allows."""
+    torch.manual_seed(0)
+    module, inputs = models.Evens(), {"x": torch.randn(2, 3, 4, 4)}
+    module.norm.running_mean.normal_()
+    made = export(module, inputs, 9)
+    assert (made.row_buckets, made.batchable) == ((2, 4, 8), True)
+    assert _worst(made, module, inputs) <= 1e-4
+    kernels = [[s.name for s in g.weights if len(s.shape) == 4] for g in made.graphs]
+    assert kernels == [kernels[0]] * 3
+    assert len(kernels[0]) == 1
+    assert not any("batch_norm" in n.operator for g in made.graphs for n in g.nodes)
+    by_rows = [name for name, w in made.weights.items() if w.shape[1:] == (8,) and w.dim() == 2]
+    assert len(by_rows) == 3
+    assert set(made.weights) == {s.name for g in made.graphs for s in g.weights}
+
+
+@pytest.mark.parametrize("kind", [models.Swaps, models.Places])
+def test_rows_that_depend_on_their_place_are_not_joined(kind):
+    """Nor would filling a bucket up leave them as they are."""
+    made = export(kind(), X, 4)
+    assert (made.row_buckets, made.batchable) == ((2, 4), False)
+    assert _worst(made, kind(), X) <= 1e-6
 
 
 def test_rows_that_depend_on_each_other_are_not_joined():
     """f(cat(a, b)) is not cat(f(a), f(b)): the graph is exact, but not batchable."""
     module = models.Centres()
     made = export(module, X, MAX_ROWS)
-    assert (made.fixed_batch, made.batchable) == (False, False)
+    assert (made.row_buckets, made.batchable) == ((), False)
     assert compare(made.graph, made.weights, module, X, [1, 2, 5]).is_within(1e-6)
 
 

@@ -76,6 +76,19 @@ def test_jobs_of_different_functions_run_as_one_group() -> None:
     assert members(one, two, workers=[worker()]) == [(one, two)]
 
 
+def test_an_eager_function_shares_its_group_with_no_other() -> None:
+    """Neither where its job comes first nor where it comes later; its own jobs come along."""
+    functions = FUNCTIONS | {B: replace(FUNCTIONS[B], is_eager=True)}
+    graph, eager, more = job(1, A, due_in_s=1), job(2, B, due_in_s=2), job(3, B, due_in_s=3)
+
+    def found(*jobs: PendingJob) -> list[tuple[PendingJob, ...]]:
+        one_place = [worker(places=1)]
+        return [d.jobs for d in plan(jobs, one_place, functions, Costs(), LIMITS, NOW_S).dispatches]
+
+    assert found(graph, eager, more) == [(graph,)]
+    assert found(replace(graph, due_at_s=eager.due_at_s + 9), eager, more) == [(eager, more)]
+
+
 def test_a_free_worker_gets_a_lone_job_at_once() -> None:
     """Nothing waits for company."""
     assert members(job(1), workers=[worker()]) == [(job(1),)]

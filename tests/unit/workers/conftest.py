@@ -15,7 +15,7 @@ from contract.function import Function, FunctionRef, Manifest
 from contract.job import JobId
 from contract.tensors import TensorSpec
 from workers.handlers.hosts import HookCall, Hosts
-from workers.handlers.process import HostLimits
+from workers.handlers.starting import HostLimits
 
 LIMITS = HostLimits(call_s=5.0, memory_bytes=2**31, payload_bytes=2**20, reply_bytes=2**20)
 

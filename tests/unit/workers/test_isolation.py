@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import socket
 import time
@@ -10,13 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import FuseboxError, HandlerFailed, HandlerTimeout, InvalidInput, RequestError
+from contract.function import WEIGHTS
+from contract.tensors import encode_tensor
+from fusion.device import Device
+from fusion.weights import write_weights
 from tests.unit.workers.conftest import Bench, a_function, call
-from workers.handlers.hosts import STARTS, STARTS_S, _Batch, _decode_json, _decode_tensors
+from workers.eager_slots import Opening
+from workers.handlers.hosts import STARTS, STARTS_S, Hosts, _Batch, _decode_json, _decode_tensors
 from workers.handlers.keeper import descendants
 
 # `bad` holds what a hostile payload runs; other payloads are answered
@@ -279,6 +287,54 @@ def test_a_function_reaches_no_network_no_store_no_files_and_no_process_of_other
     assert found["processes"] == [1]
     assert found["devices"] == ["full", "null", "random", "shm", "urandom", "zero"]
     assert (found["parent"], found["umask"]) == (0, 0o077)
+
+
+EAGER = """
+import os, pathlib, torch
+
+def blocked(step, *args):
+    try: return f"no: {step(*args)}"
+    except OSError as error: return type(error).__name__
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.zeros(4))
+    def forward(self, x):
+        maps = pathlib.Path("/proc/self/maps").read_text()
+        found = {
+            "fds": [fd for fd in range(256) if not blocked(os.fstat, fd).isalpha()],
+            "weights": "weights.safetensors" in maps,
+            "artifacts": blocked(os.listdir, ARTIFACTS),
+            "devices": sorted(os.listdir("/dev")),
+            "user": os.getuid(),
+            "scale": self.scale.tolist(),
+        }
+        raise RuntimeError(found)
+
+load = Net
+"""
+
+
+def test_an_eager_host_has_its_weights_and_nothing_else_more(bench: Bench, tmp_path: Path) -> None:
+    """They are mapped, no descriptor leads to their file, and the folder they lie in is hidden."""
+    function = bench.deploy(EAGER.replace("ARTIFACTS", repr(str(tmp_path))))
+    write_weights(tmp_path / function.digest / WEIGHTS, {"scale": torch.arange(4.0)})
+    limits = bench.limits._replace(call_s=60.0, memory_bytes=2**32)
+    open_host = Opening(tmp_path, limits, Device("cpu"), 1, 2**30).open
+    hosts = Hosts(tmp_path, limits, 0.0, lambda *line: bench.lines.append(line), open_host)
+    item = {"x": encode_tensor(np.ones((1, 4), np.float32))}
+    (failed,) = hosts.forward(function, [call(0, item)])
+    measures = hosts.measures()[function.ref]
+    hosts.stop()
+    assert {"processes", "network", "files"} <= set(measures)
+    found = ast.literal_eval(failed.detail.partition("RuntimeError: ")[2])
+    assert (found["fds"][:3], len(found["fds"])) == ([0, 1, 2], 4)
+    assert found["weights"]
+    assert found["artifacts"] == "FileNotFoundError"
+    assert found["devices"] == ["full", "null", "random", "shm", "urandom", "zero"]
+    assert found["user"] != 0
+    assert found["scale"] == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_a_function_may_be_given_the_network(make_bench: Callable[..., Bench]) -> None:

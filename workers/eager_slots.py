@@ -14,7 +14,8 @@ from contract.function import WEIGHTS, Function, Manifest
 from contract.tensors import TensorSpec
 from fusion.device import Device, free_bytes
 from fusion.ir import DTYPE_BYTES
-from fusion.loaders import PAGE_BYTES, MappedWeights, map_tensors
+from fusion.loaders import MappedWeights, map_tensors
+from fusion.places import PAGE_BYTES
 from fusion.slots import SlotTable
 from fusion.weights import WeightsIndex, read_index
 from workers.handlers.hosts import Hosts

@@ -170,7 +170,7 @@ def fastest(measured_ms: dict[str, float], default: str, chosen: str | None = No
     """
     chosen = chosen or min(measured_ms, key=measured_ms.__getitem__)
     if chosen not in measured_ms:
-        return chosen
+        return f"{chosen}, not measured"
     text = f"{chosen}, {measured_ms[chosen]:.3g} ms"
     if chosen == default or default not in measured_ms:
         others = [f"{way} {ms:.3g} ms" for way, ms in measured_ms.items() if way != chosen]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple
+
+from torch import Tensor
 
 from contract.errors import DeadlineExceeded, FuseboxError, InvalidInput
 from contract.job import Status
@@ -61,6 +64,16 @@ class Computer:
     def is_busy(self) -> bool:
         """Whether a run is on the device now."""
         return self._device.locked()
+
+    @contextmanager
+    def spare_device(self) -> Iterator[bool]:
+        """The device for what no job waits for, where no run is on it: True, and none begins."""
+        is_spare = self._device.acquire(blocking=False)
+        try:
+            yield is_spare
+        finally:
+            if is_spare:
+                self._device.release()
 
     def compute(self, jobs: Sequence[Staged], tally: Tally) -> Results:
         """Outputs of the jobs, or how they ended; costs are added to `tally`."""
@@ -189,16 +202,20 @@ def scratch_bytes(batch: Batch) -> int:
     return batch[0].function.manifest.activation_bytes_at(rows)
 
 
-def _call(batch: Batch, loaded: Loaded, lease: Lease) -> Call:
+def weights_of(loaded: Loaded, lease: Lease) -> list[Tensor]:
+    """A leased function's weights in the graph's order, device; not to outlive the lease."""
     key = loaded.slot.key
     by_name = dict(zip(lease.names(key), lease.tensors(key), strict=True))
-    weights = [by_name[spec.name] for spec in loaded.graph.weights]
+    return [by_name[spec.name] for spec in loaded.graph.weights]
+
+
+def _call(batch: Batch, loaded: Loaded, lease: Lease) -> Call:
     return Call(
-        key,
+        loaded.slot.key,
         loaded.graph,
         loaded.program,
         loaded.weight_keys,
-        weights,
+        weights_of(loaded, lease),
         [job.inputs for job in batch],
         sum(job.rows for job in batch),
     )

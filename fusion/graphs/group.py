@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -93,7 +93,7 @@ def capture_group(
     missing: dict[str, str] = {}
     jobs = [member.buffers.sample(member.buffers.rows) for member in members]
     try:
-        for name, make in ((STREAMS, _on_streams), (CHILDREN, _of_children)):
+        for name, make in WAYS.items():
             try:
                 ways[name] = make(backend, parts, members)
                 _check(members, ways[name], jobs)
@@ -113,16 +113,23 @@ def capture_group(
             _close(way)
 
 
-def _on_streams(backend: Backend, parts: Sequence[Part], members: Sequence[MemberGraph]) -> Way:
+def on_streams(backend: Backend, parts: Sequence[Part], members: Sequence[MemberGraph]) -> Way:
     """One capture; it reads the members' buffers, and has activations and outputs of its own."""
     bodies = [part.body(member.buffers) for part, member in zip(parts, members, strict=True)]
     return Way(*backend.capture(bodies))
 
 
-def _of_children(backend: Backend, _parts: Sequence[Part], members: Sequence[MemberGraph]) -> Way:
+def of_children(backend: Backend, _parts: Sequence[Part], members: Sequence[MemberGraph]) -> Way:
     """No capture: the members' graphs as they are."""
     captured = backend.assemble([member.captured for member in members])
     return Way(captured, [member.outputs for member in members])
+
+
+# how members become one graph
+WAYS: Mapping[str, Callable[[Backend, Sequence[Part], Sequence[MemberGraph]], Way]] = {
+    STREAMS: on_streams,
+    CHILDREN: of_children,
+}
 
 
 def _check(members: Sequence[MemberGraph], way: Way | None, jobs: Sequence[Job]) -> None:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """One measured claim; without a bar it is shown and never fails."""
+    """One measured claim; without a bar it is shown and never fails. None: not measured."""
 
     case: str
-    value: float
+    value: float | None
     unit: str
     bar: float | None = None
     higher_is_better: bool = True
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     @property
     def ok(self) -> bool:
         """Whether the value reaches its bar."""
-        if self.bar is None:
+        if self.bar is None or self.value is None:
             return True
         return self.value >= self.bar if self.higher_is_better else self.value <= self.bar
 
@@ -55,8 +55,9 @@ def finish(rows: Sequence[Row], title: str, json_path: str | Path | None = None)
     print(f"{title}\n{header()}")
     width = max((len(row.case) for row in rows), default=0)
     for row in rows:
-        mark = "" if row.bar is None else ("ok" if row.ok else "MISSED")
-        value = f"{row.value:>12.4g} {row.unit:<8} {row.bar_text:<10} {mark:<6}"
+        mark = "" if row.bar is None or row.value is None else ("ok" if row.ok else "MISSED")
+        text = "not measured" if row.value is None else f"{row.value:.4g}"
+        value = f"{text:>12} {row.unit:<8} {row.bar_text:<10} {mark:<6}"
         print(f"{row.case:<{width}}  {value} {row.interval_text}".rstrip())
     if json_path is not None:
         plain = {"title": title, "environment": environment(), "rows": [_plain(r) for r in rows]}
@@ -71,6 +72,7 @@ def environment() -> dict[str, str]:
     """Hardware, versions and the command line: without them a number says nothing."""
     return {
         "cpu": f"{_cpu_name()}, {len(os.sched_getaffinity(0))} usable cores",
+        **_gpu(),
         "torch": version("torch"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
@@ -81,6 +83,14 @@ def environment() -> dict[str, str]:
 def header() -> str:
     """The environment in one line."""
     return "  ".join(f"{name}={value}" for name, value in environment().items())
+
+
+def _gpu() -> dict[str, str]:
+    """The GPU, of a script that has used one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    return {"gpu": f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"}
 
 
 def _cpu_name() -> str:
@@ -97,6 +107,6 @@ def _plain(row: Row) -> dict[str, Any]:
         "unit": row.unit,
         "bar": row.bar,
         "higher_is_better": row.higher_is_better,
-        "ok": row.ok,
+        "ok": None if row.value is None else row.ok,
     }
     return plain if row.interval is None else plain | row.interval._asdict()

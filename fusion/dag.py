@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fusion.codegen import Program, generate
 from fusion.errors import IntegrityError
+from fusion.graphs.graphs import Graphs, Replayed
 from fusion.ir import Graph
 from fusion.plan import AnyJob, JobResult, Plan, make_plan
 from fusion.prefix import merge_prefix
@@ -19,7 +20,7 @@ from fusion.strategies.lanes import Lanes
 from fusion.strategies.prefix import MergedCode, merged_rows
 from fusion.strategies.stack import make_stacks
 from fusion.strategies.verified import Verified
-from fusion.strategies.work import Outcome, Strategy, Work, attempt_each
+from fusion.strategies.work import MEMBER_ERRORS, Outcome, Strategy, Work, attempt_each
 from fusion.tiers import Measured, synchronize
 
 # of a DAG and of each member: what it takes beside merged code, about
@@ -92,11 +93,12 @@ def build(
     lanes: Lanes | None = None,
     known: Callable[[str], Measured] = lambda _: {},
     generate_merged: Callable[[Graph, tuple[int, ...]], Program] = generate,
+    graphs: Graphs | None = None,
 ) -> "FusedDag":
     """Build the DAG of a group; milliseconds. Without lanes members run one after another.
 
     `known` gives what was measured before of the strategies of a key's digest; `generate_merged`
-    makes the program of a merged graph.
+    makes the program of a merged graph; `graphs` are asked for captured runs of the group.
     """
     started_s = perf_counter()
     ordered = tuple(members[k] for k in arrange(members))
@@ -111,7 +113,8 @@ def build(
             merged_programs.append(prefix.program)
             strategies["prefix"] = Verified(prefix)
             held_bytes += prefix.bytes
-        stacks = make_stacks([m.program for m in ordered])
+        # captured, it is one of the ways of groups that are repeated
+        stacks = make_stacks([m.program for m in ordered]) if graphs is None else None
         if stacks is not None:
             strategies["stack"] = Verified(stacks)
         if lanes is not None and lanes.count > 1:
@@ -126,6 +129,7 @@ def build(
         strategies=strategies,
         choice=Choice(list(strategies), known(key.digest)),
         merged_programs=merged_programs,
+        graphs=graphs if len(ordered) > 1 else None,
     )
 
 
@@ -141,6 +145,7 @@ class FusedDag:
         strategies: Mapping[str, Strategy],
         choice: Choice,
         merged_programs: Sequence[Program] = (),
+        graphs: Graphs | None = None,
     ) -> None:
         self.members = members
         self.key = key
@@ -149,6 +154,9 @@ class FusedDag:
         self.strategies = strategies
         self.choice = choice
         self.merged_programs = tuple(merged_programs)
+        self._graphs = graphs
+        # how the latest run was repeated, where it was
+        self._replayed: Replayed | None = None
         self._sizes = [(len(m.program.graph.weights), len(m.program.graph.inputs)) for m in members]
         # jobs of one function: joined, or one by one; by how many they are
         self._joining: dict[int, Choice] = {}
@@ -159,13 +167,18 @@ class FusedDag:
 
     @property
     def measured(self) -> dict[str, float]:
-        """Median seconds of each strategy's latest runs."""
-        return self.choice.measured
+        """Median seconds of each strategy's latest runs, and of ways to repeat the latest run."""
+        return self.choice.measured | (self._replayed.measured if self._replayed else {})
 
     @property
     def strategy(self) -> str:
         """The fastest strategy, as far as is known."""
-        return self.choice.best
+        return self._replayed.way if self._replayed else self.choice.best
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether its members run as they would alone, and so as captured."""
+        return self.choice.is_settled and self.choice.best == "serial"
 
     @property
     def lanes(self) -> list[list[int]]:
@@ -251,6 +264,10 @@ class FusedDag:
     def _run(self, works: Sequence[Work]) -> list[Outcome]:
         if len(works) != len(self.members):  # some member's jobs cannot share a run
             return attempt_each(works)
+        if self._graphs is not None and self.is_apart:
+            self._replayed = _repeat(self._graphs, works)
+            if self._replayed is not None:
+                return self._replayed.outcomes
         choice = self.choice
         if not choice.is_open:
             return attempt_each(works)
@@ -289,6 +306,14 @@ class FusedDag:
             self._versions, self._quiet = versions, 0
             return True
         return False
+
+
+def _repeat(graphs: Graphs, works: Sequence[Work]) -> Replayed | None:
+    """The group's captured run; None where there is none, or members are to fail alone."""
+    try:
+        return graphs.run_group(works)
+    except MEMBER_ERRORS:
+        return None
 
 
 def _are_whole(works: Sequence[Work], outcomes: Sequence[Outcome]) -> bool:

@@ -8,6 +8,7 @@ FusionError
 ├── WeightsError           a weights file is invalid or does not fit its graph
 ├── MemberError            one member of a fused DAG failed; the others did not
 ├── IntegrityError         rows out are not rows in
+├── CaptureError           a run cannot be captured, or is not worth it
 └── BudgetExceeded         more bytes are needed than the budget holds
 """
 
@@ -65,6 +66,10 @@ class MemberError(FusionError):
 
 class IntegrityError(FusionError):
     """Rows out are not rows in."""
+
+
+class CaptureError(FusionError):
+    """A run cannot be captured as a graph of the device, or is not worth it."""
 
 
 class BudgetExceeded(FusionError):

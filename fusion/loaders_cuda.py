@@ -17,6 +17,10 @@ SMALL_BLOCK_BYTES = 512
 SMALL_LIMIT_BYTES = 2**20
 LARGE_BLOCK_BYTES = 2 * 2**20
 
+# While a graph is captured no other thread may take memory from the device: torch could not free
+# what it keeps for reuse, and would fail.
+DEVICE_TURN = threading.Lock()
+
 
 class CudaWeights:
     """The weights of one function in one device allocation."""
@@ -118,7 +122,7 @@ class CudaLoader:
         host = self._host.get(path, index, is_verified)  # [data_bytes] uint8, pinned host
         stream = self._copy_stream()
         ready = _event()
-        with torch.cuda.stream(stream):
+        with DEVICE_TURN, torch.cuda.stream(stream):
             data = torch.empty(index.data_bytes, dtype=torch.uint8, device=self._device)
             data.copy_(host, non_blocking=True)
             ready.record(stream)

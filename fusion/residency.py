@@ -180,4 +180,5 @@ class Residency:
         claimed_bytes = sum(
             self.slots.bytes_of(key) for key in self.slots if self.slots[key].weights is None
         )
-        return max(shortage_bytes, bytes_ + claimed_bytes - free_bytes)
+        # memory of captured graphs looks as if it could be used again, and is theirs
+        return max(shortage_bytes, bytes_ + claimed_bytes + self.charged_bytes - free_bytes)

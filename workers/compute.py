@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
+
+from torch import Tensor
 
 from contract.errors import DeadlineExceeded, FuseboxError, InvalidInput
 from contract.job import Status
@@ -71,6 +74,16 @@ class Computer:
         self._claims = claims
         self._turn = turn
         self._run_eagerly = run_eagerly
+
+    @contextmanager
+    def spare_device(self) -> Iterator[bool]:
+        """The device for what no job waits for, where no run is on it: True, and none begins."""
+        is_spare = self._turn.device.acquire(blocking=False)
+        try:
+            yield is_spare
+        finally:
+            if is_spare:
+                self._turn.device.release()
 
     def compute(self, jobs: Sequence[Staged], tally: Tally) -> Results:
         """Outputs of the jobs, or how they ended; costs are added to `tally`."""
@@ -204,11 +217,19 @@ def scratch_bytes(batch: Batch) -> int:
     return batch[0].function.manifest.activation_bytes_at(rows)
 
 
-def _call(batch: Batch, loaded: Loaded, lease: Lease) -> Call:
+def weights_of(loaded: Loaded, rows: int, lease: Lease) -> list[Tensor]:
+    """A leased function's weights in the order of the graph for these rows, device.
+
+    Not to outlive the lease.
+    """
     key = loaded.slot.key
+    by_name = dict(zip(lease.names(key), lease.tensors(key), strict=True))
+    return [by_name[spec.name] for spec in loaded.at(rows).graph.weights]
+
+
+def _call(batch: Batch, loaded: Loaded, lease: Lease) -> Call:
     rows = sum(job.rows for job in batch)
     body = loaded.at(rows)
-    by_name = dict(zip(lease.names(key), lease.tensors(key), strict=True))
-    weights = [by_name[spec.name] for spec in body.graph.weights]
+    weights = weights_of(loaded, rows, lease)
     inputs = [job.inputs for job in batch]
-    return Call(key, body.graph, body.program, body.weight_keys, weights, inputs, rows)
+    return Call(loaded.slot.key, body.graph, body.program, body.weight_keys, weights, inputs, rows)

@@ -17,6 +17,8 @@ from fusion.cache import DagCache
 from fusion.codegen import Program, generate
 from fusion.dag import DagKey, FusedDag
 from fusion.errors import MemberError
+from fusion.graphs.graphs import Graphs
+from fusion.graphs.member import Part
 from fusion.ir import Graph
 from fusion.measurements import HotGroup
 from fusion.plan import row_bucket
@@ -30,6 +32,8 @@ SHOWN = 32
 COUNTED = 1024
 
 Group = tuple[tuple[str, int], ...]
+# of one function, in the graph's order, device
+Weights = Sequence[torch.Tensor]
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
@@ -75,12 +79,14 @@ class Dags:
         lanes: Lanes | None,
         known: Callable[[str], Measured] = lambda _: {},
         generate_merged: Callable[[Graph, tuple[int, ...]], Program] = generate,
+        graphs: Graphs | None = None,
     ) -> None:
         self._cache = cache
         self._device = device
         self._lanes = lanes
         self._known = known
         self._generate_merged = generate_merged
+        self._graphs = graphs
         self._shown: OrderedDict[str, _Shown] = OrderedDict()
         # function and row bucket of each member; its runs
         self._runs: OrderedDict[Group, int] = OrderedDict()
@@ -120,7 +126,22 @@ class Dags:
             pass  # it stays in the cache
 
     def _build(self, members: Sequence[dag.Member]) -> FusedDag:
-        return dag.build(members, self._lanes, self._known, self._generate_merged)
+        return dag.build(members, self._lanes, self._known, self._generate_merged, self._graphs)
+
+    @torch.inference_mode()
+    def capture_next(self, members: Sequence[dag.Member], weights: Sequence[Weights]) -> bool:
+        """Capture what a group lacks to be repeated as a whole, one graph; False: it lacks nothing.
+
+        Nothing else may run meanwhile.
+        """
+        if self._graphs is None:
+            return False
+        with self._cache.get(dag.dag_key(members), lambda: self._build(members)) as fused:
+            # what a shared prefix saves, graphs of the members would do again
+            if not fused.is_apart:
+                return False
+        parts = [Part(m.program, w, m.rows) for m, w in zip(members, weights, strict=True)]
+        return self._graphs.capture_next(parts)
 
     @torch.inference_mode()
     def run(self, calls: Sequence[Call]) -> DagRun:

@@ -33,6 +33,7 @@ from fusion.device import (
 from fusion.measurements import Measurements
 from fusion.slots import SlotTable, open_slots
 from fusion.strategies.lanes import Lanes
+from workers.capturing import Capturing, open_graphs, reclaiming
 from workers.celery_app import make_app
 from workers.claims import Claims
 from workers.compiling import Compiling, file_name, folder_for
@@ -62,6 +63,8 @@ log = Log("worker")
 # what hooks return may be larger than the body it came from
 REPLY_PER_BODY = 4
 DAG_SHARE = 0.1
+# of the budget, for captured graphs
+GRAPH_SHARE = 0.2
 # between two looks for functions that are removed
 REMOVED_S = 5.0
 FUNCTIONS_KEPT = 4096
@@ -115,7 +118,8 @@ def wire(
     cache: DagCache[DagKey, FusedDag] = DagCache(
         int(budget_bytes * DAG_SHARE), slots.charge, slots.refund
     )
-    slots.reclaim_from(cache.shrink)
+    graphs = open_graphs(device, int(budget_bytes * GRAPH_SHARE), slots)
+    slots.reclaim_from(reclaiming(cache, graphs))
     claims = Claims()
     logs = LogWriter(store.telemetry)
     artifacts, limits = settings.artifacts.resolve(), host_limits(settings)
@@ -126,7 +130,9 @@ def wire(
     identity = device_identity(device)
     measurements = _measurements(settings.data, identity)
     library = Library(artifacts, device.kind, measurements)
-    dags = Dags(cache, torch.device(str(device)), lanes, measurements.group, library.program)
+    dags = Dags(
+        cache, torch.device(str(device)), lanes, measurements.group, library.program, graphs
+    )
     measuring = Measuring(measurements, library, cache.entries, dags.hot, time.monotonic)
     compiling = Compiling(
         folder_for(settings.data.resolve(), identity),
@@ -172,6 +178,10 @@ def wire(
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
         compiling.look, measuring.look,
     ]  # fmt: skip
+    capturing = None
+    if graphs is not None:
+        capturing = Capturing(graphs, dags, library, slots, computer, find, lambda: claims.is_idle)
+        chores.append(capturing.look)
     heartbeat = Heartbeat(store, claims, rhythm, reporter.report, chores)
     leaving = Leaving(worker, store, executor, (hosts, eager_hosts), logs, settings.max_attempts)
 
@@ -180,6 +190,8 @@ def wire(
 
     def learned() -> None:
         compiling.stop()
+        if capturing is not None:
+            capturing.stop()
         measuring.save()
 
     return Parts(worker, claims, executor, heartbeat, gauge, leaving, warm, learned)

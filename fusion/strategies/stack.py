@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -30,7 +30,9 @@ class Stack:
         self._program = program
         self._views: OrderedDict[tuple[int, ...], list[Tensor] | None] = OrderedDict()
 
-    def run(self, works: Sequence[Work]) -> dict[int, list[Tensor]]:
+    def run(
+        self, works: Sequence[Work], run_one: Callable[[Work], list[Tensor]]
+    ) -> dict[int, list[Tensor]]:
         """Outputs by member; one of MEMBER_ERRORS when any of them fails."""
         found: dict[int, list[Tensor]] = {}
         addresses = [works[k].weights[0].data_ptr() for k in self.members]
@@ -38,7 +40,7 @@ class Stack:
             ks = [self.members[i] for i in part]
             its = [works[k] for k in ks]
             together = self._run_together(its) if len(its) > 1 else None
-            found.update(zip(ks, together or [work.run() for work in its], strict=True))
+            found.update(zip(ks, together or map(run_one, its), strict=True))
         return found
 
     def _run_together(self, works: Sequence[Work]) -> list[list[Tensor]] | None:
@@ -83,12 +85,17 @@ class Stacks:
     def __init__(self, stacks: Sequence[Stack]) -> None:
         self.stacks = tuple(stacks)
 
-    def __call__(self, works: Sequence[Work]) -> list[list[Tensor]]:
-        """Per member its outputs; one of MEMBER_ERRORS when any member fails."""
+    def __call__(
+        self, works: Sequence[Work], run_one: Callable[[Work], list[Tensor]] = Work.run
+    ) -> list[list[Tensor]]:
+        """Per member its outputs; one of MEMBER_ERRORS when any member fails.
+
+        `run_one` runs those that do not stack.
+        """
         found: dict[int, list[Tensor]] = {}
         for stack in self.stacks:
-            found.update(stack.run(works))
-        return [found[k] if k in found else work.run() for k, work in enumerate(works)]
+            found.update(stack.run(works, run_one))
+        return [found[k] if k in found else run_one(work) for k, work in enumerate(works)]
 
 
 def make_stacks(programs: Sequence[Program]) -> Stacks | None:

@@ -20,7 +20,8 @@ MAY_IMPORT = {
 }
 LIBRARIES = {
     "contract": {"redis", "numpy", "msgpack"},
-    "fusion": {"torch", "numpy", "safetensors", "pynvml"},
+    # `cuda` is cuda-bindings, which comes with torch's CUDA wheel
+    "fusion": {"torch", "numpy", "safetensors", "pynvml", "cuda"},
 }
 
 

@@ -264,8 +264,8 @@ class FusedDag:
     def _run(self, works: Sequence[Work]) -> list[Outcome]:
         if len(works) != len(self.members):  # some member's jobs cannot share a run
             return attempt_each(works)
-        if self._graphs is not None and self.is_apart:
-            self._replayed = _repeat(self._graphs, works)
+        if self._graphs is not None:
+            self._replayed = _repeat(self._graphs, works) if self.is_apart else None
             if self._replayed is not None:
                 return self._replayed.outcomes
         choice = self.choice

@@ -65,8 +65,9 @@ class Capturing:
         if self._under_way is not None:
             if not self._under_way.done():
                 return
-            self._under_way.result()  # what it raised is a defect
-        self._under_way = self._thread.submit(self.capture) if self._is_idle() else None
+            self._end()
+        if self._is_free():
+            self._under_way = self._thread.submit(self.capture)
 
     def stop(self) -> None:
         """Finish the capture that is under way and begin no other."""
@@ -83,6 +84,15 @@ class Capturing:
             log.info("captured", count=count, **self._graphs.cache.stats()._asdict())
         self._tell_refused()
         return count
+
+    def _end(self) -> None:
+        ended, self._under_way = self._under_way, None
+        try:
+            if ended is not None:
+                ended.result()
+        except Exception:  # runs go on as they did, and say what is wrong with the device
+            log.exception("capturing_given_up")
+            self._stopped.set()
 
     def _is_free(self) -> bool:
         return self._is_idle() and not self._stopped.is_set()

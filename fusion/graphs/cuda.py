@@ -90,7 +90,8 @@ class CudaBackend:
         """Graphs of this backend as children of one; raises CaptureError."""
         handles = [part.handle for part in parts if isinstance(part, CudaGraph)]
         assert len(handles) == len(parts), "parts were captured elsewhere"
-        with torch.cuda.device(self._device):
+        # in turn, so that what is measured is the graph's
+        with torch.cuda.device(self._device), DEVICE_TURN:
             free_bytes = _free_bytes()
             graph = assemble(handles, self._device)
             graph.bytes = max(0, free_bytes - _free_bytes())
@@ -108,8 +109,9 @@ class CudaBackend:
         """In the thread that captures: torch keeps handles and plans by thread."""
         root.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(root):
+            # members of a group were warmed up when they were captured by themselves
             for body in bodies:
-                for _ in range(WARM_RUNS):
+                for _ in range(WARM_RUNS if len(bodies) == 1 else 1):
                     body()
         # what warmed up is free before the capture takes memory, and nothing is left to wait for
         torch.cuda.synchronize(self._device)

@@ -1,5 +1,6 @@
 """Captured runs give what generated code gives, or are not used; nothing is captured on the way."""
 
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -8,8 +9,9 @@ from torch import Tensor
 
 from fusion.codegen import Program, generate
 from fusion.dag import Call, FusedDag, Member, arrange, build
-from fusion.errors import BudgetExceeded
+from fusion.errors import BudgetExceeded, CaptureError
 from fusion.graphs.cache import GraphCache
+from fusion.graphs.children import assemble
 from fusion.graphs.graphs import Graphs
 from fusion.graphs.group import CHILDREN, GRAPHS, STACK, STREAMS
 from fusion.graphs.member import Part, capture_member
@@ -344,6 +346,13 @@ def test_without_bindings_a_group_has_the_other_ways(graphs: Graphs, backend: Cp
     key = tuple(sorted(p.key for p in parts))
     with graphs.cache.using(key) as group:
         assert group.missing == {CHILDREN: "no bindings", STACK: "no two members stack"}  # type: ignore[union-attr]
+
+
+def test_graphs_are_not_assembled_without_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason names the package."""
+    monkeypatch.setitem(sys.modules, "cuda", None)
+    with pytest.raises(CaptureError, match="cuda-bindings"):
+        assemble([1], torch.device("cuda", 0))
 
 
 def test_a_way_that_gives_other_values_is_dropped(graphs: Graphs, backend: CpuBackend) -> None:

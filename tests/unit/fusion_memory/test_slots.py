@@ -292,6 +292,18 @@ def test_eviction_goes_on_until_measured_memory_suffices(
     use(table, request("d", 20))
 
 
+def test_charged_memory_is_not_free_though_it_may_be_measured_so(
+    table: SlotTable, loader: FakeLoader
+) -> None:
+    """torch counts what a captured graph keeps for its next run among what it could give out."""
+    loader.measured_free_bytes = 30
+    table.charge(15)
+    with pytest.raises(BudgetExceeded):
+        table.acquire([request("a", 20)])
+    table.refund(15)
+    use(table, request("a", 20))
+
+
 @pytest.mark.parametrize(
     ("keep_alive_s", "resident_after"),
     [(None, (True, True, True)), (0, (False,) * 3), (5, (True, True, False)), (-1, (True,) * 3)],

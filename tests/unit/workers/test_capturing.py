@@ -1,6 +1,7 @@
 """What runs often is captured in idle moments, while its weights are where they are."""
 
 from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,6 +135,25 @@ def test_a_look_captures_on_a_thread_of_its_own(bench: Bench) -> None:
     bench.capturing.look()
     bench.capturing.stop()
     assert bench.graphs.cache.stats().captures == 1
+
+
+def test_an_error_nobody_foresaw_ends_capturing_and_nothing_else(bench: Bench) -> None:
+    """Runs go on as they did."""
+    one = bench.deploy("one", 1.0)
+    bench.run(one, times=AFTER_RUNS)
+    tries = []
+
+    def fail(kind: str) -> Exception:
+        tries.append(kind)
+        return OSError("the device has gone")
+
+    bench.backend.broken = fail
+    for _ in range(3):
+        bench.capturing.look()
+        if bench.capturing._under_way is not None:
+            wait([bench.capturing._under_way])
+    assert tries == ["member"]
+    assert bench.run(one) == expected(1)
 
 
 def test_graphs_give_their_memory_up_for_weights(bench: Bench) -> None:

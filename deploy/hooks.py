@@ -28,7 +28,7 @@ def find_hooks(code: UserCode, include: tuple[Path, ...]) -> Hooks:
     """
     if not code.hooks:
         return Hooks()
-    imports = neighbours(code.path)
+    imports = neighbours(code)
     members = {HANDLER: code.path} | included(_brought(code, include))
     travelling = set(members.values())
     for module in imports:
@@ -56,7 +56,7 @@ def source_files(code: UserCode, include: tuple[Path, ...]) -> dict[str, Path]:
     To be called after load() and forward: what they import from the handler's folder travels.
     """
     members = {HANDLER: code.path} | included(_brought(code, include))
-    for module in neighbours(code.path):
+    for module in neighbours(code):
         name = f"{INCLUDED}{module.relative_to(code.path.parent).as_posix()}"
         if members.setdefault(name, module) != module:
             raise PackagingError(f"{module}: another file named {name} is brought along")

@@ -39,6 +39,8 @@ class UserCode:
 
     module: ModuleType
     path: Path
+    # names of the modules that were there before it
+    before: frozenset[str] = frozenset()
 
     @property
     def hooks(self) -> frozenset[str]:
@@ -91,7 +93,7 @@ def imported(path: Path) -> Iterator[UserCode]:
     before = set(sys.modules)
     sys.path.insert(0, folder)
     try:
-        yield UserCode(_import(path), path)
+        yield UserCode(_import(path), path, frozenset(before))
     finally:
         sys.path.remove(folder)
         for name in set(sys.modules) - before:
@@ -111,10 +113,14 @@ def blamed(path: Path, what: str) -> Iterator[None]:
         raise PackagingError(f"{_line_in(error, path)}: {what}: {problem}") from error
 
 
-def neighbours(path: Path) -> list[Path]:
-    """Files of modules that were imported so far from the handler's folder, itself left out."""
-    own = [module for module in list(sys.modules.values()) if _is_in(module, path.parent)]
-    return sorted({Path(str(module.__file__)) for module in own} - {path})
+def neighbours(code: UserCode) -> list[Path]:
+    """Files of modules that it has imported so far from its folder, itself left out."""
+    own = [
+        module
+        for name, module in list(sys.modules.items())
+        if name not in code.before and _is_in(module, code.path.parent)
+    ]
+    return sorted({Path(str(module.__file__)) for module in own} - {code.path})
 
 
 def _import(path: Path) -> ModuleType:

@@ -4,6 +4,8 @@ A rung is tried when the one before it fails. What no rung takes is told by the 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import Any, NamedTuple
 
 import torch
@@ -83,7 +85,9 @@ def _trace(
     first: Exception | None = None
     for strict in (False, True):
         try:
-            return torch.export.export(module, (), inputs, dynamic_shapes=shapes, strict=strict)
+            # where it fails it prints the graph so far, which tells users nothing
+            with redirect_stderr(StringIO()):
+                return torch.export.export(module, (), inputs, dynamic_shapes=shapes, strict=strict)
         except Exception as error:  # noqa: BLE001 -- tracing runs the user's code, which may raise anything
             first = first or error
     assert first is not None

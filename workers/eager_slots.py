@@ -20,10 +20,8 @@ from fusion.slots import SlotTable
 from fusion.weights import WeightsIndex, read_index
 from workers.handlers.hosts import Hosts
 from workers.handlers.process import HostProcess
-from workers.handlers.starting import Forward, HostLimits
+from workers.handlers.starting import START_S, Forward, HostLimits
 
-# torch and what the function imports, and its load()
-START_S = 60.0
 # beside the tensors of an answer: names and shapes
 ANSWER_BYTES = 64 * 1024
 

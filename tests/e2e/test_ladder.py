@@ -14,6 +14,9 @@ from tests.e2e.conftest import FUNCTIONS
 from tests.e2e.functions import branching, evens, linear
 from tests.e2e.test_invoke import eager, invoke
 
+# the first of these may start the platform and deploys two functions, where much else may run
+pytestmark = pytest.mark.timeout(400)
+
 
 @pytest.fixture(scope="module")
 def deployed(platform: Platform) -> dict[str, str]:

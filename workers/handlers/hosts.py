@@ -32,7 +32,7 @@ from contract.job import JobId
 from contract.log import Log
 from contract.tensors import Tensors, decode_tensor
 from workers.handlers.process import HostEnded, HostProcess
-from workers.handlers.starting import HostLimits
+from workers.handlers.starting import START_S, HostLimits
 
 log = Log("handlers")
 # Starting a host takes processor time from others: of one function so many in so many seconds.
@@ -234,6 +234,9 @@ class Hosts:
 
 
 def _open_host(artifacts: Path, limits: HostLimits, function: Function) -> HostProcess:
+    if function.manifest.is_eager:
+        # its hooks and its module are in one file, which imports torch
+        limits = limits._replace(start_s=START_S)
     return HostProcess(artifacts / function.digest, function.manifest.inputs, limits)
 
 

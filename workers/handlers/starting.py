@@ -21,6 +21,10 @@ _ROOT = Path(workers.__file__).parent.parent
 _HIDDEN = (tempfile.gettempdir(), str(Path.home()), "/dev")
 
 
+# torch and what the source of an eager function imports, and its load()
+START_S = 60.0
+
+
 class HostLimits(NamedTuple):
     """What a host may use."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,14 @@ import torch
 from contract.errors import HandlerFailed, HandlerTimeout
 from contract.function import Function
 from contract.job import Outcome, Status
-from tests.integration.workers.builders import Platform, WorkerProcess, floats, output_of
+from tests.integration.workers.builders import (
+    PATIENCE_S,
+    Platform,
+    WorkerProcess,
+    floats,
+    output_of,
+)
+from workers.handlers.keeper import descendants
 
 SIGNS = """
 import os
@@ -117,9 +125,26 @@ def test_a_host_that_is_killed_is_started_again(
     (first,) = platform.run(worker.id, platform.submit(signs, rows(1)))
     assert first.status is Status.SUCCEEDED
     for its in hosts_of(worker, platform):
-        os.kill(its, signal.SIGKILL)
+        kill(its)
     (again,) = platform.run(worker.id, platform.submit(signs, rows(3)))
     np.testing.assert_allclose(output_of(again), expected(rows(3)["x"]), rtol=1e-5)
+
+
+@pytest.mark.long
+def test_hooks_of_an_eager_function_run_in_a_host_of_their_own(
+    platform: Platform, worker: WorkerProcess
+) -> None:
+    """Before and after forward."""
+    hooks = """
+def preprocess(payload):
+    return {"x": [payload["row"]]}
+def postprocess(outputs):
+    return {"largest": float(outputs["y"].max())}
+"""
+    function = platform.deploy_eager("hooked", SIGNS + hooks, WEIGHTS)
+    job = platform.submit(function, b'{"row": [1, 2, 3, 4]}', "application/json")
+    (outcome,) = platform.run(worker.id, job)
+    assert outcome.result == {"largest": 13.0}
 
 
 @pytest.mark.long
@@ -163,6 +188,7 @@ def test_an_eager_function_is_evicted_like_any_other_and_comes_back(
         assert its not in hosts_of(worker, platform)
 
 
+@pytest.mark.long
 def test_a_module_that_is_not_that_of_the_weights_fails_its_jobs(
     platform: Platform, worker: WorkerProcess
 ) -> None:
@@ -172,6 +198,17 @@ def test_a_module_that_is_not_that_of_the_weights_fails_its_jobs(
     code, detail = problem_of(outcome)
     assert code == HandlerFailed.code
     assert "'shift' is a parameter" in detail
+
+
+def kill(keeper: int) -> None:
+    """Kill a keeper, and wait until the host below it has ended with it."""
+    ends = select.poll()
+    (host,) = descendants(keeper)
+    its_end = os.pidfd_open(host)
+    ends.register(its_end, select.POLLIN)
+    os.kill(keeper, signal.SIGKILL)
+    assert ends.poll(PATIENCE_S * 1000)
+    os.close(its_end)
 
 
 def hosts_of(worker: WorkerProcess, platform: Platform) -> set[int]:

@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +21,11 @@ from fusion.codegen import Program
 from fusion.compiled import load
 from fusion.dag import Call, Member, arrange, build
 from fusion.ir import Graph
+from fusion.loaders import MappedLoader
 from fusion.specialise import specialised
 from fusion.strategies.lanes import Lanes
 from fusion.tiers import COMPILED, Run
+from fusion.weights import write_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 Variant = Callable[[], object]
@@ -67,8 +70,24 @@ class Bench(NamedTuple):
     length: Length
 
 
+Weights = Sequence[Sequence[Tensor]]  # per function, in its graph's order
+
+
+@contextmanager
+def resident(case: Case) -> Iterator[Weights]:
+    """Weights of the functions in slots, as a worker has them."""
+    loader = MappedLoader()
+    with tempfile.TemporaryDirectory() as folder:
+        held = []
+        for k, made in enumerate(case.exports):
+            path = Path(folder) / f"{k}.safetensors"
+            loaded = loader.load(path, write_weights(path, made.weights), is_verified=True)
+            held.append(loaded.tensors)
+        yield held
+
+
 def fused(
-    case: Case, programs: Sequence[Program], bench: Bench
+    case: Case, weights: Weights, programs: Sequence[Program], bench: Bench
 ) -> tuple[Variant, Callable[[], str]]:
     """As the product runs it, after its own trials."""
     rows = case.jobs * case.rows
@@ -78,10 +97,7 @@ def fused(
         for program, e in zip(programs, case.exports, strict=True)
     ]
     dag = build(members, bench.lanes, generate_merged=bench.programs.of)
-    calls = [
-        Call(list(case.exports[k].weights.values()), jobs_of(case, case.examples[k]))
-        for k in arrange(members)
-    ]
+    calls = [Call(weights[k], jobs_of(case, case.examples[k])) for k in arrange(members)]
     tiers = [program.tiers for program in programs]
     while not (all(t.is_settled(bucket) for t in tiers) and dag.choice.is_settled):
         dag.run(calls)
@@ -114,12 +130,12 @@ def one_thread(variant: Variant) -> Variant:
     return run
 
 
-def apart(case: Case, programs: Sequence[Program]) -> Variant:
+def apart(case: Case, weights: Weights, programs: Sequence[Program]) -> Variant:
     """A DAG of its own for each job, on tiers that have settled."""
     bucket = 1 << (case.rows - 1).bit_length()
     work = [
-        (build([Member(program, bucket)]), [Call(list(x.weights.values()), [job])])
-        for program, x, e in zip(programs, case.exports, case.examples, strict=True)
+        (build([Member(program, bucket)]), [Call(its, [job])])
+        for program, its, e in zip(programs, weights, case.examples, strict=True)
         for job in jobs_of(case, e)
     ]
     for dag, calls in work:
@@ -128,12 +144,12 @@ def apart(case: Case, programs: Sequence[Program]) -> Variant:
     return lambda: [dag.run(calls) for dag, calls in work]
 
 
-def bare(case: Case, programs: Sequence[Program]) -> Variant:
+def bare(case: Case, weights: Weights, programs: Sequence[Program]) -> Variant:
     """The code of the fastest tiers in a loop."""
     bucket = 1 << (case.rows - 1).bit_length()
     work = [
-        (program.tiers.fastest(bucket), list(x.weights.values()), job)
-        for program, x, e in zip(programs, case.exports, case.examples, strict=True)
+        (program.tiers.fastest(bucket), its, job)
+        for program, its, e in zip(programs, weights, case.examples, strict=True)
         for job in jobs_of(case, e)
     ]
     return lambda: [run(weights, inputs) for run, weights, inputs in work]

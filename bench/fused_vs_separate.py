@@ -24,6 +24,7 @@ compiled: 72 cases of 12 s at most.
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from anywhere
@@ -35,6 +36,7 @@ from _report import Row, finish
 from _timing import Length, Times, round_robin
 from _variants import Bench, Programs
 
+from fusion.codegen import Program
 from fusion.compiled import has_compiler
 from fusion.strategies.lanes import Lanes
 
@@ -77,11 +79,19 @@ def _chosen_cases(options: argparse.Namespace) -> Cases:
 
 def _measure(case: Case, bench: Bench) -> list[Row]:
     programs = [bench.programs.of(e.graph) for e in case.exports]
-    dag_run, note = ways.fused(case, programs, bench)
-    variants: dict[str, ways.Variant] = {"fused": dag_run, "apart": ways.apart(case, programs)}
+    with ways.resident(case) as weights:
+        return _compare(case, weights, programs, bench)
+
+
+def _compare(
+    case: Case, weights: ways.Weights, programs: Sequence[Program], bench: Bench
+) -> list[Row]:
+    dag_run, note = ways.fused(case, weights, programs, bench)
+    variants: dict[str, ways.Variant] = {"fused": dag_run}
+    variants["apart"] = ways.apart(case, weights, programs)
     recipe = None
     if not case.is_zoo:
-        variants["bare"] = ways.bare(case, programs)
+        variants["bare"] = ways.bare(case, weights, programs)
         variants["eager"] = ways.eager(case)
         variants["eager-1"] = ways.one_thread(variants["eager"])
         recipe = ways.fusedinf(case)

@@ -107,12 +107,12 @@ def _taken(script: Path, is_dry: bool, kind: str, models: Sequence[str]) -> list
     command = [sys.executable, str(script), "--child", kind, "--names", *models]
     command += ["--dry-run"] if is_dry else []
     taken = []
+    free_bytes = _free_bytes(is_dry)  # before it starts: it may make its context at any time
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdin is not None
         assert child.stdout is not None
-        free_bytes = _free_bytes(is_dry)
         for step in STEPS:
             child.stdin.write("\n")
             child.stdin.flush()

@@ -128,7 +128,7 @@ def _bench(options: argparse.Namespace) -> Bench:
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     many = MIXED if options.quick else MANY
-    backend = CudaBackend(torch.cuda.current_device())
+    backend = CudaBackend(0)
     return Bench(backend, False, many, MIXED, COMBINED, options.seconds, 12)
 
 

@@ -3,7 +3,8 @@
 On the way a worker takes (`Dags.prepare` and what comes before it), from objects that are cold:
   new    graphs decoded and checked, code generated for every architecture, the DAG built:
          functions that nobody has called yet; no bar
-  known  the DAG built, of members made afresh: functions that have run, but not together
+  known  the DAG built, of members made afresh: functions that have run in other groups, but not
+         together, so that of their architectures the shapes are known
   found  members made, their key computed, the entry of the cache pinned and given back
 Contents of weights are given by their keys; bringing weights in is no part of it.
 """
@@ -27,6 +28,7 @@ from fusion.cache import DagCache
 from fusion.codegen import Program
 from fusion.dag import DagKey, FusedDag, Member
 from fusion.ir import Graph
+from fusion.prefix import row_values
 from fusion.specialise import specialised
 from fusion.strategies.lanes import Lanes
 from workers.dags import Dags, make_member
@@ -72,6 +74,7 @@ def _measure(case: Case, bar_ms: float, lanes: Lanes, builds: int) -> list[Row]:
         return programs
 
     for _ in range(WARM_BUILDS + builds):
+        row_values.cache_clear()
         programs = timed("new", _Builder(artifacts, lanes).from_artifacts)
         builder = _Builder(artifacts, lanes)
         for what in ("known", *["found"] * FINDS_PER_BUILD):

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from time import perf_counter
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ from torch import Tensor
 from fusion.codegen import Program, generate
 from fusion.errors import IntegrityError
 from fusion.graphs.graphs import Graphs, Replayed
-from fusion.ir import Graph
+from fusion.ir import Graph, WeightSpec
 from fusion.plan import AnyJob, JobResult, Plan, make_plan
 from fusion.prefix import merge_prefix
 from fusion.strategies.branches import Branches
@@ -23,6 +25,8 @@ from fusion.strategies.verified import Verified
 from fusion.strategies.work import MEMBER_ERRORS, Outcome, Strategy, Work, attempt_each
 from fusion.tiers import Measured, synchronize
 
+# groups whose keys are not computed again
+KEYS_KEPT = 1024
 # of a DAG and of each member: what it takes beside merged code, about
 _RECORD_BYTES = 1024
 
@@ -66,26 +70,44 @@ def arrange(members: Sequence[Member]) -> list[int]:
     return sorted(range(len(members)), key=lambda k: (members[k].architecture, members[k].rows))
 
 
+@dataclass(frozen=True, slots=True)
+class _Keyed:
+    """What a member has to do with its group's key; equal ones have equal specs."""
+
+    architecture: str
+    rows: int
+    weight_keys: tuple[Hashable, ...] | None
+    specs: tuple[WeightSpec, ...] = field(compare=False)
+
+
 def dag_key(members: Sequence[Member]) -> DagKey:
     """The key of the DAG of these members."""
     ordered = [members[k] for k in arrange(members)]
+    return _dag_key(
+        tuple(
+            _Keyed(m.architecture, m.rows, m.weight_keys, m.program.graph.weights) for m in ordered
+        )
+    )
+
+
+@lru_cache(KEYS_KEPT)
+def _dag_key(members: tuple[_Keyed, ...]) -> DagKey:
     shared = []
     # most contents occur with one shape: shapes are compared where contents meet again
     first: dict[Hashable, tuple[int, int]] = {}
     unlike: dict[Hashable, tuple[int, int]] = {}
-    weights = [member.program.graph.weights for member in ordered]
-    for k, member in enumerate(ordered):
+    for k, member in enumerate(members):
         for i, key in enumerate(member.weight_keys or ()):
             here = (k, i)
             there = first.setdefault(key, here)
             if there is here:
                 continue
-            _, dtype, shape = weights[k][i]
-            if weights[there[0]][there[1]][1:] != (dtype, shape):
+            _, dtype, shape = member.specs[i]
+            if members[there[0]].specs[there[1]][1:] != (dtype, shape):
                 there = unlike.setdefault((key, dtype, shape), here)
             if there is not here:
                 shared.append((*there, k, i))
-    return DagKey(tuple((m.architecture, m.rows) for m in ordered), tuple(shared))
+    return DagKey(tuple((m.architecture, m.rows) for m in members), tuple(shared))
 
 
 def build(

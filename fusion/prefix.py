@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from fusion.ir import Arg, Graph, Node, Output, Ref, TensorSpec
 from fusion.merge import Merged, WeightKeys, WeightTable, prefixed
 from fusion.shapes import SHAPE_ERRORS, infer
 
+ARCHITECTURES_KEPT = 128
 # Shapes at these numbers of rows tell rows from other sizes: no model has both by chance.
 _PROBED_ROWS = (5, 7)
 
@@ -109,17 +111,42 @@ def merge_members(graphs: Sequence[Graph], weight_keys: Sequence[WeightKeys]) ->
     return shared or _Merger(graphs, weight_keys, {}).merge([])
 
 
-def values_with_rows(graph: Graph, nodes: Iterable[int]) -> set[Ref]:
-    """Results of these nodes, closed under their arguments, whose dimension 0 is the rows.
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A graph by its architecture."""
 
-    Nothing is computed but shapes; empty where an operator cannot tell its own.
+    architecture: str
+    graph: Graph = field(compare=False)
+
+
+def values_with_rows(graph: Graph, nodes: Iterable[int]) -> frozenset[Ref]:
+    """Results whose dimension 0 is the rows, those of these nodes at least.
+
+    `nodes` are closed under their arguments. Nothing is computed but shapes, and once for an
+    architecture; empty where an operator cannot tell its own.
     """
-    nodes = list(nodes)
     try:
-        few, many = (infer(graph, nodes, rows) for rows in _PROBED_ROWS)
+        return row_values(_Known(graph.architecture, graph))
+    except SHAPE_ERRORS:  # of some node: not of these, it may be
+        return _row_values(graph, nodes)
+
+
+@lru_cache(ARCHITECTURES_KEPT)
+def row_values(known: _Known) -> frozenset[Ref]:
+    """The same of a whole graph; raises one of SHAPE_ERRORS."""
+    return _rows_in(known.graph, range(len(known.graph.nodes)))
+
+
+def _row_values(graph: Graph, nodes: Iterable[int]) -> frozenset[Ref]:
+    try:
+        return _rows_in(graph, list(nodes))
     except SHAPE_ERRORS:
-        return set()
-    return {ref for ref in few if ref.kind == "node" and _has_rows(few[ref], many[ref])}
+        return frozenset()
+
+
+def _rows_in(graph: Graph, nodes: Sequence[int]) -> frozenset[Ref]:
+    few, many = (infer(graph, nodes, rows) for rows in _PROBED_ROWS)
+    return frozenset(ref for ref in few if ref.kind == "node" and _has_rows(few[ref], many[ref]))
 
 
 def _has_rows(few: Any, many: Any) -> bool:

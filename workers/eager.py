@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
@@ -57,15 +56,12 @@ class EagerRuns:
     def run(self, batch: Batch, tally: Tally) -> Results:
         """One run of joined jobs; one by one where forward fails on them together."""
         try:
-            results = self._attempt(batch, tally)
+            results, failed = self._attempt(batch, tally)
         except Exception as error:  # whatever an artifact or its host breaks is its own
             log.exception("eager_run_failed", function=batch[0].function.ref, jobs=len(batch))
             return Results([], [Ended.failed(job, translate(error)) for job in batch])
-        if results is not None:
-            return results
-        tally.isolated += 1
-        results = Results([], [])
-        for job in batch:
+        tally.isolated += bool(failed)
+        for job in failed:
             results.extend(self.run((job,), tally))
         return results
 
@@ -85,8 +81,8 @@ class EagerRuns:
         with self._lock:
             self._latest_s.clear()
 
-    def _attempt(self, batch: Batch, tally: Tally) -> Results | None:
-        """None where the jobs have to run one by one."""
+    def _attempt(self, batch: Batch, tally: Tally) -> tuple[Results, Batch]:
+        """What came of the jobs, and those that failed together and have to run one by one."""
         function = batch[0].function
         loader = EagerLoader(function, self._hosts, self._device, self._slots)
         request = self._library.get_eager(function, loader)
@@ -100,15 +96,17 @@ class EagerRuns:
             with self._turn.device:
                 wait_s = time.perf_counter() - began_s - swap_s
                 run, ended = launchable((batch,), self._claims, tally)
-                results = self._launch(run, Times(wait_s=wait_s, swap_s=swap_s), tally)
-        if results is not None:
-            results.ended.extend(ended)
-        return results
+                if not run:
+                    return Results([], ended), ()
+                times = Times(wait_s=wait_s, swap_s=swap_s)
+                results = self._launch(run[0], times, tally)
+        if results is None:
+            return Results([], ended), run[0]
+        results.ended.extend(ended)
+        return results, ()
 
-    def _launch(self, run: Sequence[Batch], times: Times, tally: Tally) -> Results | None:
-        if not run:
-            return Results([], [])
-        (batch,) = run
+    def _launch(self, batch: Batch, times: Times, tally: Tally) -> Results | None:
+        """None where several jobs failed together."""
         function = batch[0].function
         began_s = time.perf_counter()
         found = self._forward(function, batch)

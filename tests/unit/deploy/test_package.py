@@ -322,6 +322,14 @@ def test_what_cannot_be_exported_runs_eagerly(write: Write, pack: Pack) -> None:
     assert "no fused DAG" in cost
 
 
+def test_a_model_that_its_graph_does_not_compute_runs_eagerly(write: Write, pack: Pack) -> None:
+    """What was traced is not what runs: the probes tell."""
+    body = "return x if torch.compiler.is_exporting() else x * 2"
+    made = pack(write("handler.py", FORWARD.format(body=body)), name="f")
+    assert made.manifest.is_eager
+    assert "the graph differs from the model" in made.warnings[0]
+
+
 def test_running_eagerly_can_be_declined(write: Write, pack: Pack) -> None:
     """The error of export, with the line and what to do."""
     path = write("handler.py", CHOOSES.format(load="pass"))

@@ -26,6 +26,17 @@ def _run(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
+def test_many_of_one_architecture_in_a_dry_run(tmp_path: Path) -> None:
+    """In short what the whole one does: every way gives the values of eager models."""
+    done = _run(tmp_path, "--dry-run", "--only", "many BERT-base", "--json", "rows.json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["case"]: row for row in json.loads((tmp_path / "rows.json").read_text())["rows"]}
+    assert rows["many BERT-base: eager / fused"]["value"] is None
+    for way in ("fused", "graphs", "streams", "children", "stack", "eager graphs"):
+        assert rows[f"many BERT-base: {way}, largest difference, relative"]["value"] <= 1e-4
+
+
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_dry_run_takes_every_step_and_measures_nothing(tmp_path: Path) -> None:
     """From anywhere; every bar is there, and every way gives the values of eager models."""
@@ -43,8 +54,11 @@ def test_a_dry_run_takes_every_step_and_measures_nothing(tmp_path: Path) -> None
     assert rows["memory: less in one process"]["bar"] == pytest.approx(0.3)
     for way in ("fused", "graphs", "streams", "children", "eager graphs"):
         assert f"8 architectures: {way}, largest difference, relative" in rows
+    # of one architecture, and so a stack
+    for many in ("many ResNet-50", "many BERT-base"):
+        assert f"{many}: stack, largest difference, relative" in rows
     compared = {case for case in rows if "difference" in case}
-    assert len(compared) == 17
+    assert len(compared) == 19
     for case, row in rows.items():
         if case in compared:
             assert 0 <= row["value"] <= 1e-4

@@ -57,6 +57,7 @@ def test_building_is_timed_apart_from_finding(tmp_path: Path) -> None:
     assert bars == {None, 10.0, 0.1}
 
 
+@pytest.mark.long
 def test_memory_is_told_apart(tmp_path: Path) -> None:
     """Context, weights and the rest make up the total; one process has one context, not two."""
     rows = rows_of("memory.py", out=tmp_path / "rows.json")

@@ -26,6 +26,11 @@ COMPILED = "compiled"
 GRAPH = "graph"
 
 
+# Tiers whose runs keep Python's lock until they end, so that no two of them run side by side:
+# torch's loader of compiled packages does not give it up.
+ALONE = frozenset({COMPILED})
+
+
 class _Quiet:
     """Runs of one tier between two looks at the others: nothing is measured."""
 
@@ -57,6 +62,8 @@ class Tiers:
         # captured runs come before all tiers: they were compared and measured when they were made
         self._replay: Replay | None = None
         self._captured: dict[int, Measured] = {}
+        # by rows: the fastest of those that let others run; as above
+        self._beside: dict[int, str] = {}
         # of any tier; a few may be missed where lanes count at once
         self.runs = 0
         # of the set of tiers and of what is known of them
@@ -97,6 +104,7 @@ class Tiers:
             self._known = dict(measured)
             self._choices = {}
             self._quiet = {}
+            self._beside = {}
             self.version += 1
 
     def measured(self) -> dict[int, Measured]:
@@ -145,6 +153,7 @@ class Tiers:
         outputs = self._call(name, weights, inputs)
         synchronize(inputs[0])
         choice.record(name, perf_counter() - began_s)
+        self._beside.pop(rows, None)
         best = choice.best
         if choice.is_settled and best not in self._unproven:
             with self._lock:
@@ -152,12 +161,20 @@ class Tiers:
                     self._quiet[rows] = _Quiet(best, runs[best], choice.take_quiet())
         return outputs
 
-    def run_best(
+    def run_beside(
         self, rows: int, weights: Sequence[Tensor], inputs: Sequence[Tensor]
     ) -> list[Tensor]:
-        """Run the fastest tier, beside others: nothing is measured."""
+        """Run the fastest tier of those that let others run beside it: nothing is measured."""
         self.runs += 1
-        return self._call(self.best(rows), weights, inputs)
+        name = self._beside.get(rows) or self._find_beside(rows)
+        return self._call(name, weights, inputs)
+
+    def _find_beside(self, rows: int) -> str:
+        measured = self._choice(rows).measured
+        others = [name for name in measured if name not in ALONE]
+        name = min(others, key=measured.__getitem__, default=GENERATED)
+        self._beside[rows] = name
+        return name
 
     def _choice(self, rows: int) -> Choice:
         choice = self._choices.get(rows)
@@ -209,6 +226,7 @@ class Tiers:
         }
         self._choices = {}
         self._quiet = {}
+        self._beside = {}
         self.version += 1
 
 

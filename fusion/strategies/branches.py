@@ -60,7 +60,7 @@ def spread(costs_s: Sequence[float], lanes: int) -> list[list[int]]:
 def _run_member(work: Work, k: int, outcomes: list[Outcome], took_s: list[float]) -> None:
     started_s = perf_counter()
     try:
-        outcomes[k] = work.run_best()
+        outcomes[k] = work.run_beside()
     except MEMBER_ERRORS as error:
         outcomes[k] = error
     took_s[k] = perf_counter() - started_s

@@ -23,9 +23,9 @@ class Work(NamedTuple):
         """The outputs, in the graph's order; the time it takes decides between tiers."""
         return self.program.tiers.run(self.rows, self.weights, self.inputs)
 
-    def run_best(self) -> list[Tensor]:
+    def run_beside(self) -> list[Tensor]:
         """The same beside other members, which would falsify the time."""
-        return self.program.tiers.run_best(self.rows, self.weights, self.inputs)
+        return self.program.tiers.run_beside(self.rows, self.weights, self.inputs)
 
 
 # A member's outputs, or what it raised: the others are not affected.

@@ -102,6 +102,21 @@ def test_what_earlier_runs_measured_is_used_and_given_on():
     assert tiers.measured() == {2: {GENERATED: 2.0, COMPILED: 1.0}}
 
 
+def test_beside_others_runs_what_lets_them_run():
+    """Compiled packages keep Python's lock: alone they may be the fastest, side by side never."""
+    runs = []
+    tiers = Tiers(lambda w, x: runs.append(GENERATED) or _double(w, x))
+    for name in (ONEDNN, COMPILED):
+        tiers.add(name, lambda w, x, name=name: runs.append(name) or _double(w, x))
+    for onednn_s, beside in ((2.0, ONEDNN), (4.0, GENERATED)):
+        tiers.know({2: {GENERATED: 3.0, ONEDNN: onednn_s, COMPILED: 1.0}})
+        assert tiers.best(2) == COMPILED
+        tiers.run_beside(2, [], X)
+        assert beside in runs
+        assert COMPILED not in runs
+        runs.clear()
+
+
 def test_the_fastest_runs_beside_others_unmeasured_but_proven():
     """Many threads at once, while tiers come and go."""
     tiers = Tiers(_slow(_double, 0.0005))
@@ -110,7 +125,7 @@ def test_the_fastest_runs_beside_others_unmeasured_but_proven():
 
     def work():
         for _ in range(200):
-            (found,) = tiers.run_best(2, [], X)
+            (found,) = tiers.run_beside(2, [], X)
             if not torch.equal(found, X[0] * 2):
                 failures.append(found)
 

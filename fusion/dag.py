@@ -14,6 +14,7 @@ from fusion.codegen import Program, generate
 from fusion.errors import IntegrityError
 from fusion.graphs.graphs import Graphs, Replayed
 from fusion.ir import Graph, WeightSpec
+from fusion.joining import Joining
 from fusion.plan import AnyJob, JobResult, Plan, make_plan
 from fusion.prefix import merge_prefix
 from fusion.strategies.branches import Branches
@@ -180,9 +181,8 @@ class FusedDag:
         # how the latest run was repeated, where it was
         self._replayed: Replayed | None = None
         self._sizes = [(len(m.program.graph.weights), len(m.program.graph.inputs)) for m in members]
-        # jobs of one function: joined, or one by one; by how many they are
-        self._joining: dict[int, Choice] = {}
-        self._joining_version = -1
+        # of a member that runs alone
+        self._joining = Joining(members[0].program, members[0].rows)
         # the members' tiers when all were settled last; runs until the choice is asked again
         self._versions: list[int] = []
         self._quiet = 0
@@ -226,37 +226,21 @@ class FusedDag:
             outcomes = self._run(works)
             if _are_whole(works, outcomes):
                 return [[outcome] for outcome in outcomes]  # type: ignore[list-item]
+        if len(calls) == 1 and len(calls[0].jobs) > 1:
+            results = self._joining.run_quietly(*calls[0])
+            if results is not None:
+                return [results]
         plans = [
             make_plan(k, *self.members[k][:2], call.weights, call.jobs)
             for k, call in enumerate(calls)
         ]
         if len(plans) == 1 and plans[0].is_joinable:
-            return [self._run_jobs(plans[0])]
+            return [self._joining.run(plans[0], self._run_joined)]
         plans = [plan.joined() if plan.is_joinable else plan for plan in plans]
         found = iter(self._run([plan.work for plan in plans if plan.work is not None]))
         return [
             plan.run_apart() if plan.work is None else plan.results(next(found)) for plan in plans
         ]
-
-    def _run_jobs(self, plan: Plan) -> list[JobResult]:
-        """Jobs of one function: joined where that measures faster than one by one."""
-        tiers = plan.program.tiers
-        if self._joining_version != tiers.version:
-            self._joining, self._joining_version = {}, tiers.version
-        choice = self._joining.get(len(plan.jobs))
-        if choice is None:
-            # first each number of rows finds its tier
-            if not tiers.is_settled(plan.bucket):
-                return self._run_joined(plan)
-            if not all(tiers.is_settled(bucket) for bucket in plan.job_buckets):
-                return plan.run_apart()
-            choice = self._joining[len(plan.jobs)] = Choice(("joined", "apart"))
-        name = choice.name()
-        started_s = perf_counter()
-        results = self._run_joined(plan) if name == "joined" else plan.run_apart()
-        synchronize(plan.jobs[0][0])
-        choice.record(name, perf_counter() - started_s)
-        return results
 
     def _run_joined(self, plan: Plan) -> list[JobResult]:
         plan = plan.joined()

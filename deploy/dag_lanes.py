@@ -11,7 +11,9 @@ from deploy.errors import Undrawable
 if TYPE_CHECKING:
     from fusion.ir import Graph
 
-SERIAL, PREFIX, BRANCHES = "serial", "prefix", "branches"
+SERIAL, PREFIX, STACK, BRANCHES = "serial", "prefix", "stack", "branches"
+# captured on CUDA
+GRAPHS, SIDE_BY_SIDE = "graphs", ("streams", "children")
 
 
 class Group(NamedTuple):
@@ -65,12 +67,22 @@ def plan(
         raise Undrawable("--strategy: these functions have nothing in common to compute once")
     if asked == BRANCHES and threads < 2:
         raise Undrawable("--strategy: the platform runs on one thread: nothing is side by side")
+    order = _in_order(graphs)
+    if asked == STACK and len({graph.architecture for graph in graphs}) == len(graphs):
+        raise Undrawable("--strategy: no two of these functions have one architecture")
     strategy = asked or (group.strategy if group else _expected(threads, has_shared))
     if strategy == BRANCHES:
         lanes, is_estimated = _branches(refs, graphs, group, threads)
         how = "threads estimated by weights and operators" if is_estimated else "as threads ran it"
     elif strategy == SERIAL:
-        lanes, how = (Lane("all threads", _in_order(graphs)),), "one after another"
+        lanes, how = (Lane("all threads", order),), "one after another"
+    elif strategy == STACK:
+        lanes, how = (Lane("stacked", order),), "one product for all members of one architecture"
+    elif strategy == GRAPHS:
+        lanes, how = (Lane("stream", order),), "captured, one after another"
+    elif strategy in SIDE_BY_SIDE:
+        lanes = tuple(Lane(f"stream {k + 1}", (member,)) for k, member in enumerate(order))
+        how = "captured side by side"
     else:
         lanes, how = (), "as one graph"
     is_known = group is not None and group.strategy == strategy

@@ -29,7 +29,7 @@ SHOWN = 4
 )
 @click.option(
     "--strategy",
-    type=click.Choice(["serial", "prefix", "branches"]),
+    type=click.Choice(["serial", "prefix", "stack", "branches"]),
     help="Draw it as this would run; by default as it ran last.",
 )
 @click.option("--all", "is_whole", is_flag=True, help="Views, row counts and constants too.")

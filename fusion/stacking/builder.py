@@ -170,16 +170,21 @@ def bound(node: Node, defaults: dict[str, Arg] | None = None) -> dict[str, Arg]:
     return {p.name: given[p.name] for p in parameters if p.name in given}
 
 
-def rebuilt(builder: Builder, node: Node, arguments: dict[str, Arg]) -> Stacked:
-    """The node with other arguments, as far as possible by place; one value per result."""
+def by_place(node: Node, arguments: dict[str, Arg]) -> Node:
+    """The node with these arguments, by place as far as there is no gap."""
     places: list[Arg] = []
     for parameter in operator(node.operator).parameters:
         if parameter.is_keyword_only or parameter.name not in arguments:
             break
         places.append(arguments[parameter.name])
     by_name = tuple(arguments.items())[len(places) :]
-    first = builder.append(Node(node.operator, tuple(places), by_name, node.outputs))
-    return Stacked(tuple(Ref("node", first.index, k) for k in range(node.outputs)))
+    return Node(node.operator, tuple(places), by_name, node.outputs)
+
+
+def rebuilt(builder: Builder, node: Node, arguments: dict[str, Arg]) -> Stacked:
+    """The node with other arguments; one value per result."""
+    made = builder.append(by_place(node, arguments))
+    return Stacked(tuple(Ref("node", made.index, k) for k in range(node.outputs)))
 
 
 def tensors(refs: Iterable[Ref], builder: Builder) -> list[Ref]:

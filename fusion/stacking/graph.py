@@ -7,7 +7,7 @@ from dataclasses import replace
 from fusion.ir import Graph, Node, Output, Ref
 from fusion.passes.rewrite import remove_dead_nodes
 from fusion.shapes import SHAPE_ERRORS, infer
-from fusion.stacking.builder import Builder, NotStackable
+from fusion.stacking.builder import Builder, NotStackable, bound, by_place
 from fusion.stacking.products import MOST_COPIED_BYTES
 from fusion.stacking.rules import RULES, size_of
 
@@ -43,7 +43,8 @@ def stack_graph(graph: Graph) -> Graph | None:
     builder = Builder(graph, values)
     try:
         for index, node in enumerate(graph.nodes):
-            _add(builder, index, node)
+            # rules find arguments at their places
+            _add(builder, index, by_place(node, bound(node)))
         outputs = [Output(o.spec, builder.front(o.value)) for o in graph.outputs]
     except NotStackable:
         return None

@@ -121,6 +121,8 @@ def convolution(builder: Builder, node: Node) -> Stacked:
     assert isinstance(weight, Ref), node
     if not builder.is_stacked(weight):
         raise NotStackable("a kernel that is computed")
+    if builder.rank(first(node)) != builder.rank(weight):
+        raise NotStackable("an image without rows")
     given["input"] = builder.channels(given["input"])
     given["weight"] = _kernels(builder, weight)
     if bias is not None:
@@ -146,10 +148,18 @@ def _kernels(builder: Builder, weight: Ref) -> Ref:
 
 def channelwise(builder: Builder, node: Node) -> Stacked:
     """Pools and the like: each channel by itself."""
-    given = {name: builder.same(v) for name, v in bound(node).items() if not isinstance(v, Ref)}
-    first = next(iter(bound(node)))
-    given = {first: builder.channels(node.args[0]), **given}
+    x = first(node)
+    if builder.rank(x) != _pixel_dims(node.operator) + 2:
+        raise NotStackable("an image without rows")
+    name, *_ = arguments = bound(node)
+    given = {key: builder.same(value) for key, value in arguments.items() if key != name}
+    given = {name: builder.channels(x), **given}
     return rebuilt(builder, node, given)._replace(layout="channels")
+
+
+def _pixel_dims(operator_name: str) -> int:
+    """2 of max_pool2d."""
+    return int(operator_name.partition(".")[0][-2])
 
 
 PRODUCTS: dict[str, Rule] = {

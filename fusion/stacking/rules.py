@@ -14,7 +14,7 @@ from fusion.stacking.builder import (
     first,
     rebuilt,
     tensors,
-)  # fmt: skip
+)
 from fusion.stacking.products import PRODUCTS
 
 _POINTWISE = """
@@ -42,36 +42,20 @@ _ALONG = """
     glu topk sort
     cat stack chunk unbind.int split.Tensor split_with_sizes slice.Tensor
 """
-_LAST_BY_DEFAULT = ["glu", "topk", "sort"]
-_FIRST_BY_DEFAULT = [
-    "cat",
-    "stack",
-    "chunk",
-    "unbind.int",
-    "split.Tensor",
-    "split_with_sizes",
-    "slice.Tensor",
-]
-_DIMS = [
-    "dim",
-    "dims",
-    "dim0",
-    "dim1",
-    "axis0",
-    "axis1",
-    "source",
-    "destination",
-    "start_dim",
-    "end_dim",
-]
+_LAST_BY_DEFAULT = frozenset({"glu", "topk", "sort"})
+_FIRST_BY_DEFAULT = frozenset(
+    {"cat", "stack", "chunk", "unbind.int", "split.Tensor", "split_with_sizes", "slice.Tensor"}
+)
+_DIMS = frozenset(
+    {"dim", "dims", "dim0", "dim1", "axis0", "axis1", "source", "destination"}
+    | {"start_dim", "end_dim"}
+)
 _REDUCTIONS = frozenset({"mean.dim", "sum.dim_IntList", "amax", "amin"})
 
 
 def pointwise(builder: Builder, node: Node) -> Stacked:
     """Values are broadcast; in channels where all are there."""
-    found = tensors(
-        [*refs_in(node.args), *(r for _, v in node.kwargs for r in refs_in(v))], builder
-    )
+    found = tensors(node.refs(), builder)
     rank = max(map(builder.rank, found))
     in_channels = all(
         builder.is_stacked(ref)

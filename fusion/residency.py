@@ -6,7 +6,7 @@ Identical tensors count once, as long as any function holds them (`fusion.sharin
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from fusion.errors import BudgetExceeded
@@ -70,6 +70,8 @@ class Residency:
         most_bytes = sum(map(self._slot_bytes, group.values())) + scratch_bytes
         if most_bytes <= self.budget_bytes - kept_bytes and not new_kept:
             return
+        if self.is_lost(self.slots):
+            return  # what they hold is to be placed anew, and would count twice
         with self._tried(group):
             held_bytes = self.shares.bytes_held(kept | group.keys())
             all_kept_bytes = self.shares.bytes_held(kept.union(new_kept))
@@ -106,14 +108,10 @@ class Residency:
         """What these functions' own loads take."""
         return sum(self.slots[key].placement.load_bytes for key in keys)
 
-    def is_lost(self, group: Group) -> bool:
-        """Whether a function's slot awaits a tensor in vain; it goes when its leases have gone."""
-        return any(
-            key in self.slots
-            and (slot := self.slots[key]).weights is None
-            and slot.placement.is_lost
-            for key in group
-        )
+    def is_lost(self, keys: Iterable[str]) -> bool:
+        """Whether a slot awaits a tensor in vain; it goes when its leases have gone."""
+        slots = [self.slots[key] for key in keys if key in self.slots]
+        return any(slot.weights is None and slot.placement.is_lost for slot in slots)
 
     @contextmanager
     def _tried(self, group: Group) -> Iterator[None]:

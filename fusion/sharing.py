@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast
 
 from torch import Tensor
 
@@ -27,7 +27,6 @@ Holders = frozenset[str]
 Content = tuple[str, str, tuple[int, ...]]
 
 
-@runtime_checkable
 class PartedWeights(ResidentWeights, Protocol):
     """Weights of which spans can be freed one by one."""
 
@@ -56,6 +55,11 @@ class Backing:
     # they never will
     is_lost: bool = False
 
+    @property
+    def parts(self) -> PartedWeights:
+        """The weights, which a loader that gave a layout of tensors has brought."""
+        return cast(PartedWeights, self.weights)  # at run time a protocol is slow to ask
+
     def has(self, tensor: int) -> bool:
         """Whether it holds this tensor's bytes, or will."""
         return tensor not in self.lent and all(self.holders[s] for s in self.layout.tensors[tensor])
@@ -64,8 +68,8 @@ class Backing:
         """Free spans that nobody holds; those of which a view is held elsewhere."""
         if self.weights is None:
             return ()
-        if isinstance(self.weights, PartedWeights):
-            return self.weights.free(spans)
+        if self.layout.tensors:
+            return self.parts.free(spans)
         return () if self.weights.close() else spans
 
 
@@ -114,17 +118,14 @@ class Placement:
 
     def retire(self) -> None:
         """Its function is evicted: only what others use of it is kept."""
-        if isinstance(self.backing.weights, PartedWeights):
-            self.backing.weights.retire()
+        if self.backing.layout.tensors:
+            self.backing.parts.retire()
 
     def borrowed(self) -> dict[int, Tensor]:
         """The tensors that lie in other backings, all of which have arrived."""
-        return {tensor: _tensor(*found) for tensor, found in self.lent.items()}
-
-    def lenders(self) -> list[ResidentWeights]:
-        """The weights in which they lie."""
-        backings = {found.backing: None for found in self.lent.values()}
-        return [backing.weights for backing in backings if backing.weights is not None]
+        return {
+            tensor: found.backing.parts.tensor(found.tensor) for tensor, found in self.lent.items()
+        }
 
 
 class Freed(NamedTuple):
@@ -288,8 +289,3 @@ def _between(
 
 def _content(entry: WeightEntry) -> Content:
     return entry.sha256, entry.dtype, entry.shape
-
-
-def _tensor(backing: Backing, tensor: int) -> Tensor:
-    assert isinstance(backing.weights, PartedWeights)
-    return backing.weights.tensor(tensor)

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor
 
@@ -212,8 +213,8 @@ class SlotTable:
         loader = request.loader or self._loader
         if not lent:
             return loader.load(request.path, request.index, is_verified)
-        assert isinstance(loader, SharingLoader)
-        return loader.load_rest(request.path, request.index, is_verified, lent)
+        sharing = cast(SharingLoader, loader)  # none other is lent anything
+        return sharing.load_rest(request.path, request.index, is_verified, lent)
 
     def _note_load(
         self, lease: Lease, key: str, weights: ResidentWeights | None, load_s: float

@@ -36,6 +36,7 @@ from contract.errors import (
 from contract.function import GRAPH, HANDLER, INCLUDED, MANIFEST, WEIGHTS, Function, Manifest
 from contract.log import Log
 from gateway.artifact_check import read_manifest
+from gateway.shared_weights import SharedWeights
 from gateway.tar import Member, Read, TarError, members
 
 log = Log("artifacts")
@@ -98,6 +99,7 @@ class Artifacts:
         self._folder = folder
         self._max_bytes = max_bytes
         self._readers = BoundedSemaphore(READERS)
+        self._shared = SharedWeights(folder)
 
     @contextmanager
     def receive(self, read: Read, digest: str) -> Iterator[Manifest]:
@@ -125,6 +127,7 @@ class Artifacts:
             raise DigestMismatch(expected=digest, actual=actual)
         with self._readers:
             manifest = read_manifest(unpacked)
+            self._shared.share(unpacked / WEIGHTS)
         self._place(unpacked, digest)
         return manifest
 

@@ -64,4 +64,5 @@ class Reporter:
             threads=self.threads,
             tiers=self.tiers(),
             groups=self.groups(),
+            shared_bytes=slots.shared_bytes,
         )

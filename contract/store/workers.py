@@ -59,6 +59,8 @@ class WorkerReport:
     tiers: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     # ids of the groups it has begun and not ended
     groups: list[str] = field(default_factory=list)
+    # of weights that several functions hold: in `functions` with each, in resident_bytes once
+    shared_bytes: int = 0
 
     def encode(self) -> str:
         """JSON."""

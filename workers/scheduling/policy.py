@@ -136,7 +136,7 @@ class _Group:
         if not rows_before and (view.is_eager or functions[self.jobs[0].function].is_eager):
             return False
         rows = self.rows | {job.function: rows_before + job.rows}
-        if _bytes(rows, functions) > self.worker.budget_bytes:
+        if _bytes(rows, self.worker, functions) > self.worker.budget_bytes:
             return False
         compute_s = _compute_s(rows, costs)
         if compute_s > LONG_GROUP_S:
@@ -178,9 +178,16 @@ def _hides_something(group: _Group, functions: Mapping[FunctionRef, FunctionView
     )
 
 
-def _bytes(rows: Mapping[FunctionRef, int], functions: Mapping[FunctionRef, FunctionView]) -> int:
-    weights = sum(functions[ref].weight_bytes for ref in rows)
-    return weights + sum(functions[ref].activation_bytes_at(n) for ref, n in rows.items())
+def _bytes(
+    rows: Mapping[FunctionRef, int],
+    worker: WorkerView,
+    functions: Mapping[FunctionRef, FunctionView],
+) -> float:
+    """At most; those that are resident side by side are known to fit as they are."""
+    resident = sum(functions[ref].weight_bytes for ref in rows if ref in worker.resident)
+    cold = sum(functions[ref].weight_bytes for ref in rows if ref not in worker.resident)
+    activations = sum(functions[ref].activation_bytes_at(n) for ref, n in rows.items())
+    return min(resident, worker.resident_bytes) + cold + activations
 
 
 def _compute_s(rows: Mapping[FunctionRef, int], costs: Costs) -> float:

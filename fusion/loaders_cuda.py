@@ -82,6 +82,11 @@ class HostCopies:
             self._keep(path, copy)
         return copy
 
+    def bytes_of(self, path: Path) -> int:
+        """Of its copy; 0 without one."""
+        with self._lock:
+            return self._copies[path].numel() if path in self._copies else 0
+
     def _make_room(self, bytes_: int) -> bool:
         shortage = self._copies.bytes + bytes_ - self._budget_bytes
         victims = self._copies.victims(shortage) if shortage > 0 else []
@@ -116,6 +121,10 @@ class CudaLoader:
         free_bytes, _ = torch.cuda.mem_get_info(self._device)
         held = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         return free_bytes + held
+
+    def host_bytes(self, path: Path) -> int:
+        """Of its pinned copy; the page cache does not count: a read from there is a copy more."""
+        return self._host.bytes_of(path)
 
     def load(self, path: Path, index: WeightsIndex, is_verified: bool) -> CudaWeights:
         """Queue the copy and return; the host waits for the disk, never for the device."""

@@ -82,10 +82,9 @@ class HostCopies:
             self._keep(path, copy)
         return copy
 
-    def bytes_of(self, path: Path) -> int:
-        """Of its copy; 0 without one."""
+    def __contains__(self, path: Path) -> bool:
         with self._lock:
-            return self._copies[path].numel() if path in self._copies else 0
+            return path in self._copies
 
     def _make_room(self, bytes_: int) -> bool:
         shortage = self._copies.bytes + bytes_ - self._budget_bytes
@@ -122,9 +121,9 @@ class CudaLoader:
         held = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         return free_bytes + held
 
-    def host_bytes(self, path: Path) -> int:
-        """Of its pinned copy; the page cache does not count: a read from there is a copy more."""
-        return self._host.bytes_of(path)
+    def host_share(self, path: Path) -> float:
+        """All where it has a pinned copy; the page cache does not count: a read is a copy more."""
+        return float(path in self._host)
 
     def load(self, path: Path, index: WeightsIndex, is_verified: bool) -> CudaWeights:
         """Queue the copy and return; the host waits for the disk, never for the device."""

@@ -15,17 +15,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 
 
-def cached_bytes(path: Path) -> int:
-    """Bytes of the file that the page cache has, estimated from `SAMPLES` pages; 0 without a file.
+def cached_share(path: Path) -> float:
+    """Share of the file that the page cache has, estimated from `SAMPLES` pages; 0 without a file.
 
     Linux tells the truth to whoever may write to the file (mincore, since 5.2), and all to others.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as pages:
             present = _present(pages)
-            return int(len(pages) * sum(present) / len(present))
+            return sum(present) / len(present)
     except (OSError, ValueError):  # removed meanwhile, or empty
-        return 0
+        return 0.0
 
 
 def _present(pages: mmap.mmap) -> list[bool]:

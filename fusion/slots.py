@@ -154,9 +154,13 @@ class SlotTable:
         with self._changed:
             return self._memory.history.newest(count)
 
-    def host_bytes(self, files: Mapping[str, Path]) -> dict[str, int]:
-        """Bytes of weights files in host memory, by the keys given."""
-        return {key: self._loader.host_bytes(path) for key, path in files.items()}
+    def host_shares(self, files: Mapping[str, Path]) -> dict[str, float]:
+        """Shares of weights files that are in host memory, by the keys given."""
+        return {key: self._loader.host_share(path) for key, path in files.items()}
+
+    def now_s(self) -> float:
+        """The moment by the table's clock."""
+        return self._clock()
 
     def check_integrity(self) -> None:
         """Recount everything from the leases and slots; AssertionError says what differs."""
@@ -205,7 +209,7 @@ class SlotTable:
             is_verified = slot.request.is_verified or key in self._verified
         path = slot.request.path
         loader = slot.request.loader or self._loader
-        was_on_disk = loader.host_bytes(path) < HOST_SHARE * slot.request.index.file_bytes
+        was_on_disk = loader.host_share(path) < HOST_SHARE
         began_s = self._clock()
         weights: ResidentWeights | None = None
         try:

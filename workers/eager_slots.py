@@ -15,7 +15,7 @@ from contract.tensors import TensorSpec
 from fusion.device import Device, free_bytes
 from fusion.ir import DTYPE_BYTES
 from fusion.loaders import MappedWeights, map_tensors
-from fusion.page_cache import cached_bytes
+from fusion.page_cache import cached_share
 from fusion.places import PAGE_BYTES
 from fusion.slots import SlotTable
 from fusion.weights import WeightsIndex, read_index
@@ -73,9 +73,9 @@ class EagerLoader:
         """None: the table's own loader measures the device."""
         return None
 
-    def host_bytes(self, path: Path) -> int:
+    def host_share(self, path: Path) -> float:
         """What the page cache has of it."""
-        return cached_bytes(path)
+        return cached_share(path)
 
     def load(self, path: Path, index: WeightsIndex, is_verified: bool) -> EagerWeights:
         """Map the file and start the host; raises WeightsError and FuseboxError."""

@@ -55,7 +55,7 @@ class FakeLoader:
         self.held_bytes = 0
         self.measured_free_bytes: int | None = None
         self.broken: set[str] = set()
-        self.hosted: dict[str, int] = {}
+        self.hosted: dict[str, float] = {}
         self.loaded: list[str] = []
         self.verified: list[bool] = []
         self.weights: dict[str, FakeWeights] = {}
@@ -68,8 +68,8 @@ class FakeLoader:
     def free_bytes(self) -> int | None:
         return self.measured_free_bytes
 
-    def host_bytes(self, path: Path) -> int:
-        return self.hosted.get(path.name, 0)
+    def host_share(self, path: Path) -> float:
+        return self.hosted.get(path.name, 0.0)
 
     def take(self, bytes_: int) -> None:
         with self._lock:

@@ -159,7 +159,7 @@ def test_loads_from_disk_are_told_apart(loader: FakeLoader, clock: FakeClock) ->
     table = SlotTable(loader, 100, clock)
     use(table, "a")
     table.evict("a")
-    loader.hosted = {"a": 29}
+    loader.hosted = {"a": 0.97}
     use(table, "a")
     past = table.pasts(1)["a"]
     assert (past.loads, past.disk_loads, past.load_s, past.disk_load_s) == (2, 1, 4.0, 2.0)

@@ -2,14 +2,14 @@
 
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import torch
 
 from fusion.device import Device
-from fusion.page_cache import cached_bytes
+from fusion.page_cache import cached_share
 from fusion.slots import SlotRequest, open_slots
 from fusion.weights import write_weights
 
@@ -28,20 +28,20 @@ def test_pages_that_were_read_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 16 * MIB)
     dropped(path)
-    if cached_bytes(path):
+    if cached_share(path):
         pytest.skip("this file system keeps pages that it is told to drop")
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no reading ahead
         os.pread(file.fileno(), 8 * MIB, 0)
-    assert cached_bytes(path) == 8 * MIB
+    assert cached_share(path) == 0.5
     path.read_bytes()
-    assert cached_bytes(path) == 16 * MIB
+    assert cached_share(path) == 1
 
 
 def test_a_file_that_is_gone_or_empty_has_none(tmp_path: Path) -> None:
     """It may be removed while somebody looks."""
     (tmp_path / "empty").touch()
-    assert cached_bytes(tmp_path / "empty") == cached_bytes(tmp_path / "gone") == 0
+    assert cached_share(tmp_path / "empty") == cached_share(tmp_path / "gone") == 0
 
 
 def pss_and_rss(path: Path) -> tuple[int, int]:
@@ -57,14 +57,13 @@ def pss_and_rss(path: Path) -> tuple[int, int]:
     return sums["Pss"], sums["Rss"]
 
 
-def hold(request: SlotRequest, holding: object, go_on: object) -> tuple[int, int]:
-    """Have the function resident until the others have it too."""
+def hold(request: SlotRequest, turns: Connection) -> None:
+    """Have the function resident until the other has looked too."""
     table = open_slots(Device("cpu"), 100 * MIB)
     with table.acquire([request]):
-        holding.wait()  # type: ignore[attr-defined]  # a barrier's proxy
-        found = pss_and_rss(request.path)
-        go_on.wait()  # type: ignore[attr-defined]  # a barrier's proxy
-    return found
+        turns.send("resident")
+        turns.recv()
+        turns.send(pss_and_rss(request.path))
 
 
 def test_workers_of_one_machine_share_what_they_map(tmp_path: Path) -> None:
@@ -72,10 +71,19 @@ def test_workers_of_one_machine_share_what_they_map(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     index = write_weights(path, {"kernel": torch.full((4, 1024, 1024), 1.5)})
     request = SlotRequest("a@1", path, index, is_verified=True)
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(2, mp_context=context) as pool:
-        holding, go_on = manager.Barrier(2, timeout=60), manager.Barrier(2, timeout=60)
-        held = [pool.submit(hold, request, holding, go_on) for _ in range(2)]
-        for pss_bytes, rss_bytes in (one.result(90) for one in held):
-            assert rss_bytes >= index.data_bytes
-            assert pss_bytes == pytest.approx(rss_bytes / 2, rel=0.02)
+    # a fork has torch already, which takes others seconds to import
+    context = multiprocessing.get_context("fork")
+    turns, its_turns = context.Pipe()
+    other = context.Process(target=hold, args=(request, its_turns))
+    other.start()
+    table = open_slots(Device("cpu"), 100 * MIB)
+    with table.acquire([request]):
+        assert turns.recv() == "resident"
+        found = [pss_and_rss(path)]
+        turns.send("go on")
+        found.append(turns.recv())
+    other.join(60)
+    assert other.exitcode == 0
+    for pss_bytes, rss_bytes in found:
+        assert rss_bytes >= index.data_bytes
+        assert pss_bytes == pytest.approx(rss_bytes / 2, rel=0.02)

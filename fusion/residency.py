@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
 from fusion.errors import BudgetExceeded
+from fusion.eviction import Order, by_recency, choose_victims
+from fusion.history import History
 from fusion.leases import Lease, Slot, SlotRequest
 from fusion.loaders import Loader, ResidentWeights
 from fusion.lru import ByteLru
@@ -21,14 +23,16 @@ KEPT_SHARE = 0.75
 class Residency:
     """Slots and leases of one device, and the eviction policy. SlotTable lends it its lock."""
 
-    def __init__(self, loader: Loader, budget_bytes: int) -> None:
+    def __init__(self, loader: Loader, budget_bytes: int, order: Order = by_recency) -> None:
         self.budget_bytes = budget_bytes
+        self.history = History()
         self.slots: ByteLru[str, Slot] = ByteLru()
         self.leases: set[Lease] = set()
         self.charged_bytes = 0
         self.evictions = 0
         self.reclaim: Callable[[int], int] = lambda _: 0  # asks others for bytes
         self._loader = loader
+        self._order = order
         self._leaving: list[tuple[ResidentWeights, int]] = []
 
     @property
@@ -72,7 +76,7 @@ class Residency:
             self._slot_bytes(request) for key, request in group.items() if key not in self.slots
         )
 
-    def make_room(self, bytes_: int, spare: Collection[str]) -> bool:
+    def make_room(self, bytes_: int, spare: Collection[str], now_s: float) -> bool:
         """Evict until `bytes_` fit, sparing what the group itself needs; False where they cannot.
 
         Measured again after each round: bytes freed are not always bytes to be had.
@@ -80,9 +84,11 @@ class Residency:
         self.sweep()
         spared = self._kept().union(spare)
         while (shortage_bytes := self._shortage_bytes(bytes_)) > 0:
-            victims = self.slots.victims(shortage_bytes, spared)
+            victims = choose_victims(
+                self.slots, shortage_bytes, spared, self._order, self.history, now_s
+            )
             for key in victims:
-                self.evict(key)
+                self.evict(key, now_s, is_pushed_out=True)
             if not victims and not self._reclaim(shortage_bytes - self._evictable_bytes(spared)):
                 return False
         return True
@@ -98,7 +104,7 @@ class Residency:
             if key not in spared and not self.slots.pins(key)
         )
 
-    def admit(self, lease: Lease, group: Group) -> None:
+    def admit(self, lease: Lease, group: Group, now_s: float) -> None:
         """Give the lease its slots, pinned; room for them was made."""
         for key, request in group.items():
             if key not in self.slots:
@@ -110,6 +116,7 @@ class Residency:
             lease.slots[key] = slot
             self.slots.pin(key)
             self.slots.touch(key)
+            self.history.asked(key, now_s)
         self.leases.add(lease)
 
     def dismiss(self, lease: Lease, now_s: float) -> None:
@@ -118,21 +125,24 @@ class Residency:
         for key, slot in lease.slots.items():
             self.slots.unpin(key)
             self.slots.touch(key)
+            if lease.has_run:
+                self.history.released(key, now_s)
             slot.released_at_s = now_s
             if self.slots.pins(key):
                 continue
             if slot.weights is None:  # its load failed
                 self.slots.pop(key)
             elif slot.request.keep_alive_s == 0:
-                self.evict(key)
+                self.evict(key, now_s)
         lease.slots = {}
 
-    def evict(self, key: str) -> None:
+    def evict(self, key: str, now_s: float, is_pushed_out: bool = False) -> None:
         """Take a loaded, unpinned function's slot away; its bytes count until they are free."""
         size = self.slots.bytes_of(key)
         weights = self.slots.pop(key).weights
         assert weights is not None, f"{key} is evicted while it loads"
         self.evictions += 1
+        self.history.evicted(key, now_s, is_pushed_out)
         self._leaving.append((weights, size))
         self.sweep()
 
@@ -142,7 +152,7 @@ class Residency:
         dues = {key: due for key in idle if (due := self.slots[key].due_s) is not None}
         for key, due_s in dues.items():
             if due_s <= now_s:
-                self.evict(key)
+                self.evict(key, now_s)
         return min((due_s for due_s in dues.values() if due_s > now_s), default=None)
 
     def sweep(self) -> None:

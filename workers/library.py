@@ -129,6 +129,12 @@ class Library:
         with self._lock:
             return {key: self._files[key][1] for key in keys}
 
+    def weights_files(self, keys: Iterable[str]) -> dict[str, Path]:
+        """Where the weights of those functions are that are known, by slot key."""
+        with self._lock:
+            known = {key: self._files[key][0] for key in keys if key in self._files}
+        return {key: self._artifacts / digest / WEIGHTS for key, digest in known.items()}
+
     def known(self) -> list[str]:
         """Slot keys of every function that was asked for and not forgotten."""
         with self._lock:

@@ -31,6 +31,7 @@ from fusion.device import (
     parse_device,
 )
 from fusion.measurements import Measurements
+from fusion.memory import limit_bytes
 from fusion.slots import SlotTable, open_slots
 from fusion.strategies.lanes import Lanes
 from workers.capturing import Capturing, open_graphs, reclaiming
@@ -56,6 +57,7 @@ from workers.paces import Paces
 from workers.removed import Removed
 from workers.report import Reporter
 from workers.stage import Stager
+from workers.tiers import Tiers
 from workers.warmup import warm_groups, warm_up
 from workers.watchdog import Actions, Look, Watchdog
 
@@ -63,6 +65,8 @@ log = Log("worker")
 # what hooks return may be larger than the body it came from
 REPLY_PER_BODY = 4
 DAG_SHARE = 0.1
+# of the RAM, for pinned copies of weights of all workers
+HOST_SHARE = 0.25
 # of the budget, for captured graphs
 GRAPH_SHARE = 0.2
 # between two looks for functions that are removed
@@ -114,7 +118,12 @@ def wire(
 ) -> Parts:
     """Put a worker together; nothing is resident and nothing runs yet."""
     budget_bytes = settings.memory_budget_bytes or default_budget_bytes(device)
-    slots = open_slots(device, budget_bytes)
+    slots = open_slots(
+        device,
+        budget_bytes,
+        host_budget_bytes=host_budget_bytes(settings, limit_bytes()),
+        eviction=settings.eviction,
+    )
     cache: DagCache[DagKey, FusedDag] = DagCache(
         int(budget_bytes * DAG_SHARE), slots.charge, slots.refund
     )
@@ -141,6 +150,7 @@ def wire(
         lanes.count if lanes else 1,
     )
     gauge = Gauge(slots.stats, settings.heartbeat_s)
+    tiers = Tiers(slots, library)
     reporter = Reporter(
         id=worker,
         device=str(device),
@@ -157,6 +167,8 @@ def wire(
         lanes=dags.lanes,
         tiers=lambda: measuring.tiers() | eager.measured(),
         groups=claims.groups,
+        eviction=settings.eviction,
+        memory=tiers.memory,
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
@@ -176,7 +188,7 @@ def wire(
     )
     chores = [
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
-        compiling.look, measuring.look,
+        compiling.look, measuring.look, tiers.look,
     ]  # fmt: skip
     capturing = None
     if graphs is not None:
@@ -208,6 +220,13 @@ def _measurements(data: Path, identity: str) -> Measurements:
 def make_lanes(device: Device, threads: int) -> Lanes | None:
     """A lane per thread to run members side by side; a GPU has streams instead."""
     return Lanes(threads) if device.kind == "cpu" and threads > 1 else None
+
+
+def host_budget_bytes(settings: Settings, ram_bytes: int) -> int:
+    """For a worker's pinned copies of weights, of which a CPU has none."""
+    if settings.host_budget_bytes is not None:
+        return settings.host_budget_bytes
+    return int(ram_bytes * HOST_SHARE) // settings.workers
 
 
 def host_limits(settings: Settings) -> HostLimits:

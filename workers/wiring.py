@@ -22,7 +22,7 @@ from contract.settings import Settings
 from contract.store import Store
 from contract.supervision import Word, tell
 from fusion.cache import DagCache
-from fusion.dag import DagKey, FusedDag
+from fusion.dag import FusedDag
 from fusion.device import (
     Device,
     default_budget_bytes,
@@ -31,6 +31,7 @@ from fusion.device import (
     parse_device,
 )
 from fusion.measurements import Measurements
+from fusion.members import DagKey
 from fusion.memory import limit_bytes
 from fusion.slots import SlotTable, open_slots
 from fusion.strategies.lanes import Lanes

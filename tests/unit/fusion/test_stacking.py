@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion.codegen import generate
-from fusion.dag import Call, FusedDag, Member, build
+from fusion.dag import Call, FusedDag, build
 from fusion.ir import DType, Graph, Node, Output, Ref, TensorSpec, WeightSpec
+from fusion.members import Member
 from fusion.passes.channels_last import channels_last
 from fusion.probes import probe_inputs
 from fusion.stacking.graph import may_stack, stack_graph

@@ -50,6 +50,7 @@ def choose_victims(
     order: Order,
     history: History,
     now_s: float,
+    frees: Callable[[str], int] | None = None,
 ) -> list[str]:
     """Who leaves so that `bytes_` are freed; [] where that cannot be.
 
@@ -58,4 +59,4 @@ def choose_victims(
     """
     sizes = {k: slots.bytes_of(k) for k in slots if not slots.pins(k) and k not in spared}
     ranked = sorted(order(sizes, history, now_s), key=lambda k: history.is_settling(k, now_s))
-    return slots.victims(bytes_, spared, ranked)
+    return slots.victims(bytes_, spared, ranked, frees)

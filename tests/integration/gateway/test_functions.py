@@ -16,6 +16,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from contract.acceptance import ACCEPTED, is_as_accepted
 from contract.function import GRAPH, WEIGHTS
 from contract.settings import Settings
 from contract.store import Store
@@ -119,8 +120,10 @@ def test_an_artifact_becomes_the_next_version(
     assert members == {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.name != ACCEPTED
     }
+    # every digest was compared: workers need not hash it again
+    assert is_as_accepted(folder / WEIGHTS)
     assert put(client, pack(artifact())).json["version"] == 2
     assert client.get("/v1/functions/echo").json["versions"] == [1, 2]
     assert client.get("/v1/functions/echo@1").json["has_preprocess"] is True

@@ -33,6 +33,8 @@ class Reporter:
     lanes: Callable[[], dict[str, list[list[str]]]]
     tiers: Callable[[], dict[str, dict[str, dict[str, float]]]]
     groups: Callable[[], list[str]]
+    # by architecture
+    row_ceilings: Callable[[], dict[str, int]]
 
     def report(self, is_draining: bool) -> WorkerReport:
         """The worker now."""
@@ -64,4 +66,5 @@ class Reporter:
             threads=self.threads,
             tiers=self.tiers(),
             groups=self.groups(),
+            row_ceilings=self.row_ceilings(),
         )

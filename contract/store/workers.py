@@ -59,6 +59,8 @@ class WorkerReport:
     tiers: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     # ids of the groups it has begun and not ended
     groups: list[str] = field(default_factory=list)
+    # rows that jobs are joined up to where more ran out of memory, by architecture
+    row_ceilings: dict[str, int] = field(default_factory=dict)
 
     def encode(self) -> str:
         """JSON."""

@@ -351,7 +351,7 @@ def test_a_description_says_how_the_function_runs(client: FlaskClient, store: St
     """Milliseconds by rows and tier, and of the groups that it was in, not of others'."""
     publish(store, "echo", MANIFEST)
     assert client.get("/v1/functions/echo").json["execution"] == {
-        "tiers": {}, "groups": {}, "threads": 1,
+        "tiers": {}, "groups": {}, "threads": 1, "row_ceiling": None,
     }  # fmt: skip
     ours, others = "echo@1 x2 + other@1 x1", "echo@11 x1 + other@1 x1"
     times, lanes = {"serial": 2.0, "branches": 1.0}, [["echo@1"], ["other@1"]]
@@ -363,6 +363,7 @@ def test_a_description_says_how_the_function_runs(client: FlaskClient, store: St
             tiers={"echo@1": tiers, "echo@11": {}},
             lanes={ours: lanes},
             threads=2,
+            row_ceilings={MANIFEST.architecture: 4, "another": 1},
         ),
         10.0,
         is_news=False,
@@ -371,4 +372,5 @@ def test_a_description_says_how_the_function_runs(client: FlaskClient, store: St
         "tiers": tiers,
         "groups": {ours: {"strategy": "branches", "measured_ms": times, "lanes": lanes}},
         "threads": 2,
+        "row_ceiling": 4,
     }

@@ -124,7 +124,14 @@ def _function() -> Schema:
         "created_at": _TIME,
         "digest": _STRING,
         "versions": _list(_COUNT),
-        "execution": _object({"tiers": _MAP_OF_TIMES, "groups": _map_of(group), "threads": _COUNT}),
+        "execution": _object(
+            {
+                "tiers": _MAP_OF_TIMES,
+                "groups": _map_of(group),
+                "threads": _COUNT,
+                "row_ceiling": {"type": ["integer", "null"]},
+            }
+        ),
     }
     optional = ("versions", "execution")
     return _object(own | _of_record(Manifest, special), optional=optional)
@@ -199,6 +206,7 @@ def _worker() -> Schema:
         "tiers": _map_of(_MAP_OF_TIMES),
         "groups": _list(_STRING),
         "memory": _map_of(_ref("FunctionMemory")),
+        "row_ceilings": _map_of(_COUNT),
     }
     return _object(_of_record(WorkerReport, special))
 

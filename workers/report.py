@@ -37,6 +37,8 @@ class Reporter:
     eviction: str
     # by slot key, given the bytes of residents
     memory: Callable[[dict[str, int]], dict[str, FunctionMemory]]
+    # by architecture
+    row_ceilings: Callable[[], dict[str, int]]
 
     def report(self, is_draining: bool) -> WorkerReport:
         """The worker now."""
@@ -73,4 +75,5 @@ class Reporter:
             thrash=slots.thrash,
             eviction=self.eviction,
             memory=memory,
+            row_ceilings=self.row_ceilings(),
         )

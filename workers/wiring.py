@@ -36,6 +36,7 @@ from fusion.memory import limit_bytes
 from fusion.slots import SlotTable, open_slots
 from fusion.strategies.lanes import Lanes
 from workers.capturing import Capturing, open_graphs, reclaiming
+from workers.ceilings import Ceilings
 from workers.celery_app import make_app
 from workers.claims import Claims
 from workers.compiling import Compiling, file_name, folder_for
@@ -139,6 +140,7 @@ def wire(
     eager_hosts = Hosts(artifacts, limits, inf, logs.write, open_host)
     identity = device_identity(device)
     measurements = _measurements(settings.data, identity)
+    ceilings = Ceilings(measurements)
     library = Library(artifacts, device.kind, measurements)
     dags = Dags(
         cache, torch.device(str(device)), lanes, measurements.group, library.program, graphs
@@ -170,6 +172,7 @@ def wire(
         groups=claims.groups,
         eviction=settings.eviction,
         memory=tiers.memory,
+        row_ceilings=ceilings.shown,
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
@@ -177,7 +180,7 @@ def wire(
     stager = Stager(find, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces)
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
-    computer = Computer(library, slots, dags, claims, turn, eager.run)
+    computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
         worker, store, claims, stager, computer, patience, ThreadPoolExecutor(HOOK_THREADS, "late")

@@ -95,6 +95,8 @@ class WorkerReport:
     eviction: str = "lru"
     # by NAME@VERSION, of the functions last asked for, the last of them last
     memory: dict[str, FunctionMemory] = field(default_factory=dict)
+    # rows that jobs are joined up to where more ran out of memory, by architecture
+    row_ceilings: dict[str, int] = field(default_factory=dict)
 
     def encode(self) -> str:
         """JSON."""

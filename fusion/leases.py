@@ -80,6 +80,7 @@ class SlotStats(NamedTuple):
     evictions: int
     loaded_bytes: int
     load_s: float
+    thrash: int  # loads of what had just been evicted to make room; see fusion.history
 
     @property
     def used_bytes(self) -> int:
@@ -98,6 +99,7 @@ class Lease:
     loaded_bytes: int = 0
     load_s: float = 0.0
     is_released: bool = False
+    has_run: bool = True  # False: its functions only came in, and nothing used them
 
     def tensors(self, key: str) -> list[Tensor]:
         """The function's weights in file order, device; ready for the current stream.

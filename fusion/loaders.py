@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fusion.errors import WeightsError
+from fusion.page_cache import cached_share
 from fusion.places import PAGE_BYTES, Mapped, Places
 from fusion.spans import Layout, page_layout
 from fusion.weights import WeightEntry, WeightsIndex, check_digests
@@ -44,6 +45,9 @@ class Loader(Protocol):
 
     def free_bytes(self) -> int | None:
         """Measured free device bytes; None where memory is not the device's own to measure."""
+
+    def host_share(self, path: Path) -> float:
+        """Share of this weights file that is in host memory, from where it loads faster."""
 
     def load(self, path: Path, index: WeightsIndex, is_verified: bool) -> ResidentWeights:
         """Bring the file in, comparing digests unless `is_verified`; raises WeightsError."""
@@ -200,6 +204,10 @@ class MappedLoader:
     def free_bytes(self) -> int | None:
         """None: mapped pages are the page cache's, which the kernel reclaims by itself."""
         return None
+
+    def host_share(self, path: Path) -> float:
+        """What the page cache has of it, which all processes of the machine share."""
+        return cached_share(path)
 
     def layout(self, index: WeightsIndex) -> Layout:
         """Pages."""

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.readahead import bring_in
+
 PAGE_BYTES = mmap.PAGESIZE
 # of one range: more files of a size begin another
 RANGE_BYTES = 4 * 2**30
 MOST_PLACES = 64
-# Linux, uapi/asm-generic/mman-common.h; Python's mmap has no names for them
+# Linux, uapi/asm-generic/mman-common.h; Python's mmap has no name for them
 MAP_FIXED = 0x10
-MADV_POPULATE_READ = 22  # Linux 5.14
 PROT_NONE = 0
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -30,7 +31,6 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (
     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
 )  # fmt: skip
-_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class _Range:
@@ -127,7 +127,7 @@ class Places:
                 length = min(end, bytes_) - begin
                 # maps of their own: faults bring in what is around them, and nothing beyond
                 _map_at(address, length, mmap.PROT_READ, mmap.MAP_SHARED, file, begin)
-                _populate(address, length)
+                bring_in(address, length)
         except BaseException:
             self.give_back(range_, number)
             raise
@@ -160,16 +160,6 @@ def _map_at(
 
 def _reserve(address: int, bytes_: int) -> None:
     _map_at(address, bytes_, PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
-
-
-def _populate(address: int, bytes_: int) -> None:
-    """Make every page present, so that the first run faults none and residency is true.
-
-    Reading faults shared pages in; MAP_POPULATE on a private writable map copied each of them.
-    """
-    if _libc.madvise(address, bytes_, MADV_POPULATE_READ):
-        # a kernel before 5.14: touch each page; what cannot be read raises SIGBUS as ever
-        (ctypes.c_char * bytes_).from_address(address)[::PAGE_BYTES]
 
 
 def _last_error() -> OSError:

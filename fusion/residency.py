@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from fusion.errors import BudgetExceeded
+from fusion.eviction import Order, by_recency, choose_victims
+from fusion.history import History
 from fusion.leases import Lease, Slot, SlotRequest
 from fusion.loaders import Loader, SharingLoader
 from fusion.lru import ByteLru
@@ -25,8 +27,9 @@ KEPT_SHARE = 0.75
 class Residency:
     """Slots and leases of one device, and the eviction policy. SlotTable lends it its lock."""
 
-    def __init__(self, loader: Loader, budget_bytes: int) -> None:
+    def __init__(self, loader: Loader, budget_bytes: int, order: Order = by_recency) -> None:
         self.budget_bytes = budget_bytes
+        self.history = History()
         # each with all the bytes that it holds; what several hold counts once in `shares`
         self.slots: ByteLru[str, Slot] = ByteLru()
         self.shares = Shares()
@@ -35,6 +38,7 @@ class Residency:
         self.evictions = 0
         self.reclaim: Callable[[int], int] = lambda _: 0  # asks others for bytes
         self._loader = loader
+        self._order = order
         self._leaving: list[Freed] = []
 
     @property
@@ -127,7 +131,7 @@ class Residency:
             return self.shares.place(key, request.index, loader.layout(request.index))
         return self.shares.place(key, request.index, whole(loader.slot_bytes(request.index)))
 
-    def make_room(self, bytes_: int, spare: Collection[str]) -> bool:
+    def make_room(self, bytes_: int, spare: Collection[str], now_s: float) -> bool:
         """Evict until `bytes_` fit, sparing what the group itself needs; False where they cannot.
 
         Measured again after each round: bytes freed are not always bytes to be had.
@@ -135,9 +139,17 @@ class Residency:
         self.sweep()
         spared = self._kept().union(spare)
         while (shortage_bytes := self._shortage_bytes(bytes_)) > 0:
-            victims = self.slots.victims(shortage_bytes, spared, self.shares.freed_in_turn())
+            victims = choose_victims(
+                self.slots,
+                shortage_bytes,
+                spared,
+                self._order,
+                self.history,
+                now_s,
+                self.shares.freed_in_turn(),
+            )
             for key in victims:
-                self.evict(key)
+                self.evict(key, now_s, is_pushed_out=True)
             if not victims and not self._reclaim(shortage_bytes - self._evictable_bytes(spared)):
                 return False
         return True
@@ -152,7 +164,7 @@ class Residency:
             freed(key) for key in self.slots if key not in spared and not self.slots.pins(key)
         )
 
-    def admit(self, lease: Lease, group: Group, placed: Collection[str]) -> None:
+    def admit(self, lease: Lease, group: Group, placed: Collection[str], now_s: float) -> None:
         """Give the lease its slots, pinned; room for those that were placed was made."""
         for key, request in group.items():
             slot = self.slots[key]
@@ -163,6 +175,7 @@ class Residency:
             if key not in placed:
                 self.slots.pin(key)
             self.slots.touch(key)
+            self.history.asked(key, now_s)
         self.leases.add(lease)
 
     def dismiss(self, lease: Lease, now_s: float) -> None:
@@ -171,20 +184,23 @@ class Residency:
         for key, slot in lease.slots.items():
             self.slots.unpin(key)
             self.slots.touch(key)
+            if lease.has_run:
+                self.history.released(key, now_s)
             slot.released_at_s = now_s
             if self.slots.pins(key):
                 continue
             if slot.weights is None:  # its load failed
                 self._abandon(key)
             elif slot.request.keep_alive_s == 0:
-                self.evict(key)
+                self.evict(key, now_s)
         lease.slots = {}
 
-    def evict(self, key: str) -> None:
+    def evict(self, key: str, now_s: float, is_pushed_out: bool = False) -> None:
         """Take a loaded, unpinned function's slot away; its bytes count until they are free."""
         slot = self.slots.pop(key)
         assert slot.weights is not None, f"{key} is evicted while it loads"
         self.evictions += 1
+        self.history.evicted(key, now_s, is_pushed_out)
         slot.placement.retire()
         self._leaving += self.shares.drop(key)
         self.sweep()
@@ -201,7 +217,7 @@ class Residency:
         dues = {key: due for key in idle if (due := self.slots[key].due_s) is not None}
         for key, due_s in dues.items():
             if due_s <= now_s:
-                self.evict(key)
+                self.evict(key, now_s)
         return min((due_s for due_s in dues.values() if due_s > now_s), default=None)
 
     def sweep(self) -> None:

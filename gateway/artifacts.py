@@ -16,7 +16,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
@@ -167,6 +167,8 @@ class Artifacts:
                 _moved(grave, self._folder / digest)
             else:
                 removed.append(digest)
+                with suppress(FileNotFoundError):
+                    self._shared.remove(grave / WEIGHTS)
             shutil.rmtree(grave, ignore_errors=True)
         self._remove_abandoned()
         log.info("swept", removed=len(removed))

@@ -114,14 +114,16 @@ def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, 
 
     The one tier of a function without a graph is `eager`, and it is in no group. `lanes` are the
     functions of a group by thread, where it was tried side by side. Of several workers the first
-    that knows is asked: they measure alike.
+    that knows is asked: they measure alike. `row_ceiling` is the least that any of them has learned
+    from runs that lacked memory; None where none did.
     """
-    ref, threads = str(function.ref), 1
+    ref, threads, ceilings = str(function.ref), 1, []
     tiers: dict[str, dict[str, float]] = {}
     groups: dict[str, dict[str, Any]] = {}
     for worker in workers:
         threads = max(threads, worker.threads)
         tiers = tiers or worker.tiers.get(ref, {})
+        ceilings += [worker.row_ceilings.get(function.manifest.architecture)]
         for name, strategy in worker.strategies.items():
             if any(member.split(" ")[0] == ref for member in name.split(" + ")):
                 group = {
@@ -130,7 +132,8 @@ def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, 
                     "lanes": worker.lanes.get(name, []),
                 }
                 groups.setdefault(name, group)
-    return {"tiers": tiers, "groups": groups, "threads": threads}
+    row_ceiling = min((rows for rows in ceilings if rows is not None), default=None)
+    return {"tiers": tiers, "groups": groups, "threads": threads, "row_ceiling": row_ceiling}
 
 
 def newest_groups(worker: WorkerReport, count: int) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import orjson
 
+from contract.acceptance import file_state, is_as_accepted, note_accepted
 from contract.log import Log
 
 log = Log("shared_weights")
@@ -83,6 +84,20 @@ class SharedWeights:
             log.info("weights_shared", bytes=saved_bytes, of=header.file_bytes)
         return saved_bytes
 
+    def remove(self, path: Path) -> None:
+        """Remove a file whose artifact goes.
+
+        The number of its links is a part of its state: who keeps one is noted anew as accepted.
+        """
+        with self._lock:
+            linked = []
+            if path.stat().st_nlink > 1:
+                self._look(path.name)
+                linked = [other for other in self._headers if _is_accepted_link(other, path)]
+            path.unlink()
+            for other in linked:
+                note_accepted(other, file_state(other))
+
     def _look(self, name: str) -> None:
         """Read the headers of what has come since, and forget what has gone."""
         stored = {each / name for each in self._folder.iterdir() if not each.name.startswith(".")}
@@ -102,10 +117,7 @@ class SharedWeights:
     def _link(self, path: Path, header: Header) -> int:
         """Make it a link to a file that is the same; 0 where there is none."""
         for other, its in self._headers.items():
-            if its[:2] == header[:2] and _is_same(path, other):
-                link = path.with_name(f"{path.name}.link")
-                link.hardlink_to(other)
-                link.replace(path)
+            if its[:2] == header[:2] and is_as_accepted(path) and _is_linked(path, other):
                 return header.file_bytes
         return 0
 
@@ -173,6 +185,33 @@ def read_header(path: Path) -> Header:
             if end - begin >= SHARED_BYTES:
                 tensors[digest] = Stored(path, _PREFIX_BYTES + size + begin, end - begin)
     return Header(hashlib.sha256(text).digest(), file_bytes, tensors)
+
+
+def _is_linked(path: Path, other: Path) -> bool:
+    """Link a file that was just accepted to another, if it is the same; both are accepted then."""
+    own = path.with_name(f"{path.name}.own")
+    path.rename(own)
+    try:
+        path.hardlink_to(other)
+        state = file_state(path)  # a write while they are compared would change it
+        is_same = _is_same(own, path)
+    except OSError as error:  # it was removed meanwhile, or has as many links as there can be
+        log.info("weights_not_linked", reason=error)
+        is_same = False
+    if is_same:
+        own.unlink()
+        note_accepted(other, state)
+    else:
+        own.replace(path)
+    note_accepted(path, state if is_same else file_state(path))
+    return is_same
+
+
+def _is_accepted_link(other: Path, path: Path) -> bool:
+    try:
+        return other.samefile(path) and is_as_accepted(other)
+    except FileNotFoundError:  # its artifact goes as well
+        return False
 
 
 def _is_same(path: Path, other: Path) -> bool:

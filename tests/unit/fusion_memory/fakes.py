@@ -58,6 +58,7 @@ class FakeLoader:
         self.held_bytes = 0
         self.measured_free_bytes: int | None = None
         self.broken: set[str] = set()
+        self.hosted: dict[str, float] = {}
         self.loaded: list[str] = []
         self.verified: list[bool] = []
         self.weights: dict[str, FakeWeights] = {}
@@ -69,6 +70,9 @@ class FakeLoader:
 
     def free_bytes(self) -> int | None:
         return self.measured_free_bytes
+
+    def host_share(self, path: Path) -> float:
+        return self.hosted.get(path.name, 0.0)
 
     def take(self, bytes_: int) -> None:
         with self._lock:

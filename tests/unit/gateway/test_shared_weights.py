@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from contract.acceptance import ACCEPTED, file_state, is_as_accepted, note_accepted
 from fusion.weights import read_index, write_weights
 from gateway.artifacts import Artifacts
 from gateway.shared_weights import BLOCK_BYTES, SHARED_BYTES, SharedWeights, share_blocks
@@ -37,8 +39,14 @@ class Shares:
 def stored(folder: Path, digest: str, **tensors: torch.Tensor) -> Path:
     """The weights of an artifact in its place."""
     (folder / digest).mkdir(parents=True)
-    write_weights(folder / digest / NAME, {**BACKBONE, **tensors})
-    return folder / digest / NAME
+    return written(folder / digest / NAME, tensors)
+
+
+def written(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
+    """A file that was accepted."""
+    write_weights(path, {**BACKBONE, **tensors})
+    note_accepted(path, file_state(path))
+    return path
 
 
 @pytest.fixture
@@ -48,22 +56,27 @@ def incoming(tmp_path: Path) -> Callable[..., Path]:
     def make(**tensors: torch.Tensor) -> Path:
         path = tmp_path / ".incoming" / str(len(tensors)) / NAME
         path.parent.mkdir(parents=True)
-        write_weights(path, {**BACKBONE, **tensors})
-        return path
+        return written(path, tensors)
 
     return make
 
 
 def test_the_same_file_is_linked(tmp_path: Path, incoming: Callable[..., Path]) -> None:
-    """By the file system, which keeps it until the last of both is removed."""
+    """By the file system, which keeps it until the last of both is removed.
+
+    Links change a file's state: both stay accepted as they are, for workers that would hash them.
+    """
     first, second = stored(tmp_path, "one"), incoming()
     content = first.read_bytes()
     assert SharedWeights(tmp_path, Shares()).share(second) == len(content)
     assert second.samefile(first)
-    assert [path.name for path in second.parent.iterdir()] == [NAME]
-    Artifacts(tmp_path, 0).sweep(set)
-    assert not first.exists()
-    assert second.read_bytes() == content
+    assert sorted(path.name for path in second.parent.iterdir()) == [ACCEPTED, NAME]
+    assert is_as_accepted(first)
+    assert is_as_accepted(second)
+    second.parent.rename(tmp_path / "two")
+    assert Artifacts(tmp_path, 0).sweep(lambda: {"two"}) == ["one"]
+    assert is_as_accepted(tmp_path / "two" / NAME)
+    assert (tmp_path / "two" / NAME).read_bytes() == content
 
 
 def test_one_byte_that_differs_is_no_link(tmp_path: Path, incoming: Callable[..., Path]) -> None:
@@ -75,6 +88,22 @@ def test_one_byte_that_differs_is_no_link(tmp_path: Path, incoming: Callable[...
     shares = Shares(errno.EOPNOTSUPP)
     assert SharedWeights(tmp_path, shares).share(second) == 0
     assert not second.samefile(first)
+    assert is_as_accepted(second)
+    assert not is_as_accepted(first)
+
+
+def test_a_link_that_cannot_be_made_leaves_the_file(
+    tmp_path: Path, incoming: Callable[..., Path]
+) -> None:
+    """As when the stored one is removed at that moment."""
+    first, second = stored(tmp_path, "one"), incoming()
+    shares = SharedWeights(tmp_path, Shares(errno.EOPNOTSUPP))
+    assert shares.share(incoming(head=torch.ones(9))) == 0  # it knows of the first
+    first.unlink()
+    first.symlink_to(tmp_path / "nowhere")
+    assert shares.share(second) == 0
+    assert is_as_accepted(second)
+    assert sorted(path.name for path in second.parent.iterdir()) == [ACCEPTED, NAME]
 
 
 def test_identical_tensors_share_their_blocks(
@@ -129,8 +158,7 @@ def test_what_is_removed_lends_nothing_more(tmp_path: Path, incoming: Callable[.
     shares = Shares()
     weights = SharedWeights(tmp_path, shares)
     assert weights.share(incoming(head=torch.ones(9))) > 0
-    first.unlink()
-    first.parent.rmdir()
+    shutil.rmtree(first.parent)
     shares.ranges.clear()
     assert weights.share(incoming(head=torch.ones(9), other=torch.ones(9))) == 0
     assert shares.ranges == []

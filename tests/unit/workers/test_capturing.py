@@ -21,6 +21,7 @@ from fusion.slots import open_slots
 from tests.integration.workers.builders import linear_graph, write_artifact
 from tests.unit.fusion_graphs.cpu_backend import CpuBackend
 from workers.capturing import AFTER_RUNS, Capturing, reclaiming
+from workers.ceilings import Ceilings
 from workers.claims import Claims
 from workers.compute import Computer, DeviceTurn, Results
 from workers.dags import Dags
@@ -51,11 +52,15 @@ class Bench:
         self.graphs = Graphs(self.backend, cache)
         dag_cache = DagCache(MIB, self.slots.charge, self.slots.refund)
         self.slots.reclaim_from(reclaiming(dag_cache, self.graphs))
-        library = Library(self.folder, "cpu", Measurements(self.folder / "m.json", "test"))
+        measurements = Measurements(self.folder / "m.json", "test")
+        library = Library(self.folder, "cpu", measurements)
         self.dags = Dags(dag_cache, torch.device("cpu"), None, graphs=self.graphs)
         self.claims = Claims()
         turn = DeviceTurn(lambda: None)
-        self.computer = Computer(library, self.slots, self.dags, self.claims, turn, _no_eager_runs)
+        self.computer = Computer(
+            library, self.slots, self.dags, self.claims, turn, _no_eager_runs,
+            Ceilings(measurements),
+        )  # fmt: skip
         self.capturing = Capturing(
             self.graphs, self.dags, library, self.slots, self.computer,
             self.functions.__getitem__, lambda: self.claims.is_idle,

@@ -101,18 +101,19 @@ class SharedWeights:
     def _look(self, name: str) -> None:
         """Read the headers of what has come since, and forget what has gone."""
         stored = {each / name for each in self._folder.iterdir() if not each.name.startswith(".")}
-        for gone in self._headers.keys() - stored:
-            for digest in self._headers.pop(gone).tensors:
-                if self._tensors[digest].path == gone:
-                    del self._tensors[digest]
-        for path in stored - self._headers.keys():
+        gone, come = self._headers.keys() - stored, stored - self._headers.keys()
+        for path in gone:
+            del self._headers[path]
+        for path in come:
             try:
                 header = read_header(path)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
                 log.warning("header_not_read", path=path, reason=error)
                 header = Header(b"", 0, {})  # removed meanwhile, or broken: nobody's lender
             self._headers[path] = header
-            self._tensors = header.tensors | self._tensors
+        if gone or come:
+            # what one of them had, others may have still
+            self._tensors = {d: t for its in self._headers.values() for d, t in its.tensors.items()}
 
     def _link(self, path: Path, header: Header) -> int:
         """Make it a link to a file that is the same; 0 where there is none."""
@@ -174,8 +175,10 @@ def read_header(path: Path) -> Header:
     """The header of a weights file that was checked when it came."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(_PREFIX_BYTES), "little")
-        text = file.read(size)
         file_bytes = os.fstat(file.fileno()).st_size
+        if size > file_bytes:
+            raise ValueError(f"{path}: header of {size} bytes in a {file_bytes}-byte file")
+        text = file.read(size)
     fields = orjson.loads(text)
     tensors = {}
     for key, digest in fields["__metadata__"].items():

@@ -154,13 +154,20 @@ def test_what_is_removed_lends_nothing_more(tmp_path: Path, incoming: Callable[.
     first = stored(tmp_path, "one", head=torch.zeros(9))
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / NAME).write_bytes(b"\x08\0\0\0\0\0\0\0not JSON")
+    (tmp_path / "five").mkdir()
+    (tmp_path / "five" / NAME).write_bytes(b"\xff" * 20)
     (tmp_path / "three").mkdir()
     shares = Shares()
     weights = SharedWeights(tmp_path, shares)
     assert weights.share(incoming(head=torch.ones(9))) > 0
+    stored(tmp_path, "four", head=torch.full((9,), 2.0))
+    other = incoming(head=torch.ones(9), other=torch.ones(9))
     shutil.rmtree(first.parent)
     shares.ranges.clear()
-    assert weights.share(incoming(head=torch.ones(9), other=torch.ones(9))) == 0
+    assert weights.share(other) > 0  # the fourth has it still
+    shutil.rmtree(tmp_path / "four")
+    shares.ranges.clear()
+    assert weights.share(other) == 0
     assert shares.ranges == []
 
 
@@ -172,6 +179,7 @@ def test_the_kernel_shares_equal_blocks(tmp_path: Path) -> None:
     with one.open("rb") as source, two.open("r+b") as target:
         os.fsync(source.fileno())
         os.fsync(target.fileno())
+        state = file_state(two)
         ends = source.fileno(), BLOCK_BYTES, target.fileno(), BLOCK_BYTES, BLOCK_BYTES
         try:
             shared_bytes = share_blocks(*ends)
@@ -181,4 +189,5 @@ def test_the_kernel_shares_equal_blocks(tmp_path: Path) -> None:
             pytest.skip(f"this file system shares no blocks: {error}")
         assert shared_bytes == BLOCK_BYTES
         assert share_blocks(source.fileno(), 0, target.fileno(), 0, BLOCK_BYTES) == 0
+    assert file_state(two) == state  # and accepted as it was
     assert two.read_bytes() == b"2" * BLOCK_BYTES + b"1" * BLOCK_BYTES

@@ -66,6 +66,12 @@ class Residency:
             what = f"keeping every function with keep_alive_s -1 ({what})"
             raise BudgetExceeded(kept_bytes + new_kept_bytes, limit_bytes, what)
 
+    def room_bytes(self, request: SlotRequest) -> int:
+        """The most that this function could ever get alone: what others keep stays."""
+        kept_bytes = sum(self.slots.bytes_of(key) for key in self._kept() - {request.key})
+        share = KEPT_SHARE if request.is_kept else 1.0
+        return int(self.budget_bytes * share) - kept_bytes
+
     def missing_bytes(self, group: Group) -> int:
         """Bytes of the group's functions that have no slot."""
         return sum(

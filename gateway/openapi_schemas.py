@@ -99,6 +99,10 @@ _KEY_WISH: Schema = {
 }
 
 
+def _blocks() -> Schema:
+    return _object({"block_bytes": _list(_COUNT), "ring_bytes": _COUNT, "resident_bytes": _COUNT})
+
+
 def _function() -> Schema:
     spec = _list(_ref("TensorSpec"))
     lanes = _list(_list(_STRING))
@@ -111,6 +115,12 @@ def _function() -> Schema:
         "keep_alive_s": _OPTIONAL,
         "row_buckets": _list(_COUNT),
     }
+    execution = {
+        "tiers": _MAP_OF_TIMES,
+        "groups": _map_of(group),
+        "threads": _COUNT,
+        "blocks": _blocks(),
+    }
     own = {
         "name": _STRING,
         "version": _COUNT,
@@ -118,7 +128,7 @@ def _function() -> Schema:
         "created_at": _TIME,
         "digest": _STRING,
         "versions": _list(_COUNT),
-        "execution": _object({"tiers": _MAP_OF_TIMES, "groups": _map_of(group), "threads": _COUNT}),
+        "execution": _object(execution, optional=("blocks",)),
     }
     optional = ("versions", "execution")
     return _object(own | _of_record(Manifest, special), optional=optional)
@@ -192,6 +202,7 @@ def _worker() -> Schema:
         "lanes": _map_of(_list(_list(_STRING))),
         "tiers": _map_of(_MAP_OF_TIMES),
         "groups": _list(_STRING),
+        "blocks": _map_of(_blocks()),
     }
     return _object(_of_record(WorkerReport, special))
 

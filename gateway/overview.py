@@ -113,13 +113,17 @@ def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, 
     """How it runs: milliseconds by rows and tier, and of the groups it was in by strategy.
 
     The one tier of a function without a graph is `eager`, and it is in no group. `lanes` are the
-    functions of a group by thread, where it was tried side by side. Of several workers the first
-    that knows is asked: they measure alike.
+    functions of a group by thread, where it was tried side by side. `blocks` is there for a
+    function that does not fit as a whole. Of several workers the first that knows is asked: they
+    measure alike.
     """
     ref, threads = str(function.ref), 1
     tiers: dict[str, dict[str, float]] = {}
     groups: dict[str, dict[str, Any]] = {}
+    plans: dict[str, Any] = {}
     for worker in workers:
+        if ref in worker.blocks:
+            plans.setdefault("blocks", asdict(worker.blocks[ref]))
         threads = max(threads, worker.threads)
         tiers = tiers or worker.tiers.get(ref, {})
         for name, strategy in worker.strategies.items():
@@ -130,7 +134,7 @@ def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, 
                     "lanes": worker.lanes.get(name, []),
                 }
                 groups.setdefault(name, group)
-    return {"tiers": tiers, "groups": groups, "threads": threads}
+    return {"tiers": tiers, "groups": groups, "threads": threads, **plans}
 
 
 def newest_groups(worker: WorkerReport, count: int) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from contract.store.workers import DagCacheReport, WorkerReport
+from contract.store.workers import BlocksReport, DagCacheReport, WorkerReport
 from fusion.cache import CacheStats
 from workers.gauge import Gauge
 
@@ -33,6 +33,7 @@ class Reporter:
     lanes: Callable[[], dict[str, list[list[str]]]]
     tiers: Callable[[], dict[str, dict[str, dict[str, float]]]]
     groups: Callable[[], list[str]]
+    blocks: Callable[[], dict[str, BlocksReport]]
 
     def report(self, is_draining: bool) -> WorkerReport:
         """The worker now."""
@@ -64,4 +65,5 @@ class Reporter:
             threads=self.threads,
             tiers=self.tiers(),
             groups=self.groups(),
+            blocks=self.blocks(),
         )

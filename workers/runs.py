@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from contract.function import FunctionRef
 from workers.records import Staged
@@ -34,6 +34,13 @@ def halves(run: Run) -> list[Run]:
     assert len(run) > 1
     middle = len(run) // 2
     return [run[:middle], run[middle:]]
+
+
+def parted(run: Run, alone: Collection[str]) -> list[Run]:
+    """What runs together, then each function in `alone` by itself."""
+    together = tuple(batch for batch in run if str(batch[0].function.ref) not in alone)
+    apart = [(batch,) for batch in run if str(batch[0].function.ref) in alone]
+    return [together, *apart] if together else [*apart]
 
 
 def singly(run: Run) -> list[Run]:

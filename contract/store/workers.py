@@ -23,6 +23,18 @@ class DagCacheReport:
 
 
 @dataclass(frozen=True)
+class BlocksReport:
+    """How a worker runs a function that does not fit as a whole."""
+
+    # what each block reads in every run
+    block_bytes: list[int]
+    # in which they follow each other
+    ring_bytes: int
+    # what stays in memory beside the ring
+    resident_bytes: int
+
+
+@dataclass(frozen=True)
 class WorkerReport:
     """What a worker says of itself with every heartbeat. Times are Unix seconds."""
 
@@ -59,6 +71,8 @@ class WorkerReport:
     tiers: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     # ids of the groups it has begun and not ended
     groups: list[str] = field(default_factory=list)
+    # by NAME@VERSION, of functions that run in blocks
+    blocks: dict[str, BlocksReport] = field(default_factory=dict)
 
     def encode(self) -> str:
         """JSON."""
@@ -68,7 +82,9 @@ class WorkerReport:
     def decode(cls, data: bytes) -> WorkerReport:
         """The report of `encode`."""
         record = json.loads(data)
-        return cls(**record | {"dag_cache": DagCacheReport(**record["dag_cache"])})
+        blocks = {ref: BlocksReport(**its) for ref, its in record.get("blocks", {}).items()}
+        dag_cache = DagCacheReport(**record["dag_cache"])
+        return cls(**record | {"dag_cache": dag_cache, "blocks": blocks})
 
 
 class Workers:

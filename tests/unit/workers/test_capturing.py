@@ -19,6 +19,7 @@ from fusion.measurements import Measurements
 from fusion.slots import open_slots
 from tests.integration.workers.builders import linear_graph, write_artifact
 from tests.unit.fusion_graphs.cpu_backend import CpuBackend
+from workers.blocks import Blocks
 from workers.capturing import AFTER_RUNS, Capturing, reclaiming
 from workers.claims import Claims
 from workers.compute import Computer, DeviceTurn, Results
@@ -54,7 +55,15 @@ class Bench:
         self.dags = Dags(dag_cache, torch.device("cpu"), None, graphs=self.graphs)
         self.claims = Claims()
         turn = DeviceTurn(lambda: None)
-        self.computer = Computer(library, self.slots, self.dags, self.claims, turn, _no_eager_runs)
+        self.computer = Computer(
+            library,
+            self.slots,
+            self.dags,
+            self.claims,
+            turn,
+            _no_eager_runs,
+            Blocks(self.slots, "cuda", library.known),
+        )
         self.capturing = Capturing(
             self.graphs, self.dags, library, self.slots, self.computer,
             self.functions.__getitem__, lambda: self.claims.is_idle,

@@ -21,9 +21,10 @@ from fusion.allocation import is_out_of_memory
 from fusion.errors import BudgetExceeded, MemberError
 from fusion.index_ranges import IndexRange
 from fusion.slots import Lease, SlotTable
+from workers.blocks import Blocks
 from workers.ceilings import Ceilings
 from workers.claims import Claims
-from workers.dags import Call, Dags
+from workers.dags import Call, DagRun, Dags
 from workers.library import Library, Loaded
 from workers.records import Ended, Ran, Staged, Tally, Times
 from workers.runs import (
@@ -32,6 +33,7 @@ from workers.runs import (
     halves,
     jobs_of,
     only,
+    parted,
     plan_runs,
     rows_in,
     singly,
@@ -80,6 +82,7 @@ class Computer:
         turn: DeviceTurn,
         run_eagerly: Callable[[Batch, Tally], Results],
         ceilings: Ceilings,
+        blocks: Blocks,
     ) -> None:
         self._library = library
         self._slots = slots
@@ -88,6 +91,7 @@ class Computer:
         self._turn = turn
         self._run_eagerly = run_eagerly
         self._ceilings = ceilings
+        self._blocks = blocks
 
     @contextmanager
     def spare_device(self) -> Iterator[bool]:
@@ -106,7 +110,8 @@ class Computer:
         graphs = [job for job in jobs if not job.function.manifest.is_eager]
         most_rows = self._ceilings.most_rows
         for run in plan_runs(self._load(graphs, loaded, results), most_rows):
-            results.extend(self._run(run, loaded, tally))
+            for part in parted(run, {key for key, each in loaded.items() if each.blocks}):
+                results.extend(self._run(part, loaded, tally))
         eager = (job for job in jobs if job.function.manifest.is_eager)
         for run in plan_runs(eager, most_rows):
             for batch in run:
@@ -121,7 +126,10 @@ class Computer:
         for function in {job.function.ref: job.function for job in jobs}.values():
             key = str(function.ref)
             try:
-                loaded[key] = self._library.get(function)
+                loaded[key] = self._blocks.fitted(function, self._library.get(function))
+            except BudgetExceeded as error:
+                log.warning("does_not_fit", function=key, reason=error)
+                broken[key] = translate(error)
             except Exception as error:  # whatever an artifact breaks is its own
                 log.exception("artifact_broken", function=key)
                 broken[key] = translate(error)
@@ -209,8 +217,7 @@ class Computer:
         """Results, and the jobs among several that lacked memory."""
         if not run:
             return Results([], []), ()
-        calls = [_call(batch, loaded[str(batch[0].function.ref)], lease) for batch in run]
-        found = self._dags.run(calls)
+        found = self._computed(run, loaded, lease)
         self._turn.after_run()
         tally.build_s += found.build_s
         tally.compute_s += found.compute_s
@@ -233,6 +240,19 @@ class Computer:
         if results.ended and len(jobs) > 1:
             tally.isolated += 1
         return results, only(run, starved)
+
+    def _computed(self, run: Run, loaded: dict[str, Loaded], lease: Lease) -> DagRun:
+        first = loaded[str(run[0][0].function.ref)]
+        if first.blocks is None:
+            return self._dags.run(
+                [_call(batch, loaded[str(batch[0].function.ref)], lease) for batch in run]
+            )
+        [batch] = run
+        rows = sum(job.rows for job in batch)
+        call = first.blocks.call(first, rows, [job.inputs for job in batch], lease)
+        found = self._dags.run_alone(call)
+        self._blocks.note(first.slot.key, rows, found.compute_s)
+        return found
 
 
 def _lacked_memory(error: MemberError) -> bool:

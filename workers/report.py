@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from contract.store.workers import DagCacheReport, FunctionMemory, WorkerReport
+from contract.store.workers import BlocksReport, DagCacheReport, FunctionMemory, WorkerReport
 from fusion.cache import CacheStats
 from workers.gauge import Gauge
 from workers.tiers import HOST
@@ -39,6 +39,7 @@ class Reporter:
     memory: Callable[[dict[str, int]], dict[str, FunctionMemory]]
     # by architecture
     row_ceilings: Callable[[], dict[str, int]]
+    blocks: Callable[[], dict[str, BlocksReport]]
 
     def report(self, is_draining: bool) -> WorkerReport:
         """The worker now."""
@@ -76,4 +77,5 @@ class Reporter:
             eviction=self.eviction,
             memory=memory,
             row_ceilings=self.row_ceilings(),
+            blocks=self.blocks(),
         )

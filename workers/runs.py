@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from contract.function import FunctionRef, Manifest
 from workers.records import Staged
@@ -49,6 +49,13 @@ def halves(run: Run) -> list[Run]:
 def rows_in(batch: Batch) -> int:
     """Rows of all its jobs."""
     return sum(job.rows for job in batch)
+
+
+def parted(run: Run, alone: Collection[str]) -> list[Run]:
+    """What runs together, then each function in `alone` by itself."""
+    together = tuple(batch for batch in run if str(batch[0].function.ref) not in alone)
+    apart = [(batch,) for batch in run if str(batch[0].function.ref) in alone]
+    return [together, *apart] if together else [*apart]
 
 
 def singly(run: Run) -> list[Run]:

@@ -35,6 +35,7 @@ from fusion.members import DagKey
 from fusion.memory import limit_bytes
 from fusion.slots import SlotTable, open_slots
 from fusion.strategies.lanes import Lanes
+from workers.blocks import Blocks
 from workers.capturing import Capturing, open_graphs, reclaiming
 from workers.ceilings import Ceilings
 from workers.celery_app import make_app
@@ -163,16 +164,17 @@ def wire(
         started_at_s=time.time(),
         gauge=gauge,
         is_busy=lambda: turn.is_taken,
-        sizes=library.file_bytes,
+        sizes=lambda keys: blocks.slot_bytes(library.file_bytes(keys)),
         dags=cache.stats,
         strategies=dags.strategies,
         measured=dags.measured,
         lanes=dags.lanes,
-        tiers=lambda: measuring.tiers() | eager.measured(),
+        tiers=lambda: measuring.tiers() | eager.measured() | blocks.measured(),
         groups=claims.groups,
         eviction=settings.eviction,
         memory=tiers.memory,
         row_ceilings=ceilings.shown,
+        blocks=lambda: blocks.reports(),
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
@@ -180,7 +182,8 @@ def wire(
     stager = Stager(find, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces)
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
-    computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings)
+    blocks = Blocks(slots, device.kind, library.known)
+    computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
         worker, store, claims, stager, computer, patience, ThreadPoolExecutor(HOOK_THREADS, "late")
@@ -188,7 +191,11 @@ def wire(
     rhythm = Rhythm(settings.heartbeat_s, settings.lease_s)
     mark = MemoryMark(gauge, budget_bytes, settings.worker_memory_mark_bytes, _ask_for_replacement)
     removed = Removed(
-        store.functions, slots, library, REMOVED_S, [find.cache_clear, paces.clear, eager.forget]
+        store.functions,
+        slots,
+        library,
+        REMOVED_S,
+        [find.cache_clear, paces.clear, eager.forget, blocks.forget],
     )
     chores = [
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,

@@ -47,7 +47,7 @@ def plan(
 
     `used_s`: device seconds that functions have had, by name (`shares.py`).
     Jobs of functions that are not in `functions` wait; a function too large for a worker's budget
-    goes to that worker alone, which refuses it with the bytes it would need.
+    goes to that worker alone, which runs it in blocks, or says what bytes it would need.
     """
     alive: list[PendingJob] = []
     expired: list[PendingJob] = []
@@ -136,7 +136,7 @@ class _Group:
         if not rows_before and (view.is_eager or functions[self.jobs[0].function].is_eager):
             return False
         rows = self.rows | {job.function: rows_before + job.rows}
-        if _bytes(rows, functions) > self.worker.budget_bytes:
+        if _bytes(rows, functions, self.worker.budget_bytes) > self.worker.budget_bytes:
             return False
         compute_s = _compute_s(rows, costs)
         if compute_s > LONG_GROUP_S:
@@ -178,9 +178,16 @@ def _hides_something(group: _Group, functions: Mapping[FunctionRef, FunctionView
     )
 
 
-def _bytes(rows: Mapping[FunctionRef, int], functions: Mapping[FunctionRef, FunctionView]) -> int:
-    weights = sum(functions[ref].weight_bytes for ref in rows)
-    return weights + sum(functions[ref].activation_bytes_at(n) for ref, n in rows.items())
+def _bytes(
+    rows: Mapping[FunctionRef, int],
+    functions: Mapping[FunctionRef, FunctionView],
+    budget_bytes: int,
+) -> int:
+    """What the group takes; of a function larger than the budget, which runs alone, activations."""
+    weights = [functions[ref].weight_bytes for ref in rows]
+    if len(weights) == 1 and weights[0] > budget_bytes:
+        weights = []
+    return sum(weights) + sum(functions[ref].activation_bytes_at(n) for ref, n in rows.items())
 
 
 def _compute_s(rows: Mapping[FunctionRef, int], costs: Costs) -> float:

@@ -17,6 +17,7 @@ from fusion.ir import Graph
 from fusion.measurements import Measurements
 from fusion.slots import SlotTable, open_slots
 from tests.integration.workers.builders import write_artifact
+from workers.blocks import Blocks
 from workers.ceilings import Ceilings
 from workers.claims import Claims
 from workers.compute import Computer, DeviceTurn, Results
@@ -63,7 +64,7 @@ class Parts:
         self.claims = Claims()
         self.computer = Computer(
             self.library, self.slots, self.dags, self.claims, self.turn, _no_eager_runs,
-            self.ceilings,
+            self.ceilings, Blocks(self.slots, "cpu", self.library.known),
         )  # fmt: skip
 
     def deploy(self, name: str, graph: Graph, weights: dict, **changes: object) -> Function:  # type: ignore[type-arg]  # of tensors

@@ -54,9 +54,7 @@ def members(
     packed = package(handler, Options(name="base"), folder, lambda _step: None)
     rows = Dim("rows", min=1, max=MAX_ROWS)
     with torch.no_grad():
-        program = export(
-            make(0).eval(), (), dict(example), dynamic_shapes={name: {0: rows} for name in example}
-        )
+        program = export(make(0).eval(), (*example.values(),), dynamic_shapes=({0: rows},))
     [shape] = [x.shape for x in example.values()]
     for seed in seeds:
         module = make(seed).eval()

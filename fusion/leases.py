@@ -77,6 +77,7 @@ class SlotStats(NamedTuple):
     evictions: int
     loaded_bytes: int
     load_s: float
+    pinned: tuple[str, ...] = ()  # keys that a lease holds, those that are loading included
 
     @property
     def used_bytes(self) -> int:

@@ -133,6 +133,7 @@ class SlotTable:
                 evictions=self._memory.evictions,
                 loaded_bytes=self._counts.loaded_bytes,
                 load_s=self._counts.load_s,
+                pinned=tuple(key for key in slots if slots.pins(key)),
             )
 
     def check_integrity(self) -> None:

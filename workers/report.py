@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from contract.store.workers import DagCacheReport, WorkerReport
 from fusion.cache import CacheStats
 from workers.gauge import Gauge
+from workers.prefetching import PrefetchStats
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,12 @@ class Reporter:
     groups: Callable[[], list[str]]
     # by architecture
     row_ceilings: Callable[[], dict[str, int]]
+    prefetches: Callable[[], PrefetchStats]
 
     def report(self, is_draining: bool) -> WorkerReport:
         """The worker now."""
         slots, process_bytes = self.gauge.latest if self.is_busy() else self.gauge.measure()
-        dags = self.dags()
+        dags, prefetches = self.dags(), self.prefetches()
         return WorkerReport(
             id=self.id,
             device=self.device,
@@ -67,4 +69,6 @@ class Reporter:
             tiers=self.tiers(),
             groups=self.groups(),
             row_ceilings=self.row_ceilings(),
+            prefetches=prefetches.prefetches,
+            prefetch_hits=prefetches.hits,
         )

@@ -61,6 +61,9 @@ class WorkerReport:
     groups: list[str] = field(default_factory=list)
     # rows that jobs are joined up to where more ran out of memory, by architecture
     row_ceilings: dict[str, int] = field(default_factory=dict)
+    # functions brought in before any of their jobs came, and those that were still there then
+    prefetches: int = 0
+    prefetch_hits: int = 0
 
     def encode(self) -> str:
         """JSON."""

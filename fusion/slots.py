@@ -166,6 +166,7 @@ class SlotTable:
                 loaded_bytes=self._counts.loaded_bytes,
                 load_s=self._counts.load_s,
                 thrash=self._memory.history.thrash,
+                pinned=tuple(key for key in slots if slots.pins(key)),
             )
 
     def pasts(self, count: int) -> dict[str, Past]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import NamedTuple
 
 from torch import Tensor
@@ -26,10 +26,12 @@ from workers.ceilings import Ceilings
 from workers.claims import Claims
 from workers.dags import Call, DagRun, Dags
 from workers.library import Library, Loaded
+from workers.prefetching import Prefetcher
 from workers.records import Ended, Ran, Staged, Tally, Times
 from workers.runs import (
     Batch,
     Run,
+    functions_of,
     halves,
     jobs_of,
     only,
@@ -83,6 +85,7 @@ class Computer:
         run_eagerly: Callable[[Batch, Tally], Results],
         ceilings: Ceilings,
         blocks: Blocks,
+        prefetcher: Prefetcher,
     ) -> None:
         self._library = library
         self._slots = slots
@@ -92,6 +95,7 @@ class Computer:
         self._run_eagerly = run_eagerly
         self._ceilings = ceilings
         self._blocks = blocks
+        self._prefetcher = prefetcher
 
     @contextmanager
     def spare_device(self) -> Iterator[bool]:
@@ -109,9 +113,12 @@ class Computer:
         loaded: dict[str, Loaded] = {}
         graphs = [job for job in jobs if not job.function.manifest.is_eager]
         most_rows = self._ceilings.most_rows
-        for run in plan_runs(self._load(graphs, loaded, results), most_rows):
-            for part in parted(run, {key for key, each in loaded.items() if each.blocks}):
-                results.extend(self._run(part, loaded, tally))
+        runs = [
+            part
+            for run in plan_runs(self._load(graphs, loaded, results), most_rows)
+            for part in parted(run, {key for key, each in loaded.items() if each.blocks})
+        ]
+        results.extend(self._run_each(runs, loaded, tally))
         eager = (job for job in jobs if job.function.manifest.is_eager)
         for run in plan_runs(eager, most_rows):
             for batch in run:
@@ -143,18 +150,26 @@ class Computer:
                 results.ended.append(Ended.failed(job, problem))
         return kept
 
+    def _run_each(self, runs: Sequence[Run], loaded: dict[str, Loaded], tally: Tally) -> Results:
+        """One after the other; weights that the next one adds come in while one computes."""
+        results = Results([], [])
+        for run, after in zip_longest(runs, runs[1:], fillvalue=()):
+            with self._prefetcher.until_its_turn(functions_of(after) - functions_of(run)):
+                results.extend(self._run(run, loaded, tally))
+        return results
+
     def _run(self, run: Run, loaded: dict[str, Loaded], tally: Tally) -> Results:
         """One run; in parts where memory wants it, job by job where one of them fails."""
         try:
             results, parts = self._attempt(run, loaded, tally)
+            self._prefetcher.look()
         except Exception as error:  # hostile graphs reach here: nothing may escape
             jobs = jobs_of(run)
             if len(jobs) == 1:
                 log.exception("job_failed", job=jobs[0].spec.id, function=jobs[0].function.ref)
                 return Results([], [Ended.failed(jobs[0], self._why(jobs[0], error))])
             results, parts = Results([], []), self._parts(run, error, tally)
-        for part in parts:
-            results.extend(self._run(part, loaded, tally))
+        results.extend(self._run_each(parts, loaded, tally))
         return results
 
     def _parts(self, run: Run, error: Exception, tally: Tally) -> list[Run]:
@@ -199,6 +214,7 @@ class Computer:
         began_s = time.perf_counter()
         with self._slots.acquire(slots, sum(map(scratch_bytes, run))) as lease:
             swap_s = time.perf_counter() - began_s
+            self._prefetcher.used(lease)
             tally.swap_s += lease.load_s
             tally.swap_bytes += lease.loaded_bytes
             tally.cold.update(key.partition("@")[0] for key in lease.cold)

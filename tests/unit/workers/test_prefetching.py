@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +53,15 @@ class Bench:
 
     def __init__(self, folder: Path, room: int) -> None:
         self.loader, self.clock = WatchedLoader(), FakeClock()
+        self._factors = count(1.0)
         # 64 KiB for what a job's activations are counted with
         slots = SlotTable(self.loader, room * FILE_BYTES + 64 * 1024)
         self.parts = Parts(folder, slots=slots, clock=self.clock)
         self.prefetcher, self.slots = self.parts.prefetcher, slots
 
-    def deploy(self, name: str, factor: float = 1.0, **changes: object) -> Function:
-        weights = {"w": factor * torch.eye(WIDTH)}
+    def deploy(self, name: str, **changes: object) -> Function:
+        # of its own: equal ones would be resident once
+        weights = {"w": next(self._factors) * torch.eye(WIDTH)}
         return self.parts.deploy(name, linear_graph(WIDTH), weights, **changes)
 
     def run(self, *functions: Function, tally: Tally | None = None) -> Results:
@@ -167,7 +170,7 @@ def test_functions_that_cannot_wait_in_slots_are_left_to_their_jobs(bench: Bench
 
 def test_parts_of_a_group_are_brought_in_for_each_other(bench: Bench) -> None:
     """Four functions do not fit at once: those of the second half are in when the first ends."""
-    functions = [bench.deploy(name, k) for k, name in enumerate(("a", "b", "c", "d"))]
+    functions = [bench.deploy(name) for name in ("a", "b", "c", "d")]
     thread = threading.Thread(target=bench.prefetcher.run)
     thread.start()
     came = threading.Event()

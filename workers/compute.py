@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from contract.errors import DeadlineExceeded, FuseboxError, InvalidInput
+from contract.function import FunctionRef
 from contract.job import Status
 from contract.log import Log
 from contract.store.queue import Fetched
@@ -101,6 +102,10 @@ class Computer:
         finally:
             if is_spare:
                 self._turn.device.release()
+
+    def expecting(self, functions: Iterable[FunctionRef]) -> AbstractContextManager[None]:
+        """While jobs of these functions are staged, their weights come in, and do not leave."""
+        return self._prefetcher.until_its_turn(functions)
 
     def compute(self, jobs: Sequence[Staged], tally: Tally) -> Results:
         """Outputs of the jobs, or how they ended; costs are added to `tally`."""

@@ -5,24 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import NamedTuple
 
 from torch import Tensor
 
-from contract.errors import DeadlineExceeded, FuseboxError, InvalidInput, OutOfMemory
+from contract.errors import DeadlineExceeded, FuseboxError, InvalidInput
+from contract.function import FunctionRef
 from contract.job import Status
 from contract.log import Log
 from contract.store.queue import Fetched
 from contract.tensors import Tensors
-from fusion.allocation import is_out_of_memory
 from fusion.errors import BudgetExceeded, MemberError
 from fusion.index_ranges import IndexRange
 from fusion.slots import Lease, SlotTable
 from workers.blocks import Blocks
-from workers.ceilings import Ceilings
+from workers.ceilings import Ceilings, lacked_memory, too_large
 from workers.claims import Claims
 from workers.dags import Call, DagRun, Dags
 from workers.library import Library, Loaded
@@ -107,6 +107,10 @@ class Computer:
             if is_spare:
                 self._turn.device.release()
 
+    def expecting(self, functions: Iterable[FunctionRef]) -> AbstractContextManager[None]:
+        """While jobs of these functions are staged, their weights come in, and do not leave."""
+        return self._prefetcher.until_its_turn(functions)
+
     def compute(self, jobs: Sequence[Staged], tally: Tally) -> Results:
         """Outputs of the jobs, or how they ended; costs are added to `tally`."""
         results = Results([], [])
@@ -174,7 +178,7 @@ class Computer:
 
     def _parts(self, run: Run, error: Exception, tally: Tally) -> list[Run]:
         """What to try after a run of several jobs that failed as a whole."""
-        if is_out_of_memory(error):
+        if lacked_memory(error):
             return self._smaller(run, run)
         if isinstance(error, BudgetExceeded):
             return halves(run)
@@ -194,17 +198,11 @@ class Computer:
 
     def _why(self, job: Staged, error: Exception) -> FuseboxError:
         """Why a job failed that ran by itself."""
-        cause = error.__cause__ if isinstance(error, MemberError) else error
-        if cause is None or not is_out_of_memory(cause):
+        if not lacked_memory(error):
             return translate(error)
         if job.rows > 1:
             self._ceilings.lower(job.function.manifest, job.rows)
-        rows = f"{job.rows} rows at once" if job.rows > 1 else "one row"
-        fewer = "; call it with fewer" if job.rows > 1 else ""
-        return OutOfMemory(
-            f"The device ran out of memory while {job.function.ref} computed {rows}{fewer}.",
-            rows=job.rows,
-        )
+        return too_large(job.function.ref, job.rows)
 
     def _attempt(
         self, run: Run, loaded: dict[str, Loaded], tally: Tally
@@ -247,7 +245,7 @@ class Computer:
             its_times = (times if is_cold else warm_times)._replace(hooks_s=job.hooks_s)
             if not isinstance(result, MemberError):
                 results.ran.append(Ran(job, result, its_times))
-            elif len(jobs) > 1 and _lacked_memory(result):
+            elif len(jobs) > 1 and lacked_memory(result):
                 starved.append(job)
             else:
                 log.warning("job_failed", job=job.spec.id, function=job.function.ref, reason=result)
@@ -269,10 +267,6 @@ class Computer:
         found = self._dags.run_alone(call)
         self._blocks.note(first.slot.key, rows, found.compute_s)
         return found
-
-
-def _lacked_memory(error: MemberError) -> bool:
-    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 def launchable(run: Run, claims: Claims, tally: Tally) -> tuple[Run, list[Ended]]:

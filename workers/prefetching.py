@@ -16,7 +16,7 @@ from contract.function import Function, FunctionRef
 from contract.log import Log
 from contract.store.coming import listen
 from contract.store.server import Server
-from fusion.errors import BudgetExceeded, FusionError
+from fusion.errors import FusionError
 from fusion.leases import Lease
 from fusion.slots import SlotRequest, SlotTable
 from workers.library import Library
@@ -127,7 +127,7 @@ class Prefetcher:
             self._changed.notify_all()
 
     def bring_in_one(self) -> bool:
-        """Bring in the most urgent function that fits; whether there was one."""
+        """Bring in the most urgent function that fits; whether there was one to try."""
         now_s = self._clock()
         with self._changed:
             if self._is_stopped:
@@ -159,10 +159,12 @@ class Prefetcher:
             lease = self._slots.acquire([request, *spared], timeout_s=0)
             lease.has_run = False
             lease.release()
-            is_in = True
+            # else a group has brought it in meanwhile
+            is_in = request.key in lease.cold
             log.debug("prefetched", function=request.key, load_s=lease.load_s)
-        except (BudgetExceeded, TimeoutError):
-            log.debug("not_prefetched", function=request.key)
+        except (FusionError, OSError) as error:
+            # no room, no time to wait, or damaged: its jobs will end with the reason
+            log.debug("not_prefetched", function=request.key, reason=error)
         finally:
             with self._changed:
                 if is_in:
@@ -181,7 +183,7 @@ class Prefetcher:
                     found.append(self._library.get(function).slot)
             except (FuseboxError, FusionError, OSError) as error:
                 # its jobs will end with the reason
-                log.info("not_prefetched", function=ref, reason=error)
+                log.debug("not_prefetched", function=ref, reason=error)
         return found
 
     def _wake(self) -> None:

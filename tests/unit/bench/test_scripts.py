@@ -70,3 +70,16 @@ def test_memory_is_told_apart(tmp_path: Path) -> None:
         assert sum(parts) == pytest.approx(rows[f"2 small models: {way}, total"]["value"])
     apart = rows["2 small models: separate, context"]["value"]
     assert apart > rows["2 small models: together, context"]["value"]
+
+
+@pytest.mark.long
+def test_swapping_in_is_timed_cold_and_warm(tmp_path: Path) -> None:
+    """Every way is timed in both states, and held against what only moves the bytes."""
+    rows = rows_of("swap_in.py", out=tmp_path / "rows.json")
+    name = "small ResNet-18"
+    for state, limit, bar in (("cold", "direct", 0.7), ("warm", "copy", 0.8)):
+        bars = {"anew": None, "naive": 10.0, "tuned": 2.5, limit: bar}
+        ratios = {way: rows[f"{name}, {state}: {way} / slot"] for way in bars}
+        assert bars == {way: row["bar"] for way, row in ratios.items()}
+        assert all(0 < row["low"] <= row["value"] <= row["high"] for row in ratios.values())
+    assert ratios["naive"]["value"] > 1

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.function import Function
+from contract.function import WEIGHTS, Function
 from fusion.loaders import MappedLoader, MappedWeights
 from fusion.slots import SlotTable
 from fusion.weights import WeightsIndex
@@ -160,12 +160,24 @@ def test_functions_that_cannot_wait_in_slots_are_left_to_their_jobs(bench: Bench
     """Eager, not to be kept, broken, unknown; those after them are brought in."""
     eager = bench.deploy("eager", is_eager=True)
     fleeting = bench.deploy("fleeting", keep_alive_s=0.0)
-    broken, sound = bench.deploy("broken"), bench.deploy("sound")
+    broken, sound, damaged = (bench.deploy(name) for name in ("broken", "sound", "damaged"))
     (bench.parts.folder / broken.digest / "graph.json").write_bytes(b"{}")
-    bench.prefetcher.expect([f.ref for f in (eager, fleeting, broken, sound)])
-    assert bench.prefetcher.bring_in_one()
-    assert not bench.prefetcher.bring_in_one()
+    with (bench.parts.folder / damaged.digest / WEIGHTS).open("r+b") as file:
+        file.seek(FILE_BYTES - 1)
+        file.write(b"!")
+    bench.prefetcher.expect([f.ref for f in (eager, fleeting, broken, damaged, sound)])
+    assert [bench.prefetcher.bring_in_one() for _ in range(3)] == [True, True, False]
     assert bench.resident() == ["sound"]
+    assert PrefetchStats(1, 0) == bench.prefetcher.stats()
+
+
+def test_what_a_group_brought_in_itself_is_no_prefetch(bench: Bench) -> None:
+    """Nor a hit, though it was coming."""
+    function = bench.deploy("f")
+    bench.prefetcher.expect([function.ref])
+    bench.run(function)
+    assert not bench.prefetcher.bring_in_one()
+    assert PrefetchStats(0, 0) == bench.prefetcher.stats()
 
 
 def test_parts_of_a_group_are_brought_in_for_each_other(bench: Bench) -> None:

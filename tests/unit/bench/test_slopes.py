@@ -8,7 +8,7 @@ from bench._intervals import slope_interval
 
 
 def test_the_true_slope_lies_inside() -> None:
-    """Nearly always, though neighbours are alike; a bootstrap over few blocks is a little narrow."""
+    """Nearly always, though neighbours are alike: a bootstrap over few blocks is a bit narrow."""
     inside = 0
     for seed in range(30):
         chooser, drift, values = random.Random(seed), 0.0, []

@@ -57,6 +57,24 @@ def test_building_is_timed_apart_from_finding(tmp_path: Path) -> None:
     assert bars == {None, 10.0, 0.1}
 
 
+def test_eviction_by_cost_is_kept_because_it_loads_less(tmp_path: Path) -> None:
+    """In virtual time the same calls give the same figures, so all bars hold on any machine."""
+    rows = rows_of("eviction.py", out=tmp_path / "rows.json")
+    assert all(row["ok"] for row in rows.values())
+    barred = {name for name, row in rows.items() if row["bar"] is not None}
+    assert sum(name.startswith("Zipf 1.1, one size") for name in barred) == 3
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("script", ["cycles.py", "room.py"])
+def test_what_runs_a_platform_answers_every_call(tmp_path: Path, script: str) -> None:
+    """What is measured must have been computed."""
+    rows = rows_of(script, out=tmp_path / "rows.json")
+    failed = next(row for name, row in rows.items() if "failed calls" in name)
+    assert failed["value"] == 0
+    assert all(row["ok"] for name, row in rows.items() if "difference" in name)
+
+
 @pytest.mark.long
 def test_memory_is_told_apart(tmp_path: Path) -> None:
     """Context, weights and the rest make up the total; one process has one context, not two."""

@@ -119,6 +119,14 @@ class Lease:
         """Unpin, on the stream that used the weights last; a second call does nothing."""
         self.give_back(self)
 
+    def awaited(self) -> list[str]:
+        """Keys whose weights have not arrived, earlier placed first.
+
+        In this order, who waits for another's tensors waits for an earlier slot: there is no cycle.
+        """
+        keys = [key for key, slot in self.slots.items() if slot.weights is None]
+        return sorted(keys, key=lambda key: self.slots[key].placement.number)
+
     def resident(self) -> Iterable[ResidentWeights]:
         """The weights that have arrived."""
         return [slot.weights for slot in self.slots.values() if slot.weights is not None]

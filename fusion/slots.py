@@ -78,8 +78,7 @@ class SlotTable:
         while True:
             lease = self._admit(group, scratch_bytes, deadline_s)
             try:
-                # in this order, who waits for another's tensors waits for an earlier slot: no cycle
-                for key in sorted(group, key=lambda key: lease.slots[key].placement.number):
+                for key in lease.awaited():
                     self._ensure_loaded(lease, key, deadline_s)
             except _LenderLost:
                 lease.has_run = False

@@ -46,6 +46,8 @@ _OF_WORKERS: tuple[tuple[str, _Family, str, Callable[[WorkerReport], float]], ..
      lambda w: w.budget_bytes),
     ("fusebox_memory_resident_bytes", GaugeMetricFamily, "Weights, DAGs and activations held",
      lambda w: w.resident_bytes),
+    ("fusebox_memory_shared_bytes", GaugeMetricFamily, "Weights held that several functions use",
+     lambda w: w.shared_bytes),
     ("fusebox_memory_process_bytes", GaugeMetricFamily, "Memory of the worker as measured",
      lambda w: w.process_bytes),
     ("fusebox_memory_baseline_bytes", GaugeMetricFamily,
@@ -181,7 +183,9 @@ def _workers(overview: Overview) -> Iterator[Metric]:
             family.add_metric([worker.id, worker.device], value(worker))
         yield family
     resident = GaugeMetricFamily(
-        "fusebox_function_resident_bytes", "Weights in a slot", labels=["worker", "function"]
+        "fusebox_function_resident_bytes",
+        "Weights in a slot, shared ones included",
+        labels=["worker", "function"],
     )
     for worker in overview.workers:
         for function, resident_bytes in worker.functions.items():

@@ -82,4 +82,5 @@ class Reporter:
             blocks=self.blocks(),
             prefetches=prefetches.prefetches,
             prefetch_hits=prefetches.hits,
+            shared_bytes=slots.shared_bytes,
         )

@@ -158,12 +158,14 @@ class State:
 
     def _view(self, report: WorkerReport) -> WorkerView:
         its_groups_s = [g.predicted_s for g in self.groups.values() if g.worker == report.id]
+        arriving = self.arriving.get(report.id, set())
+        known = self.functions.keys() & arriving
+        arriving_bytes = sum(self.functions[ref].weight_bytes for ref in known)
         return WorkerView(
             report.id,
             report.places - len(its_groups_s),
             report.budget_bytes,
-            frozenset(map(FunctionRef.parse, report.functions))
-            | self.arriving.get(report.id, set()),
+            frozenset(map(FunctionRef.parse, report.functions)) | arriving,
             sum(its_groups_s) if its_groups_s else None,
             frozenset(
                 ref
@@ -171,6 +173,7 @@ class State:
                 if its.worker == report.id
                 for ref in its.functions
             ),
+            report.resident_bytes + arriving_bytes,
         )
 
     def start(

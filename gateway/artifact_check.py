@@ -38,7 +38,7 @@ def read_manifest(folder: Path) -> Manifest:
         digest = hashlib.sha256((folder / HANDLER).read_bytes()).hexdigest()
         _expect("architecture", digest, manifest.architecture)
     graphs = [folder / name for name in manifest.graph_files]
-    _compare(manifest, _inspect(folder / WEIGHTS, graphs))
+    _compare(manifest, ask("fusion.inspection", folder / WEIGHTS, graphs))
     return manifest
 
 
@@ -48,9 +48,9 @@ def _expect_files(folder: Path, names: Iterable[str], though: str = "") -> None:
             raise InvalidArtifact(f"{name}: missing{though}")
 
 
-def _inspect(weights: Path, graphs: Sequence[Path]) -> Mapping[str, Any]:
-    """What `fusion.inspection` says of them; raises InvalidArtifact."""
-    command = [sys.executable, "-m", "fusion.inspection", str(weights), *map(str, graphs)]
+def ask(module: str, weights: Path, graphs: Sequence[Path]) -> Mapping[str, Any]:
+    """What another process says of them, which runs this module; raises InvalidArtifact."""
+    command = [sys.executable, "-m", module, str(weights), *map(str, graphs)]
     limit_s = INSPECTION_S + weights.stat().st_size / BYTES_PER_S
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit_s, check=False)

@@ -22,9 +22,9 @@ $(STAMP): requirements.txt pyproject.toml
 run: setup
 	$(BIN)/fusebox up
 
-# tests wait more than they compute; those of a file share what they set up
+# tests wait more than they compute; those that share what they set up run in one process
 test: setup
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
 
 lint: setup
 	$(BIN)/ruff check .

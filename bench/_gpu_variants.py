@@ -8,7 +8,7 @@ from functools import partial
 from _gpu_models import Placed, flat
 from torch import Tensor
 
-from fusion.dag import Call, Member, arrange, build
+from fusion.dag import Call, build
 from fusion.errors import CaptureError
 from fusion.graphs.backend import Backend
 from fusion.graphs.buffers import Buffers
@@ -16,6 +16,7 @@ from fusion.graphs.cache import GraphCache
 from fusion.graphs.graphs import Cache, Graphs
 from fusion.graphs.group import GRAPHS, WAYS, Way, run_all
 from fusion.graphs.member import MemberGraph
+from fusion.members import Member, arrange
 
 ROOM_BYTES = 1 << 50  # the device is the limit here
 Outputs = list[list[Tensor]]  # per function

@@ -19,9 +19,10 @@ from torch.fx.experimental.optimization import fuse
 
 from fusion.codegen import Program
 from fusion.compiled import load
-from fusion.dag import Call, Member, arrange, build
+from fusion.dag import Call, build
 from fusion.ir import Graph
 from fusion.loaders import MappedLoader
+from fusion.members import Member, arrange
 from fusion.specialise import specialised
 from fusion.strategies.lanes import Lanes
 from fusion.tiers import COMPILED, Run

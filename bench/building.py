@@ -26,8 +26,9 @@ from _report import Row, finish
 
 from fusion.cache import DagCache
 from fusion.codegen import Program
-from fusion.dag import DagKey, FusedDag, Member
+from fusion.dag import FusedDag
 from fusion.ir import Graph
+from fusion.members import DagKey, Member
 from fusion.prefix import row_values
 from fusion.specialise import specialised
 from fusion.strategies.lanes import Lanes

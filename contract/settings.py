@@ -97,6 +97,21 @@ class Settings:
         parse_bytes,
         "bytes of device memory a worker may use; default 80 % of the device's memory",
     )
+    host_budget_bytes: int | None = _from(
+        "FUSEBOX_HOST_BUDGET",
+        None,
+        parse_bytes,
+        "bytes of pinned host memory a worker on CUDA may keep copies of weights in; default a "
+        "quarter of the RAM over all workers; without effect on a CPU, whose page cache is the "
+        "kernel's",
+    )
+    eviction: str = _from(
+        "FUSEBOX_EVICTION",
+        "lru",
+        _one_of("lru", "cost"),
+        "who leaves device memory first: lru, the least recently used; cost, who saves the fewest "
+        "seconds of loading per byte",
+    )
     compute_threads: int = _from(
         "FUSEBOX_COMPUTE_THREADS", 0, _int_from(0, 1024), "CPU threads of a worker; 0 takes all"
     )

@@ -67,24 +67,14 @@ def plan(
         raise Undrawable("--strategy: these functions have nothing in common to compute once")
     if asked == BRANCHES and threads < 2:
         raise Undrawable("--strategy: the platform runs on one thread: nothing is side by side")
-    order = _in_order(graphs)
-    if asked == STACK and len({graph.architecture for graph in graphs}) == len(graphs):
+    if asked == STACK and not _architectures(graphs)[0]:
         raise Undrawable("--strategy: no two of these functions have one architecture")
     strategy = asked or (group.strategy if group else _expected(threads, has_shared))
     if strategy == BRANCHES:
         lanes, is_estimated = _branches(refs, graphs, group, threads)
         how = "threads estimated by weights and operators" if is_estimated else "as threads ran it"
-    elif strategy == SERIAL:
-        lanes, how = (Lane("all threads", order),), "one after another"
-    elif strategy == STACK:
-        lanes, how = (Lane("stacked", order),), "one product for all members of one architecture"
-    elif strategy == GRAPHS:
-        lanes, how = (Lane("stream", order),), "captured, one after another"
-    elif strategy in SIDE_BY_SIDE:
-        lanes = tuple(Lane(f"stream {k + 1}", (member,)) for k, member in enumerate(order))
-        how = "captured side by side"
     else:
-        lanes, how = (), "as one graph"
+        lanes, how = _alone_on_the_device(strategy, graphs)
     is_known = group is not None and group.strategy == strategy
     state = "" if is_known else "; not what ran last" if group else "; not run together yet"
     return Run(strategy, lanes, f"drawn: {strategy}, {how}{state}")
@@ -93,6 +83,34 @@ def plan(
 def _expected(threads: int, has_shared: bool) -> str:
     """Before anything is measured, when all of them are tried: what most could be gained by."""
     return PREFIX if has_shared else BRANCHES if threads > 1 else SERIAL
+
+
+def _alone_on_the_device(strategy: str, graphs: Sequence[Graph]) -> tuple[tuple[Lane, ...], str]:
+    """Lanes of what needs no estimate, and what they are."""
+    order = _in_order(graphs)
+    if strategy == SERIAL:
+        return (Lane("all threads", order),), "one after another"
+    if strategy == STACK:
+        alike, others = _architectures(graphs)
+        lanes = [Lane("stacked", members) for members in alike]
+        if others:
+            lanes.append(Lane("one after another", others))
+        return tuple(lanes), "one product for all members of one architecture"
+    if strategy == GRAPHS:
+        return (Lane("stream", order),), "captured, one after another"
+    if strategy in SIDE_BY_SIDE:
+        lanes = [Lane(f"stream {k + 1}", (member,)) for k, member in enumerate(order)]
+        return tuple(lanes), "captured side by side"
+    return (), "as one graph"
+
+
+def _architectures(graphs: Sequence[Graph]) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+    """Members that share an architecture, and those that share theirs with nobody."""
+    alike: dict[str, list[int]] = {}
+    for k in _in_order(graphs):
+        alike.setdefault(graphs[k].architecture, []).append(k)
+    shared = [tuple(members) for members in alike.values() if len(members) > 1]
+    return shared, tuple(members[0] for members in alike.values() if len(members) == 1)
 
 
 def _branches(

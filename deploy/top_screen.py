@@ -8,15 +8,16 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.render import human_bytes, human_ms
-from deploy.top_view import FunctionLine, View, WorkerLine
+from deploy.top_view import FunctionLine, MemoryLine, View, WorkerLine
 
 _TIER_STYLES = {"device": "green", "host": "yellow", "disk": "dim"}
 _BAR_COLUMNS = 24
 
 
-def screen(view: View, url: str) -> RenderableType:
-    """The whole screen."""
-    return Group(_head(view, url), "", _workers(view), "", _functions(view))
+def screen(view: View, url: str, is_of_memory: bool = False) -> RenderableType:
+    """The whole screen; what functions answer, or where their weights are."""
+    lower = _memory(view) if is_of_memory else _functions(view)
+    return Group(_head(view, url), "", _workers(view), "", lower)
 
 
 def _head(view: View, url: str) -> Text:
@@ -53,7 +54,8 @@ def _worker(worker: WorkerLine) -> tuple[RenderableType, ...]:
         memory,
         (
             f"  weights    {worker.resident} resident   {worker.loads} loads   "
-            f"{worker.evictions} evictions"
+            f"{worker.evictions} evictions   {worker.thrash} thrash   "
+            f"grown {human_bytes(worker.grown_bytes)}"
         ),
         (
             f"  DAG cache  {worker.dag_entries} in {human_bytes(worker.dag_bytes)}   "
@@ -93,6 +95,40 @@ def _function_cells(line: FunctionLine) -> list[RenderableType]:
         human_ms(line.p99_ms),
         Text(str(line.failed), "red" if line.failed else ""),
     ]
+
+
+def _memory(view: View) -> RenderableType:
+    if not view.memory:
+        return Text("no function has been resident yet", style="dim")
+    table = _table(
+        "FUNCTION", "TIER", ">DEVICE", ">HOST", ">LOADS", ">DISK", ">TAKES", ">OUT", ">IDLE",
+        ">STAYED", ">THRASH",
+    )  # fmt: skip
+    # a worker's functions stand together; who they are of is said where there are several
+    several = len(view.workers) > 1
+    for line in view.memory:
+        name = f"{line.worker} {line.function}" if several else line.function
+        table.add_row(name, *_memory_cells(line))
+    return table
+
+
+def _memory_cells(line: MemoryLine) -> list[RenderableType]:
+    return [
+        Text(line.tier, _TIER_STYLES[line.tier]),
+        human_bytes(line.device_bytes) if line.device_bytes else "-",
+        human_bytes(line.host_bytes) if line.host_bytes else "-",
+        str(line.loads),
+        str(line.disk_loads),
+        human_ms(line.load_ms),
+        str(line.evictions),
+        human_ms(_in_ms(line.idle_s)),
+        human_ms(_in_ms(line.stayed_s)),
+        Text(str(line.thrash), "yellow" if line.thrash else ""),
+    ]
+
+
+def _in_ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
 
 
 def _table(*headings: str) -> Table:

@@ -34,6 +34,25 @@ class FunctionLine:
 
 
 @dataclass(frozen=True)
+class MemoryLine:
+    """One function in one worker's memory, counted from the worker's start; times are means."""
+
+    function: str
+    worker: str
+    tier: str
+    device_bytes: int
+    host_bytes: int
+    loads: int
+    disk_loads: int
+    load_ms: float | None
+    evictions: int
+    thrash: int
+    # age at eviction: since the last use, and since it came in
+    idle_s: float | None
+    stayed_s: float | None
+
+
+@dataclass(frozen=True)
 class WorkerLine:
     """One worker; the counters of its DAG cache count from its start."""
 
@@ -41,9 +60,12 @@ class WorkerLine:
     device: str
     budget_bytes: int
     resident_bytes: int
+    # by which the process is larger than at its start
+    grown_bytes: int
     resident: int
     loads: int
     evictions: int
+    thrash: int
     dag_entries: int
     dag_bytes: int
     dag_hits: int
@@ -67,6 +89,7 @@ class View:
     drift: int
     functions: tuple[FunctionLine, ...]
     workers: tuple[WorkerLine, ...]
+    memory: tuple[MemoryLine, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The view as plain JSON values."""
@@ -90,6 +113,12 @@ def view(before: Moment, after: Moment) -> View:
         drift=jobs["drift"],
         functions=tuple(sorted(lines, key=lambda line: (-line.rows_per_s, line.name))),
         workers=tuple(_worker_line(worker) for worker in after.workers),
+        # the last used first
+        memory=tuple(
+            _memory_line(worker["id"], function, worker["memory"][function])
+            for worker in after.workers
+            for function in reversed(worker["memory"])
+        ),
     )
 
 
@@ -120,9 +149,11 @@ def _worker_line(worker: Record) -> WorkerLine:
         device=worker["device"],
         budget_bytes=worker["budget_bytes"],
         resident_bytes=worker["resident_bytes"],
+        grown_bytes=worker["process_bytes"] - worker["baseline_bytes"],
         resident=len(worker["functions"]),
         loads=worker["loads"],
         evictions=worker["evictions"],
+        thrash=worker["thrash"],
         dag_entries=cache["entries"],
         dag_bytes=cache["bytes"],
         dag_hits=cache["hits"],
@@ -131,6 +162,24 @@ def _worker_line(worker: Record) -> WorkerLine:
         strategies=dict(Counter(worker["strategies"].values()).most_common()),
         best_gain=max(_gains(worker), default=None),
         is_draining=worker["is_draining"],
+    )
+
+
+def _memory_line(worker: str, function: str, memory: Record) -> MemoryLine:
+    loads, evictions = memory["loads"], memory["evictions"]
+    return MemoryLine(
+        function=function,
+        worker=worker,
+        tier=memory["tier"],
+        device_bytes=memory["device_bytes"],
+        host_bytes=memory["host_bytes"],
+        loads=loads,
+        disk_loads=memory["disk_loads"],
+        load_ms=memory["load_s"] / loads * 1000 if loads else None,
+        evictions=evictions,
+        thrash=memory["thrash"],
+        idle_s=memory["idle_s"] / evictions if evictions else None,
+        stayed_s=memory["stayed_s"] / evictions if evictions else None,
     )
 
 

@@ -1,9 +1,6 @@
 """The fused DAG: the one executable of a group. It holds code, never weights."""
 
-import hashlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
@@ -13,8 +10,9 @@ from torch import Tensor
 from fusion.codegen import Program, generate
 from fusion.errors import IntegrityError
 from fusion.graphs.graphs import Graphs, Replayed
-from fusion.ir import Graph, WeightSpec
+from fusion.ir import Graph
 from fusion.joining import Joining
+from fusion.members import DagKey, Member, arrange, dag_key
 from fusion.plan import AnyJob, JobResult, Plan, make_plan
 from fusion.prefix import merge_prefix
 from fusion.strategies.branches import Branches
@@ -26,23 +24,8 @@ from fusion.strategies.verified import Verified
 from fusion.strategies.work import MEMBER_ERRORS, Outcome, Strategy, Work, attempt_each
 from fusion.tiers import Measured, synchronize
 
-# groups whose keys are not computed again
-KEYS_KEPT = 1024
 # of a DAG and of each member: what it takes beside merged code, about
 _RECORD_BYTES = 1024
-
-
-class Member(NamedTuple):
-    """A function's place in a group, without its weights."""
-
-    program: Program
-    rows: int  # the row bucket: the most rows of a run
-    weight_keys: tuple[Hashable, ...] | None = None  # content hash per weight, where known
-
-    @property
-    def architecture(self) -> str:
-        """Digest of the member's graph."""
-        return self.program.graph.architecture
 
 
 class Call(NamedTuple):
@@ -50,65 +33,6 @@ class Call(NamedTuple):
 
     weights: Sequence[Tensor]
     jobs: Sequence[AnyJob]
-
-
-class DagKey(NamedTuple):
-    """Two groups of equal key may share a DAG."""
-
-    members: tuple[tuple[str, int], ...]  # (architecture, row bucket), sorted
-    shared: tuple[
-        tuple[int, int, int, int], ...
-    ]  # (member, weight) is the same as (member, weight)
-
-    @property
-    def digest(self) -> str:
-        """The key as a short name."""
-        return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:32]
-
-
-def arrange(members: Sequence[Member]) -> list[int]:
-    """The order in which a DAG holds these members, as indices."""
-    return sorted(range(len(members)), key=lambda k: (members[k].architecture, members[k].rows))
-
-
-@dataclass(frozen=True, slots=True)
-class _Keyed:
-    """What a member has to do with its group's key; equal ones have equal specs."""
-
-    architecture: str
-    rows: int
-    weight_keys: tuple[Hashable, ...] | None
-    specs: tuple[WeightSpec, ...] = field(compare=False)
-
-
-def dag_key(members: Sequence[Member]) -> DagKey:
-    """The key of the DAG of these members."""
-    ordered = [members[k] for k in arrange(members)]
-    return _dag_key(
-        tuple(
-            _Keyed(m.architecture, m.rows, m.weight_keys, m.program.graph.weights) for m in ordered
-        )
-    )
-
-
-@lru_cache(KEYS_KEPT)
-def _dag_key(members: tuple[_Keyed, ...]) -> DagKey:
-    shared = []
-    # most contents occur with one shape: shapes are compared where contents meet again
-    first: dict[Hashable, tuple[int, int]] = {}
-    unlike: dict[Hashable, tuple[int, int]] = {}
-    for k, member in enumerate(members):
-        for i, key in enumerate(member.weight_keys or ()):
-            here = (k, i)
-            there = first.setdefault(key, here)
-            if there is here:
-                continue
-            _, dtype, shape = member.specs[i]
-            if members[there[0]].specs[there[1]][1:] != (dtype, shape):
-                there = unlike.setdefault((key, dtype, shape), here)
-            if there is not here:
-                shared.append((*there, k, i))
-    return DagKey(tuple((m.architecture, m.rows) for m in members), tuple(shared))
 
 
 def build(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from fusion.loaders import Loader, ResidentWeights
+from fusion.sharing import Placement
 from fusion.weights import WeightsIndex
 
 KEPT_S = -1.0  # the keep_alive_s of a function that is never evicted to make room
@@ -47,6 +48,7 @@ class Slot:
     """The place of one function's weights; the bytes are counted before the weights arrive."""
 
     request: SlotRequest
+    placement: Placement
     weights: ResidentWeights | None = None
     is_loading: bool = False
     released_at_s: float = 0.0
@@ -64,7 +66,8 @@ class SlotStats(NamedTuple):
     """Bytes now, and counts since the table was made."""
 
     budget_bytes: int
-    resident_bytes: int  # weights in slots, those that are loading included
+    resident_bytes: int  # weights in slots, those that are loading included; each tensor once
+    shared_bytes: int  # the part of resident_bytes that several functions hold
     pinned_bytes: int  # the part of resident_bytes that a lease holds
     scratch_bytes: int  # reserved for activations by leases
     charged_bytes: int  # counted by others, such as DAGs
@@ -77,6 +80,7 @@ class SlotStats(NamedTuple):
     evictions: int
     loaded_bytes: int
     load_s: float
+    thrash: int  # loads of what had just been evicted to make room; see fusion.history
 
     @property
     def used_bytes(self) -> int:
@@ -95,6 +99,7 @@ class Lease:
     loaded_bytes: int = 0
     load_s: float = 0.0
     is_released: bool = False
+    has_run: bool = True  # False: its functions only came in, and nothing used them
 
     def tensors(self, key: str) -> list[Tensor]:
         """The function's weights in file order, device; ready for the current stream.

@@ -82,6 +82,10 @@ class HostCopies:
             self._keep(path, copy)
         return copy
 
+    def __contains__(self, path: Path) -> bool:
+        with self._lock:
+            return path in self._copies
+
     def _make_room(self, bytes_: int) -> bool:
         shortage = self._copies.bytes + bytes_ - self._budget_bytes
         victims = self._copies.victims(shortage) if shortage > 0 else []
@@ -116,6 +120,10 @@ class CudaLoader:
         free_bytes, _ = torch.cuda.mem_get_info(self._device)
         held = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         return free_bytes + held
+
+    def host_share(self, path: Path) -> float:
+        """All where it has a pinned copy; the page cache does not count: a read is a copy more."""
+        return float(path in self._host)
 
     def load(self, path: Path, index: WeightsIndex, is_verified: bool) -> CudaWeights:
         """Queue the copy and return; the host waits for the disk, never for the device."""

@@ -1,7 +1,7 @@
 """Bytes and pins in order of last use: the accounting shared by slots, DAGs and host copies."""
 
 from collections import OrderedDict
-from collections.abc import Container, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -90,19 +90,29 @@ class ByteLru(Generic[K, V]):
         assert entry.pins > 0, f"{key!r} is not pinned"
         entry.pins -= 1
 
-    def victims(self, bytes_: int, spare: Container[K] = ()) -> list[K]:
-        """The fewest least recently used, unpinned keys that free `bytes_`; [] where they cannot.
+    def victims(
+        self,
+        bytes_: int,
+        spare: Container[K] = (),
+        order: Iterable[K] | None = None,
+        frees: Callable[[K], int] | None = None,
+    ) -> list[K]:
+        """The first unpinned keys of `order` that free `bytes_`; [] where they cannot.
 
-        All or nothing: evicting some of what is needed would cost loads and admit nobody.
+        Without an order, the least recently used first. All or nothing: evicting some of what is
+        needed would cost loads and admit nobody. `frees` is asked in order what each frees, where
+        that is not what it is counted with.
         """
         chosen: list[K] = []
         freed = 0
-        for key, entry in self._entries.items():
+        frees = frees or self.bytes_of
+        for key in self._entries if order is None else order:
             if freed >= bytes_:
                 break
+            entry = self._entries[key]
             if entry.pins == 0 and key not in spare:
                 chosen.append(key)
-                freed += entry.bytes
+                freed += frees(key)
         return chosen if freed >= bytes_ else []
 
     def check_integrity(self) -> None:

@@ -1,4 +1,4 @@
-"""What was measured on a device, kept over restarts: seconds by tier and by strategy.
+"""What was measured on a device, kept over restarts: seconds by tier and strategy, rows that fit.
 
 One JSON file per device, which names it; a file of another device or format is left alone.
 """
@@ -56,6 +56,17 @@ class Measurements:
                 for members, runs in self._kept["hot"]
             ]
 
+    def ceiling(self, architecture: str) -> int | None:
+        """The most rows to run at once; None where no run has lacked memory."""
+        with self._lock:
+            found: int | None = self._kept["ceilings"].get(architecture)
+            return found
+
+    def ceilings(self) -> dict[str, int]:
+        """By architecture, the newest last."""
+        with self._lock:
+            return dict(self._kept["ceilings"])
+
     def note_tiers(self, architecture: str, measured: Mapping[int, Seconds]) -> None:
         """Replace what is known of an architecture."""
         self._put("tiers", architecture, {str(rows): dict(s) for rows, s in measured.items()})
@@ -63,6 +74,12 @@ class Measurements:
     def note_group(self, key: str, measured: Seconds) -> None:
         """Replace what is known of a group."""
         self._put("groups", key, dict(measured))
+
+    def note_ceiling(self, architecture: str, rows: int) -> None:
+        """More rows than these ran out of memory; a lower ceiling stays."""
+        with self._lock:
+            known = self._kept["ceilings"].get(architecture, rows)
+        self._put("ceilings", architecture, min(rows, known))
 
     def note_hot(self, groups: Iterable[HotGroup]) -> None:
         """Replace the hottest groups."""
@@ -81,6 +98,7 @@ class Measurements:
             for kind in ("tiers", "groups"):
                 merged = {**others[kind], **self._kept[kind]}
                 self._kept[kind] = dict([*merged.items()][-KEPT:])
+            self._kept["ceilings"] = _lowest(others["ceilings"], self._kept["ceilings"])
             record = {"format": FORMAT, "device": self._device, **self._kept}
             text = json.dumps(record, separators=(",", ":"))
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +106,7 @@ class Measurements:
         fresh.write_text(text)
         fresh.replace(self._path)
 
-    def _put(self, kind: str, key: str, value: dict[str, Any]) -> None:
+    def _put(self, kind: str, key: str, value: dict[str, Any] | int) -> None:
         with self._lock:
             kept = self._kept[kind]
             if kept.get(key) != value:
@@ -97,12 +115,14 @@ class Measurements:
                 self._is_changed = True
 
     def _read(self) -> dict[str, Any]:
-        nothing: dict[str, Any] = {"tiers": {}, "groups": {}, "hot": []}
+        nothing: dict[str, Any] = {"tiers": {}, "groups": {}, "hot": [], "ceilings": {}}
         try:
             record = json.loads(self._path.read_text())
             if (record["format"], record["device"]) != (FORMAT, self._device):
                 self.problem = f"{self._path}: of format {record['format']}, {record['device']}"
                 return nothing
+            # files from before there were ceilings have none
+            record.setdefault("ceilings", {})
             return {kind: type(empty)(record[kind]) for kind, empty in nothing.items()}
         except FileNotFoundError:
             return nothing
@@ -110,3 +130,10 @@ class Measurements:
             # a cache: what is lost is measured again
             self.problem = f"{self._path}: {type(error).__name__}: {error}"
             return nothing
+
+
+def _lowest(others: Mapping[str, int], own: Mapping[str, int]) -> dict[str, int]:
+    """Workers of one device share a file: what has not fitted one fits none."""
+    merged = {**others, **own}
+    lowest = {key: min(rows, others.get(key, rows)) for key, rows in merged.items()}
+    return dict([*lowest.items()][-KEPT:])

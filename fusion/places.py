@@ -9,19 +9,21 @@ import mmap
 import os
 import threading
 from collections import defaultdict
+from collections.abc import Iterable
 from weakref import ref
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.readahead import bring_in
+
 PAGE_BYTES = mmap.PAGESIZE
 # of one range: more files of a size begin another
 RANGE_BYTES = 4 * 2**30
 MOST_PLACES = 64
-# Linux, uapi/asm-generic/mman-common.h; Python's mmap has no names for them
+# Linux, uapi/asm-generic/mman-common.h; Python's mmap has no name for them
 MAP_FIXED = 0x10
-MADV_POPULATE_READ = 22  # Linux 5.14
 PROT_NONE = 0
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -29,7 +31,6 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (
     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
 )  # fmt: skip
-_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class _Range:
@@ -71,18 +72,36 @@ class Mapped:
         self._places = places
         self._range = range_
         self._number = number
-        self._pages: _Pages | None = _Pages(range_, range_.address(number), bytes_)
-        self._held = ref(self._pages)
+        self._bytes = bytes_
+        # (begin, end, what keeps a view of them)
+        self._views: list[tuple[int, int, ref[_Pages]]] = []
 
     @property
     def data(self) -> Tensor:
-        """The file, [bytes] uint8; a write to it ends the process."""
-        return torch.from_numpy(np.asarray(self._pages))
+        """The file, [bytes] uint8; a write, or a look at what is not mapped, ends the process."""
+        return self.view(0, self._bytes)
+
+    def view(self, begin: int, end: int) -> Tensor:
+        """Some bytes of it, [end - begin] uint8, held apart from all others."""
+        pages = _Pages(self._range, self._range.address(self._number) + begin, end - begin)
+        self._views.append((begin, end, ref(pages)))
+        return torch.from_numpy(np.asarray(pages))
+
+    def is_viewed(self, begin: int, end: int) -> bool:
+        """Whether something made of a view that overlaps these bytes is held."""
+        self._views = [view for view in self._views if view[2]() is not None]
+        return any(first < end and begin < last for first, last, _ in self._views)
+
+    def unmap(self, begin: int, end: int) -> bool:
+        """Give up whole pages of it; False while a view of them is held."""
+        if self.is_viewed(begin, end):
+            return False
+        _reserve(self._range.address(self._number) + begin, end - begin)
+        return True
 
     def close(self) -> bool:
-        """Unmap and give the place back; False while something made of `data` is held."""
-        self._pages = None
-        if self._held() is not None:
+        """Unmap and give the place back; False while something made of a view is held."""
+        if self.is_viewed(0, self._bytes):
             return False
         self._places.give_back(self._range, self._number)
         return True
@@ -95,14 +114,20 @@ class Places:
         self._lock = threading.Lock()
         self._ranges: dict[int, list[_Range]] = defaultdict(list)
 
-    def map(self, file: int, bytes_: int) -> Mapped:
-        """Map a file read-only and shared, every page present; raises OSError."""
+    def map(self, file: int, bytes_: int, runs: Iterable[tuple[int, int]] | None = None) -> Mapped:
+        """Map a file read-only and shared, every page present; raises OSError.
+
+        `runs` are the parts that are needed, (begin, end) in whole pages, instead of all of it.
+        """
         place_bytes = -(-bytes_ // PAGE_BYTES) * PAGE_BYTES
         range_, number = self._take(place_bytes)
         try:
-            address = range_.address(number)
-            _map_at(address, bytes_, mmap.PROT_READ, mmap.MAP_SHARED, file)
-            _populate(address, bytes_)
+            for begin, end in [(0, place_bytes)] if runs is None else runs:
+                address = range_.address(number) + begin
+                length = min(end, bytes_) - begin
+                # maps of their own: faults bring in what is around them, and nothing beyond
+                _map_at(address, length, mmap.PROT_READ, mmap.MAP_SHARED, file, begin)
+                bring_in(address, length)
         except BaseException:
             self.give_back(range_, number)
             raise
@@ -110,8 +135,7 @@ class Places:
 
     def give_back(self, range_: _Range, number: int) -> None:
         """Reserve the place again; nothing may read it any more."""
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        _map_at(range_.address(number), range_.place_bytes, PROT_NONE, flags, -1)
+        _reserve(range_.address(number), range_.place_bytes)
         with self._lock:
             range_.free.append(number)
 
@@ -127,19 +151,15 @@ class Places:
             return range_, number
 
 
-def _map_at(address: int, bytes_: int, protection: int, flags: int, file: int) -> None:
-    if _libc.mmap(address, bytes_, protection, flags | MAP_FIXED, file, 0) != address:
+def _map_at(
+    address: int, bytes_: int, protection: int, flags: int, file: int, offset: int = 0
+) -> None:
+    if _libc.mmap(address, bytes_, protection, flags | MAP_FIXED, file, offset) != address:
         raise _last_error()
 
 
-def _populate(address: int, bytes_: int) -> None:
-    """Make every page present, so that the first run faults none and residency is true.
-
-    Reading faults shared pages in; MAP_POPULATE on a private writable map copied each of them.
-    """
-    if _libc.madvise(address, bytes_, MADV_POPULATE_READ):
-        # a kernel before 5.14: touch each page; what cannot be read raises SIGBUS as ever
-        (ctypes.c_char * bytes_).from_address(address)[::PAGE_BYTES]
+def _reserve(address: int, bytes_: int) -> None:
+    _map_at(address, bytes_, PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
 
 
 def _last_error() -> OSError:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from fusion.allocation import is_out_of_memory
 from fusion.codegen import Program
 from fusion.errors import FusionError, IntegrityError, MemberError
 from fusion.ir import Graph
@@ -55,7 +56,8 @@ class Plan(NamedTuple):
 
     def results(self, outcome: Outcome) -> list[JobResult]:
         """Per job its share of what the work gave."""
-        if isinstance(outcome, Exception) and len(self.jobs) > 1:
+        # where memory lacks no job is at fault: whoever has the jobs makes smaller runs of them
+        if isinstance(outcome, Exception) and len(self.jobs) > 1 and not is_out_of_memory(outcome):
             return self.run_apart()  # only the job that is at fault fails
         try:
             return [*split(self._own(_unwrap(outcome), sum(self.rows)), self.rows)]

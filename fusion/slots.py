@@ -7,18 +7,29 @@ that holds a lease must not ask for another.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from torch import Tensor
 
 from fusion.device import Device
 from fusion.errors import BudgetExceeded
+from fusion.eviction import ORDERS
+from fusion.history import Past
 from fusion.leases import KEPT_S, Lease, SlotRequest, SlotStats
-from fusion.loaders import Loader, MappedLoader, ResidentWeights
+from fusion.loaders import Loader, MappedLoader, ResidentWeights, SharingLoader
+from fusion.page_cache import HOST_SHARE
 from fusion.residency import Group, Residency
 
 __all__ = ["KEPT_S", "Lease", "SlotRequest", "SlotStats", "SlotTable", "open_slots"]
 
 Clock = Callable[[], float]
+
+
+class _LenderLost(Exception):
+    """A function counted on tensors of another whose load then failed: it is to be placed anew."""
 
 
 @dataclass(slots=True)
@@ -30,16 +41,23 @@ class _Counts:
 
 
 class SlotTable:
-    """Slots of one device: leases by groups, LRU eviction of what nobody holds, one budget.
+    """Slots of one device: leases by groups, eviction of what nobody holds, one budget.
 
-    `clock` dates uses and loads; timeouts are in real time.
+    `clock` dates uses and loads; timeouts are in real time. `eviction` names the order in which
+    functions leave, of `fusion.eviction.ORDERS`.
     """
 
-    def __init__(self, loader: Loader, budget_bytes: int, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        budget_bytes: int,
+        clock: Clock = time.monotonic,
+        eviction: str = "lru",
+    ) -> None:
         self._loader = loader
         self._clock = clock
         self._changed = threading.Condition()  # guards all below; loads run outside it
-        self._memory = Residency(loader, budget_bytes)
+        self._memory = Residency(loader, budget_bytes, ORDERS[eviction])
         self._turns: deque[object] = deque()
         self._verified: set[str] = set()
         self._counts = _Counts()
@@ -57,14 +75,21 @@ class SlotTable:
         """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         group = {request.key: request for request in requests}
-        lease = self._admit(group, scratch_bytes, deadline_s)
-        try:
-            for key in group:
-                self._ensure_loaded(lease, key, deadline_s)
-        except BaseException:
-            lease.release()
-            raise
-        return lease
+        while True:
+            lease = self._admit(group, scratch_bytes, deadline_s)
+            try:
+                # in this order, who waits for another's tensors waits for an earlier slot: no cycle
+                for key in sorted(group, key=lambda key: lease.slots[key].placement.number):
+                    self._ensure_loaded(lease, key, deadline_s)
+            except _LenderLost:
+                lease.has_run = False
+                lease.release()
+            except BaseException:
+                lease.has_run = False
+                lease.release()
+                raise
+            else:
+                return lease
 
     def charge(self, bytes_: int) -> None:
         """Count `bytes_` held by others, evicting slots for them.
@@ -72,7 +97,7 @@ class SlotTable:
         Never waits, for the caller may hold a lease: raises BudgetExceeded when there is no room.
         """
         with self._changed:
-            if not self._memory.make_room(bytes_, spare=()):
+            if not self._memory.make_room(bytes_, (), self._clock()):
                 raise self._no_room(bytes_, "a charge")
             self._memory.charged_bytes += bytes_
 
@@ -97,7 +122,7 @@ class SlotTable:
         with self._changed:
             if key not in self._memory.slots or self._memory.slots.pins(key):
                 return False
-            self._memory.evict(key)
+            self._memory.evict(key, self._clock())
             self._changed.notify_all()
             return True
 
@@ -110,6 +135,7 @@ class SlotTable:
         """A function that is not resident will not come back, or as another file."""
         with self._changed:
             self._verified.discard(key)
+            self._memory.history.forget(key)
 
     def evict_idle(self, now_s: float) -> float | None:
         """Evict what has been idle for its keep-alive; when to call again, by the table's clock."""
@@ -125,8 +151,9 @@ class SlotTable:
             slots = self._memory.slots
             return SlotStats(
                 budget_bytes=self._memory.budget_bytes,
-                resident_bytes=slots.bytes,
-                pinned_bytes=slots.pinned_bytes,
+                resident_bytes=self._memory.shares.bytes,
+                shared_bytes=self._memory.shares.shared_bytes,
+                pinned_bytes=self._memory.pinned_bytes,
                 scratch_bytes=self._memory.scratch_bytes,
                 charged_bytes=self._memory.charged_bytes,
                 leaving_bytes=self._memory.leaving_bytes,
@@ -138,7 +165,21 @@ class SlotTable:
                 evictions=self._memory.evictions,
                 loaded_bytes=self._counts.loaded_bytes,
                 load_s=self._counts.load_s,
+                thrash=self._memory.history.thrash,
             )
+
+    def pasts(self, count: int) -> dict[str, Past]:
+        """What became of the functions that were last asked for, the last of them last."""
+        with self._changed:
+            return self._memory.history.newest(count)
+
+    def host_shares(self, files: Mapping[str, Path]) -> dict[str, float]:
+        """Shares of weights files that are in host memory, by the keys given."""
+        return {key: self._loader.host_share(path) for key, path in files.items()}
+
+    def now_s(self) -> float:
+        """The moment by the table's clock."""
+        return self._clock()
 
     def check_integrity(self) -> None:
         """Recount everything from the leases and slots; AssertionError says what differs."""
@@ -165,51 +206,74 @@ class SlotTable:
 
     def _try_admit(self, lease: Lease, group: Group, turn: object) -> bool:
         self._memory.refuse_impossible(group, lease.scratch_bytes)
-        if self._turns[0] is not turn:
+        if self._turns[0] is not turn or self._memory.is_lost(group):
             return False
-        needed_bytes = self._memory.missing_bytes(group) + lease.scratch_bytes
-        if not self._memory.make_room(needed_bytes, spare=group.keys()):
+        placed = self._memory.place(group)
+        if not self._memory.make_room(lease.scratch_bytes, group.keys(), self._clock()):
+            needed_bytes = self._memory.load_bytes(placed) + lease.scratch_bytes
+            self._memory.withdraw(placed)
             if not self._memory.leases:  # nobody is left who could release anything
                 raise self._no_room(needed_bytes, ", ".join(group) or "scratch")
             return False
-        self._memory.admit(lease, group)
+        self._memory.admit(lease, group, placed, self._clock())
         return True
 
     def _ensure_loaded(self, lease: Lease, key: str, deadline_s: float | None) -> None:
         """Load the slot, or wait for the lease that does; after a failure there, load it here."""
         slot = lease.slots[key]
         with self._changed:
-            while slot.is_loading:
+            while slot.weights is None and (slot.is_loading or slot.placement.is_waiting):
+                if slot.placement.is_lost:
+                    raise _LenderLost
                 self._wait(deadline_s, [key])
             if slot.weights is not None:
                 return
             slot.is_loading = True
             is_verified = slot.request.is_verified or key in self._verified
+            lent = slot.placement.borrowed()
+        loader = slot.request.loader or self._loader
+        was_on_disk = loader.host_share(slot.request.path) < HOST_SHARE
         began_s = self._clock()
         weights: ResidentWeights | None = None
         try:
-            loader = slot.request.loader or self._loader
-            weights = loader.load(slot.request.path, slot.request.index, is_verified)
+            weights = self._load(slot.request, is_verified, lent)
         finally:
+            del lent
             with self._changed:
-                self._note_load(lease, key, weights, self._clock() - began_s)
+                load_s = self._clock() - began_s
+                if weights is not None:
+                    self._memory.history.loaded(
+                        key, load_s, began_s + load_s, was_on_disk, is_verified
+                    )
+                self._note_load(lease, key, weights, load_s)
+
+    def _load(
+        self, request: SlotRequest, is_verified: bool, lent: Mapping[int, Tensor]
+    ) -> ResidentWeights:
+        loader = request.loader or self._loader
+        if not lent:
+            return loader.load(request.path, request.index, is_verified)
+        sharing = cast(SharingLoader, loader)  # none other is lent anything
+        return sharing.load_rest(request.path, request.index, is_verified, lent)
 
     def _note_load(
         self, lease: Lease, key: str, weights: ResidentWeights | None, load_s: float
     ) -> None:
         slot = lease.slots[key]
         slot.is_loading = False
-        slot.weights = weights
+        slot.weights = slot.placement.backing.weights = weights
         self._changed.notify_all()
         if weights is None:
             self._counts.failed_loads += 1
             return
-        self._verified.add(key)
+        if not slot.placement.lent:  # else a part of its file was not looked at
+            self._verified.add(key)
+        loaded_bytes = slot.placement.loaded_bytes(slot.request.index)
         lease.cold.add(key)
-        lease.loaded_bytes += slot.request.index.data_bytes
+        lease.loaded_bytes += loaded_bytes
         lease.load_s += load_s
         self._counts.loads += 1
-        self._counts.loaded_bytes += slot.request.index.data_bytes
+        self._counts.loaded_bytes += loaded_bytes
         self._counts.load_s += load_s
 
     def _give_back(self, lease: Lease) -> None:
@@ -236,11 +300,16 @@ class SlotTable:
 
 
 def open_slots(
-    device: Device, budget_bytes: int, clock: Clock = time.monotonic, host_budget_bytes: int = 0
+    device: Device,
+    budget_bytes: int,
+    clock: Clock = time.monotonic,
+    host_budget_bytes: int = 0,
+    eviction: str = "lru",
 ) -> SlotTable:
     """The slot table of `device`; `host_budget_bytes` is for pinned copies, on CUDA alone."""
     if device.kind == "cpu":
-        return SlotTable(MappedLoader(), budget_bytes, clock)
+        return SlotTable(MappedLoader(), budget_bytes, clock, eviction)
     from fusion.loaders_cuda import CudaLoader  # a CPU worker has no use for it
 
-    return SlotTable(CudaLoader(device.ordinal, host_budget_bytes), budget_bytes, clock)
+    loader = CudaLoader(device.ordinal, host_budget_bytes)
+    return SlotTable(loader, budget_bytes, clock, eviction)

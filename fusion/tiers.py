@@ -9,6 +9,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from fusion.allocation import is_out_of_memory
 from fusion.numerics import all_close
 from fusion.strategies.choice import Choice
 
@@ -203,8 +204,11 @@ class Tiers:
     def _instead(
         self, name: str, error: Exception, weights: Sequence[Tensor], inputs: Sequence[Tensor]
     ) -> list[Tensor]:
-        """Generated code after another tier has failed; raises where it is the job's fault."""
-        if name == GENERATED:
+        """Generated code after another tier has failed; raises where it is the job's fault.
+
+        A tier that lacked memory is as good as any: fewer rows are to be run.
+        """
+        if name == GENERATED or is_out_of_memory(error):
             raise error
         expected = self._generated(weights, inputs)
         self._drop(name, f"{type(error).__name__}: {error}")

@@ -21,6 +21,7 @@ from contract.store import Store
 from contract.store.telemetry import LATENCY_BOUNDS_S
 from contract.store.workers import WorkerReport
 from gateway.answer import Answer
+from gateway.metrics_memory import memory_metrics
 from gateway.overview import Overview, latency_counts, tier
 
 _STAGES = ("queue", "swap", "build", "compute", "hooks")
@@ -47,8 +48,13 @@ _OF_WORKERS: tuple[tuple[str, _Family, str, Callable[[WorkerReport], float]], ..
      lambda w: w.resident_bytes),
     ("fusebox_memory_process_bytes", GaugeMetricFamily, "Memory of the worker as measured",
      lambda w: w.process_bytes),
+    ("fusebox_memory_baseline_bytes", GaugeMetricFamily,
+     "Memory of the worker as measured when it was ready and nothing was resident",
+     lambda w: w.baseline_bytes),
     ("fusebox_loads", CounterMetricFamily, "Functions swapped in", lambda w: w.loads),
     ("fusebox_evictions", CounterMetricFamily, "Functions evicted", lambda w: w.evictions),
+    ("fusebox_thrash", CounterMetricFamily, "Loads of functions that had just been evicted",
+     lambda w: w.thrash),
     ("fusebox_dag_cache_entries", GaugeMetricFamily, "Fused DAGs kept",
      lambda w: w.dag_cache.entries),
     ("fusebox_dag_cache_bytes", GaugeMetricFamily, "Bytes of the fused DAGs kept",
@@ -84,6 +90,7 @@ class _Collector:
         yield from _latency(self._overview)
         yield from _platform(self._overview)
         yield from _workers(self._overview)
+        yield from memory_metrics(self._overview.workers)
 
 
 def _jobs(overview: Overview) -> Iterator[Metric]:

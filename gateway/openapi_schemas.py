@@ -9,7 +9,7 @@ from contract.access import MAX_LIFE_S, MAX_NAME_CHARS, RATE, Scope
 from contract.errors import BY_CODE
 from contract.function import Manifest
 from contract.job import SETTLED, TIMINGS, Status
-from contract.store.workers import DagCacheReport, WorkerReport
+from contract.store.workers import DagCacheReport, FunctionMemory, WorkerReport
 from contract.tensors import DTYPES
 
 Schema = dict[str, Any]
@@ -24,7 +24,13 @@ _TIER: Schema = {"type": "string", "enum": ["device", "host", "disk"]}
 _MAP_OF_COUNTS: Schema = {"type": "object", "additionalProperties": {"type": "integer"}}
 _TIMES: Schema = {"type": "object", "additionalProperties": _NUMBER}
 _MAP_OF_TIMES: Schema = {"type": "object", "additionalProperties": _TIMES}
-_OF_ANNOTATION = {"str": _STRING, "int": _COUNT, "float": _NUMBER, "bool": _FLAG}
+_OF_ANNOTATION = {
+    "str": _STRING,
+    "int": _COUNT,
+    "float": _NUMBER,
+    "bool": _FLAG,
+    "float | None": _OPTIONAL,
+}
 
 
 def _object(properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
@@ -119,6 +125,7 @@ def _function() -> Schema:
         "tiers": _MAP_OF_TIMES,
         "groups": _map_of(group),
         "threads": _COUNT,
+        "row_ceiling": {"type": ["integer", "null"]},
         "blocks": _blocks(),
     }
     own = {
@@ -204,6 +211,8 @@ def _worker() -> Schema:
         "lanes": _map_of(_list(_list(_STRING))),
         "tiers": _map_of(_MAP_OF_TIMES),
         "groups": _list(_STRING),
+        "memory": _map_of(_ref("FunctionMemory")),
+        "row_ceilings": _map_of(_COUNT),
         "blocks": _map_of(_blocks()),
     }
     return _object(_of_record(WorkerReport, special))
@@ -253,6 +262,7 @@ def schemas() -> Schema:
         "Worker": _worker(),
         "Workers": _object({"workers": _list(_ref("Worker"))}),
         "DagCache": _object(_of_record(DagCacheReport, {})),
+        "FunctionMemory": _object(_of_record(FunctionMemory, {"tier": _TIER})),
         "Stats": _stats(),
         "ApiKey": _object(_API_KEY),
         "NewApiKey": _object(_API_KEY | {"key": _STRING}),

@@ -113,11 +113,12 @@ def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, 
     """How it runs: milliseconds by rows and tier, and of the groups it was in by strategy.
 
     The one tier of a function without a graph is `eager`, and it is in no group. `lanes` are the
-    functions of a group by thread, where it was tried side by side. `blocks` is there for a
-    function that does not fit as a whole. Of several workers the first that knows is asked: they
-    measure alike.
+    functions of a group by thread, where it was tried side by side. Of several workers the first
+    that knows is asked: they measure alike. `row_ceiling` is the least that any of them has learned
+    from runs that lacked memory; None where none did. `blocks` is there for a function that does
+    not fit as a whole.
     """
-    ref, threads = str(function.ref), 1
+    ref, threads, ceilings = str(function.ref), 1, []
     tiers: dict[str, dict[str, float]] = {}
     groups: dict[str, dict[str, Any]] = {}
     plans: dict[str, Any] = {}
@@ -126,6 +127,7 @@ def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, 
             plans.setdefault("blocks", asdict(worker.blocks[ref]))
         threads = max(threads, worker.threads)
         tiers = tiers or worker.tiers.get(ref, {})
+        ceilings += [worker.row_ceilings.get(function.manifest.architecture)]
         for name, strategy in worker.strategies.items():
             if any(member.split(" ")[0] == ref for member in name.split(" + ")):
                 group = {
@@ -134,7 +136,9 @@ def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, 
                     "lanes": worker.lanes.get(name, []),
                 }
                 groups.setdefault(name, group)
-    return {"tiers": tiers, "groups": groups, "threads": threads, **plans}
+    row_ceiling = min((rows for rows in ceilings if rows is not None), default=None)
+    found = {"tiers": tiers, "groups": groups, "threads": threads, "row_ceiling": row_ceiling}
+    return found | plans
 
 
 def newest_groups(worker: WorkerReport, count: int) -> list[dict[str, Any]]:

@@ -17,14 +17,15 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:"
 )
 # of each worker, on the status page
-GROUPS = 8
+GROUPS, FUNCTIONS = 8, 24
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def route(app: Flask, gateway: Gateway) -> None:
     """Add the pages and what their templates need."""
-    filters = {"in_bytes": in_bytes, "in_ms": in_ms, "number": number, "marked": marked}
-    app.jinja_env.filters |= filters
+    app.jinja_env.filters |= {
+        filter_.__name__: filter_ for filter_ in (in_bytes, in_ms, in_s, number, marked)
+    }
     app.add_url_rule("/", "status", lambda: _status(gateway))
     app.add_url_rule("/docs", "docs", lambda: _docs(gateway))
 
@@ -41,7 +42,15 @@ def _status(gateway: Gateway) -> Response:
     except StoreUnavailable:
         return _page(template, 503, stats=None)
     groups = {worker.id: newest_groups(worker, GROUPS) for worker in overview.workers}
-    return _page(template, stats=overview.as_json(), workers=overview.workers, groups=groups)
+    # the last asked for is the last in a report
+    newest = {w.id: [*w.memory.items()][: -FUNCTIONS - 1 : -1] for w in overview.workers}
+    return _page(
+        template,
+        stats=overview.as_json(),
+        workers=overview.workers,
+        groups=groups,
+        newest=newest,
+    )
 
 
 def _docs(gateway: Gateway) -> Response:
@@ -72,6 +81,17 @@ def in_ms(latency_ms: float | None) -> str:
     if latency_ms >= 9999.5:
         return f"{latency_ms / 1000:.1f} s"
     return f"{latency_ms:.0f} ms" if latency_ms >= 99.5 else f"{latency_ms:.1f} ms"
+
+
+def in_s(seconds: float | None) -> str:
+    """A time for people: 0.4 s, 12 s, 5 min, 3 h; a dash where there is none."""
+    if seconds is None:
+        return "\u2013"
+    if seconds < 9.95:
+        return f"{max(seconds, 0):.1f} s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.0f} h"
 
 
 def number(count: float) -> str:

@@ -13,12 +13,13 @@ from contract.errors import FuseboxError
 from contract.function import Function, FunctionRef
 from contract.log import Log
 from fusion.cache import DagCache
-from fusion.dag import DagKey, FusedDag
+from fusion.dag import FusedDag
 from fusion.device import Device
 from fusion.errors import BudgetExceeded, FusionError
 from fusion.graphs.cache import GraphCache
 from fusion.graphs.graphs import Graphs
 from fusion.measurements import HotGroup
+from fusion.members import DagKey
 from fusion.slots import SlotTable
 from workers.compute import Computer, weights_of
 from workers.dags import Dags, make_member

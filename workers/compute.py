@@ -12,20 +12,33 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from contract.errors import DeadlineExceeded, FuseboxError, InvalidInput
+from contract.errors import DeadlineExceeded, FuseboxError, InvalidInput, OutOfMemory
 from contract.job import Status
 from contract.log import Log
 from contract.store.queue import Fetched
 from contract.tensors import Tensors
+from fusion.allocation import is_out_of_memory
 from fusion.errors import BudgetExceeded, MemberError
 from fusion.index_ranges import IndexRange
 from fusion.slots import Lease, SlotTable
 from workers.blocks import Blocks
+from workers.ceilings import Ceilings
 from workers.claims import Claims
 from workers.dags import Call, DagRun, Dags
 from workers.library import Library, Loaded
 from workers.records import Ended, Ran, Staged, Tally, Times
-from workers.runs import Batch, Run, halves, jobs_of, parted, plan_runs, singly, without
+from workers.runs import (
+    Batch,
+    Run,
+    halves,
+    jobs_of,
+    only,
+    parted,
+    plan_runs,
+    rows_in,
+    singly,
+    without,
+)
 from workers.translation import translate
 
 log = Log("compute")
@@ -68,6 +81,7 @@ class Computer:
         claims: Claims,
         turn: DeviceTurn,
         run_eagerly: Callable[[Batch, Tally], Results],
+        ceilings: Ceilings,
         blocks: Blocks,
     ) -> None:
         self._library = library
@@ -76,6 +90,7 @@ class Computer:
         self._claims = claims
         self._turn = turn
         self._run_eagerly = run_eagerly
+        self._ceilings = ceilings
         self._blocks = blocks
 
     @contextmanager
@@ -93,10 +108,12 @@ class Computer:
         results = Results([], [])
         loaded: dict[str, Loaded] = {}
         graphs = [job for job in jobs if not job.function.manifest.is_eager]
-        for run in plan_runs(self._load(graphs, loaded, results)):
+        most_rows = self._ceilings.most_rows
+        for run in plan_runs(self._load(graphs, loaded, results), most_rows):
             for part in parted(run, {key for key, each in loaded.items() if each.blocks}):
                 results.extend(self._run(part, loaded, tally))
-        for run in plan_runs(job for job in jobs if job.function.manifest.is_eager):
+        eager = (job for job in jobs if job.function.manifest.is_eager)
+        for run in plan_runs(eager, most_rows):
             for batch in run:
                 results.extend(self._run_eagerly(batch, tally))
         return results
@@ -129,24 +146,55 @@ class Computer:
     def _run(self, run: Run, loaded: dict[str, Loaded], tally: Tally) -> Results:
         """One run; in parts where memory wants it, job by job where one of them fails."""
         try:
-            return self._attempt(run, loaded, tally)
+            results, parts = self._attempt(run, loaded, tally)
         except Exception as error:  # hostile graphs reach here: nothing may escape
             jobs = jobs_of(run)
             if len(jobs) == 1:
                 log.exception("job_failed", job=jobs[0].spec.id, function=jobs[0].function.ref)
-                return Results([], [Ended.failed(jobs[0], translate(error))])
-            if isinstance(error, BudgetExceeded) and len(run) > 1:
-                parts = halves(run)
-            else:
-                log.exception("run_failed", jobs=len(jobs), functions=len(run))
-                tally.isolated += 1
-                parts = singly(run)
-        results = Results([], [])
+                return Results([], [Ended.failed(jobs[0], self._why(jobs[0], error))])
+            results, parts = Results([], []), self._parts(run, error, tally)
         for part in parts:
             results.extend(self._run(part, loaded, tally))
         return results
 
-    def _attempt(self, run: Run, loaded: dict[str, Loaded], tally: Tally) -> Results:
+    def _parts(self, run: Run, error: Exception, tally: Tally) -> list[Run]:
+        """What to try after a run of several jobs that failed as a whole."""
+        if is_out_of_memory(error):
+            return self._smaller(run, run)
+        if isinstance(error, BudgetExceeded):
+            return halves(run)
+        log.exception("run_failed", jobs=len(jobs_of(run)), functions=len(run))
+        tally.isolated += 1
+        return singly(run)
+
+    def _smaller(self, run: Run, starved: Run) -> list[Run]:
+        """Runs of the jobs of `run` that lacked memory: by themselves, then with fewer rows."""
+        if len(run) != 1 or len(jobs_of(starved)) < len(run[0]):
+            return [(batch,) for batch in starved]
+        (batch,) = run
+        manifest, rows = batch[0].function.manifest, rows_in(batch)
+        ceiling = self._ceilings.lower(manifest, rows)
+        log.warning("out_of_memory", function=batch[0].function.ref, rows=rows, ceiling=ceiling)
+        return plan_runs(batch, self._ceilings.most_rows)
+
+    def _why(self, job: Staged, error: Exception) -> FuseboxError:
+        """Why a job failed that ran by itself."""
+        cause = error.__cause__ if isinstance(error, MemberError) else error
+        if cause is None or not is_out_of_memory(cause):
+            return translate(error)
+        if job.rows > 1:
+            self._ceilings.lower(job.function.manifest, job.rows)
+        rows = f"{job.rows} rows at once" if job.rows > 1 else "one row"
+        fewer = "; call it with fewer" if job.rows > 1 else ""
+        return OutOfMemory(
+            f"The device ran out of memory while {job.function.ref} computed {rows}{fewer}.",
+            rows=job.rows,
+        )
+
+    def _attempt(
+        self, run: Run, loaded: dict[str, Loaded], tally: Tally
+    ) -> tuple[Results, list[Run]]:
+        """Results, and runs to try instead for the jobs that lacked memory."""
         slots = [loaded[str(batch[0].function.ref)].slot for batch in run]
         began_s = time.perf_counter()
         with self._slots.acquire(slots, sum(map(scratch_bytes, run))) as lease:
@@ -157,17 +205,18 @@ class Computer:
             with self._turn.device:
                 wait_s = time.perf_counter() - began_s - swap_s
                 run, ended = launchable(run, self._claims, tally)
-                results = self._launch(
+                results, starved = self._launch(
                     run, loaded, lease, Times(wait_s=wait_s, swap_s=swap_s), tally
                 )
                 results.ended.extend(ended)
-                return results
+                return results, self._smaller(run, starved)
 
     def _launch(
         self, run: Run, loaded: dict[str, Loaded], lease: Lease, times: Times, tally: Tally
-    ) -> Results:
+    ) -> tuple[Results, Run]:
+        """Results, and the jobs among several that lacked memory."""
         if not run:
-            return Results([], [])
+            return Results([], []), ()
         found = self._computed(run, loaded, lease)
         self._turn.after_run()
         tally.build_s += found.build_s
@@ -176,18 +225,21 @@ class Computer:
         # whose own weights were here has waited for the others', not swapped
         warm_times = times._replace(wait_s=times.wait_s + times.swap_s, swap_s=0.0)
         results = Results([], [])
-        for job, result in zip(jobs_of(run), chain(*found.results), strict=True):
+        jobs, starved = jobs_of(run), []
+        for job, result in zip(jobs, chain(*found.results), strict=True):
             is_cold = str(job.function.ref) in lease.cold
             its_times = (times if is_cold else warm_times)._replace(hooks_s=job.hooks_s)
-            if isinstance(result, MemberError):
-                log.warning("job_failed", job=job.spec.id, function=job.function.ref, reason=result)
-                error = translate(result)
-                results.ended.append(Ended.failed(job, error, times=its_times))
-            else:
+            if not isinstance(result, MemberError):
                 results.ran.append(Ran(job, result, its_times))
-        if results.ended and len(jobs_of(run)) > 1:
+            elif len(jobs) > 1 and _lacked_memory(result):
+                starved.append(job)
+            else:
+                log.warning("job_failed", job=job.spec.id, function=job.function.ref, reason=result)
+                error = self._why(job, result)
+                results.ended.append(Ended.failed(job, error, times=its_times))
+        if results.ended and len(jobs) > 1:
             tally.isolated += 1
-        return results
+        return results, only(run, starved)
 
     def _computed(self, run: Run, loaded: dict[str, Loaded], lease: Lease) -> DagRun:
         first = loaded[str(run[0][0].function.ref)]
@@ -201,6 +253,10 @@ class Computer:
         found = self._dags.run_alone(call)
         self._blocks.note(first.slot.key, rows, found.compute_s)
         return found
+
+
+def _lacked_memory(error: MemberError) -> bool:
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 def launchable(run: Run, claims: Claims, tally: Tally) -> tuple[Run, list[Ended]]:
@@ -232,8 +288,7 @@ def outside(inputs: Tensors, ranges: Iterable[IndexRange]) -> InvalidInput | Non
 
 def scratch_bytes(batch: Batch) -> int:
     """Activation bytes that a batch needs, by what was measured at deploy."""
-    rows = sum(job.rows for job in batch)
-    return batch[0].function.manifest.activation_bytes_at(rows)
+    return batch[0].function.manifest.activation_bytes_at(rows_in(batch))
 
 
 def weights_of(loaded: Loaded, rows: int, lease: Lease) -> list[Tensor]:
@@ -247,7 +302,7 @@ def weights_of(loaded: Loaded, rows: int, lease: Lease) -> list[Tensor]:
 
 
 def _call(batch: Batch, loaded: Loaded, lease: Lease) -> Call:
-    rows = sum(job.rows for job in batch)
+    rows = rows_in(batch)
     body = loaded.at(rows)
     weights = weights_of(loaded, rows, lease)
     inputs = [job.inputs for job in batch]

@@ -15,12 +15,13 @@ from contract.tensors import Tensor, Tensors
 from fusion import dag
 from fusion.cache import DagCache
 from fusion.codegen import Program, generate
-from fusion.dag import DagKey, FusedDag
+from fusion.dag import FusedDag
 from fusion.errors import MemberError
 from fusion.graphs.graphs import Graphs
 from fusion.graphs.member import Part
 from fusion.ir import Graph
 from fusion.measurements import HotGroup
+from fusion.members import DagKey, Member, arrange, dag_key
 from fusion.plan import row_bucket
 from fusion.strategies.lanes import Lanes
 from fusion.tiers import Measured
@@ -120,23 +121,23 @@ class Dags:
         runs = sorted(self._runs.copy().items(), key=lambda item: -item[1])
         return [HotGroup(members, count) for members, count in runs[:SHOWN]]
 
-    def prepare(self, members: Sequence[dag.Member]) -> None:
+    def prepare(self, members: Sequence[Member]) -> None:
         """Build a group's DAG, or find it."""
-        with self._cache.get(dag.dag_key(members), lambda: self._build(members)):
+        with self._cache.get(dag_key(members), lambda: self._build(members)):
             pass  # it stays in the cache
 
-    def _build(self, members: Sequence[dag.Member]) -> FusedDag:
+    def _build(self, members: Sequence[Member]) -> FusedDag:
         return dag.build(members, self._lanes, self._known, self._generate_merged, self._graphs)
 
     @torch.inference_mode()
-    def capture_next(self, members: Sequence[dag.Member], weights: Sequence[Weights]) -> bool:
+    def capture_next(self, members: Sequence[Member], weights: Sequence[Weights]) -> bool:
         """Capture what a group lacks to be repeated as a whole, one graph; False: it lacks nothing.
 
         Nothing else may run meanwhile.
         """
         if self._graphs is None:
             return False
-        with self._cache.get(dag.dag_key(members), lambda: self._build(members)) as fused:
+        with self._cache.get(dag_key(members), lambda: self._build(members)) as fused:
             # what a shared prefix saves, graphs of the members would do again
             if not fused.is_apart:
                 return False
@@ -149,8 +150,8 @@ class Dags:
         began_s = time.perf_counter()
         is_alone = len(calls) == 1
         members = [make_member(c.program, c.rows, c.weight_keys, is_alone) for c in calls]
-        order = dag.arrange(members)
-        with self._cache.get(dag.dag_key(members), lambda: self._build(members)) as fused:
+        order = arrange(members)
+        with self._cache.get(dag_key(members), lambda: self._build(members)) as fused:
             built_s = time.perf_counter()
             results = self._run_on(fused, calls, order)
             self._note([calls[k] for k in order], fused)
@@ -198,12 +199,12 @@ def _keep(entries: OrderedDict[K, T], key: K, value: T, most: int) -> None:
 
 def make_member(
     program: Program, rows: int, weight_keys: tuple[str, ...], is_alone: bool
-) -> dag.Member:
+) -> Member:
     """A function's place in a group."""
     # a static graph always runs with its own rows
     rows = program.graph.fixed_rows or rows
     # one function shares tensors with no other: its key is cheaper without them
-    return dag.Member(program, row_bucket(rows), None if is_alone else weight_keys)
+    return Member(program, row_bucket(rows), None if is_alone else weight_keys)
 
 
 def _to_torch(array: Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from contract.tensors import TensorSpec
 from fusion.device import Device, free_bytes
 from fusion.ir import DTYPE_BYTES
 from fusion.loaders import MappedWeights, map_tensors
+from fusion.page_cache import cached_share
 from fusion.places import PAGE_BYTES
 from fusion.slots import SlotTable
 from fusion.weights import WeightsIndex, read_index
@@ -71,6 +72,10 @@ class EagerLoader:
     def free_bytes(self) -> int | None:
         """None: the table's own loader measures the device."""
         return None
+
+    def host_share(self, path: Path) -> float:
+        """What the page cache has of it."""
+        return cached_share(path)
 
     def load(self, path: Path, index: WeightsIndex, is_verified: bool) -> EagerWeights:
         """Map the file and start the host; raises WeightsError and FuseboxError."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from contract.acceptance import is_as_accepted
 from contract.function import WEIGHTS, Function, Manifest
 from fusion.codegen import Program
 from fusion.errors import GraphError
@@ -62,6 +63,8 @@ class _Read(NamedTuple):
     graphs: tuple[Graph, ...]
     weights: WeightsIndex
     ranges: tuple[IndexRange, ...]
+    # whether the digests of the weights were compared when the artifact was accepted
+    is_verified: bool
 
 
 class Library:
@@ -82,7 +85,7 @@ class Library:
         folder = self._artifacts / function.digest
         # two threads may read the same artifact at once: cheaper than holding the lock meanwhile
         read = self._kept(self._reads, function.digest) or _read(folder, function.manifest)
-        graphs, index, ranges = read
+        graphs, index, ranges, _ = read
         if graphs[0].architecture != function.manifest.architecture:
             raise GraphError("architecture", "differs from the manifest's")
         programs = [self._kept(self._programs, g.architecture) or self.program(g) for g in graphs]
@@ -95,7 +98,9 @@ class Library:
             self._files.pop(str(function.ref), None)  # the last asked for is the last in order
             self._files[str(function.ref)] = (function.digest, index.file_bytes)
         keep_alive_s = function.manifest.keep_alive_s
-        request = SlotRequest(str(function.ref), folder / WEIGHTS, index, keep_alive_s)
+        request = SlotRequest(
+            str(function.ref), folder / WEIGHTS, index, keep_alive_s, read.is_verified
+        )
         hashes = {entry.name: entry.sha256 for entry in index.entries}
         bodies = tuple(
             Body(graph, program, tuple(hashes[spec.name] for spec in graph.weights))
@@ -111,7 +116,8 @@ class Library:
         with self._lock:
             self._files.pop(key, None)
             self._files[key] = (function.digest, index.file_bytes)
-        return SlotRequest(key, path, index, function.manifest.keep_alive_s, loader=loader)
+        keep_alive_s = function.manifest.keep_alive_s
+        return SlotRequest(key, path, index, keep_alive_s, is_as_accepted(path), loader)
 
     def programs(self) -> list[Program]:
         """Of every architecture that is kept."""
@@ -133,6 +139,12 @@ class Library:
         """Bytes of the weights files of these functions, by slot key."""
         with self._lock:
             return {key: self._files[key][1] for key in keys}
+
+    def weights_files(self, keys: Iterable[str]) -> dict[str, Path]:
+        """Where the weights of those functions are that are known, by slot key."""
+        with self._lock:
+            known = {key: self._files[key][0] for key in keys if key in self._files}
+        return {key: self._artifacts / digest / WEIGHTS for key, digest in known.items()}
 
     def known(self) -> list[str]:
         """Slot keys of every function that was asked for and not forgotten."""
@@ -165,9 +177,10 @@ def _keep(entries: OrderedDict[str, T], key: str, value: T) -> None:
 
 
 def _read(folder: Path, manifest: Manifest) -> _Read:
+    is_verified = is_as_accepted(folder / WEIGHTS)
     index = read_index(folder / WEIGHTS)
     graphs = tuple(Graph.decode((folder / name).read_bytes()) for name in manifest.graph_files)
     for graph in graphs:
         check_fit(graph, index)
     ranges = {found: None for graph in graphs for found in index_ranges(graph)}
-    return _Read(graphs, index, tuple(ranges))
+    return _Read(graphs, index, tuple(ranges), is_verified)

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from contract.store.workers import BlocksReport, DagCacheReport, WorkerReport
+from contract.store.workers import BlocksReport, DagCacheReport, FunctionMemory, WorkerReport
 from fusion.cache import CacheStats
 from workers.gauge import Gauge
+from workers.tiers import HOST
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,19 @@ class Reporter:
     lanes: Callable[[], dict[str, list[list[str]]]]
     tiers: Callable[[], dict[str, dict[str, dict[str, float]]]]
     groups: Callable[[], list[str]]
+    eviction: str
+    # by slot key, given the bytes of residents
+    memory: Callable[[dict[str, int]], dict[str, FunctionMemory]]
+    # by architecture
+    row_ceilings: Callable[[], dict[str, int]]
     blocks: Callable[[], dict[str, BlocksReport]]
 
     def report(self, is_draining: bool) -> WorkerReport:
         """The worker now."""
         slots, process_bytes = self.gauge.latest if self.is_busy() else self.gauge.measure()
         dags = self.dags()
+        functions = self.sizes(slots.resident)
+        memory = self.memory(functions)
         return WorkerReport(
             id=self.id,
             device=self.device,
@@ -49,8 +57,8 @@ class Reporter:
             resident_bytes=slots.used_bytes - slots.scratch_bytes,
             process_bytes=process_bytes,
             baseline_bytes=self.gauge.baseline_bytes,
-            functions=self.sizes(slots.resident),
-            hosted=[],
+            functions=functions,
+            hosted=[key for key, one in memory.items() if one.tier == HOST],
             dag_cache=DagCacheReport(
                 dags.entries, dags.bytes, dags.hits, dags.misses, dags.evictions
             ),
@@ -65,5 +73,9 @@ class Reporter:
             threads=self.threads,
             tiers=self.tiers(),
             groups=self.groups(),
+            thrash=slots.thrash,
+            eviction=self.eviction,
+            memory=memory,
+            row_ceilings=self.row_ceilings(),
             blocks=self.blocks(),
         )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from contract.errors import FunctionFailed, FuseboxError, OutOfMemory
+from fusion.allocation import is_out_of_memory
 from fusion.errors import BudgetExceeded, GraphError, IntegrityError, MemberError, WeightsError
 
 REASON_CHARS = 300
-_CPU_ALLOCATION = ("can't allocate memory", "not enough memory")
 
 
 def translate(error: BaseException) -> FuseboxError:
@@ -26,7 +24,7 @@ def translate(error: BaseException) -> FuseboxError:
             needed_bytes=error.needed_bytes,
             budget_bytes=error.budget_bytes,
         )
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return OutOfMemory("The device ran out of memory while the function was computed.")
     if isinstance(error, GraphError | WeightsError | OSError):
         return FunctionFailed("The version's artifact is damaged or missing; deploy it again.")
@@ -35,12 +33,6 @@ def translate(error: BaseException) -> FuseboxError:
     if isinstance(error, MemberError | RuntimeError | ValueError | TypeError | IndexError):
         return FunctionFailed(f"The function's graph failed: {_first_line(error)}")
     return FuseboxError()
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(w in str(error) for w in _CPU_ALLOCATION)
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,10 +14,11 @@ from contract.errors import FuseboxError
 from contract.function import Function, FunctionRef
 from contract.log import Log
 from fusion.cache import DagCache
-from fusion.dag import DagKey, FusedDag
+from fusion.dag import FusedDag
 from fusion.errors import FusionError
 from fusion.ir import Graph, Node, Output, Ref, TensorSpec, WeightSpec
 from fusion.measurements import HotGroup
+from fusion.members import DagKey
 from fusion.passes.channels_last import channels_last
 from fusion.specialise import specialised
 from fusion.strategies.lanes import Lanes

@@ -22,7 +22,7 @@ from contract.settings import Settings
 from contract.store import Store
 from contract.supervision import Word, tell
 from fusion.cache import DagCache
-from fusion.dag import DagKey, FusedDag
+from fusion.dag import FusedDag
 from fusion.device import (
     Device,
     default_budget_bytes,
@@ -31,10 +31,13 @@ from fusion.device import (
     parse_device,
 )
 from fusion.measurements import Measurements
+from fusion.members import DagKey
+from fusion.memory import limit_bytes
 from fusion.slots import SlotTable, open_slots
 from fusion.strategies.lanes import Lanes
 from workers.blocks import Blocks
 from workers.capturing import Capturing, open_graphs, reclaiming
+from workers.ceilings import Ceilings
 from workers.celery_app import make_app
 from workers.claims import Claims
 from workers.compiling import Compiling, file_name, folder_for
@@ -57,6 +60,7 @@ from workers.paces import Paces
 from workers.removed import Removed
 from workers.report import Reporter
 from workers.stage import Stager
+from workers.tiers import Tiers
 from workers.warmup import warm_groups, warm_up
 from workers.watchdog import Actions, Look, Watchdog
 
@@ -64,6 +68,8 @@ log = Log("worker")
 # what hooks return may be larger than the body it came from
 REPLY_PER_BODY = 4
 DAG_SHARE = 0.1
+# of the RAM, for pinned copies of weights of all workers
+HOST_SHARE = 0.25
 # of the budget, for captured graphs
 GRAPH_SHARE = 0.2
 # between two looks for functions that are removed
@@ -115,7 +121,12 @@ def wire(
 ) -> Parts:
     """Put a worker together; nothing is resident and nothing runs yet."""
     budget_bytes = settings.memory_budget_bytes or default_budget_bytes(device)
-    slots = open_slots(device, budget_bytes)
+    slots = open_slots(
+        device,
+        budget_bytes,
+        host_budget_bytes=host_budget_bytes(settings, limit_bytes()),
+        eviction=settings.eviction,
+    )
     cache: DagCache[DagKey, FusedDag] = DagCache(
         int(budget_bytes * DAG_SHARE), slots.charge, slots.refund
     )
@@ -130,6 +141,7 @@ def wire(
     eager_hosts = Hosts(artifacts, limits, inf, logs.write, open_host)
     identity = device_identity(device)
     measurements = _measurements(settings.data, identity)
+    ceilings = Ceilings(measurements)
     library = Library(artifacts, device.kind, measurements)
     dags = Dags(
         cache, torch.device(str(device)), lanes, measurements.group, library.program, graphs
@@ -142,6 +154,7 @@ def wire(
         lanes.count if lanes else 1,
     )
     gauge = Gauge(slots.stats, settings.heartbeat_s)
+    tiers = Tiers(slots, library)
     reporter = Reporter(
         id=worker,
         device=str(device),
@@ -158,6 +171,9 @@ def wire(
         lanes=dags.lanes,
         tiers=lambda: measuring.tiers() | eager.measured() | blocks.measured(),
         groups=claims.groups,
+        eviction=settings.eviction,
+        memory=tiers.memory,
+        row_ceilings=ceilings.shown,
         blocks=lambda: blocks.reports(),
     )
     # versions are immutable, so what was read once holds
@@ -167,7 +183,7 @@ def wire(
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
     blocks = Blocks(slots, device.kind, library.known)
-    computer = Computer(library, slots, dags, claims, turn, eager.run, blocks)
+    computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
         worker, store, claims, stager, computer, patience, ThreadPoolExecutor(HOOK_THREADS, "late")
@@ -183,7 +199,7 @@ def wire(
     )
     chores = [
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
-        compiling.look, measuring.look,
+        compiling.look, measuring.look, tiers.look,
     ]  # fmt: skip
     capturing = None
     if graphs is not None:
@@ -215,6 +231,13 @@ def _measurements(data: Path, identity: str) -> Measurements:
 def make_lanes(device: Device, threads: int) -> Lanes | None:
     """A lane per thread to run members side by side; a GPU has streams instead."""
     return Lanes(threads) if device.kind == "cpu" and threads > 1 else None
+
+
+def host_budget_bytes(settings: Settings, ram_bytes: int) -> int:
+    """For a worker's pinned copies of weights, of which a CPU has none."""
+    if settings.host_budget_bytes is not None:
+        return settings.host_budget_bytes
+    return int(ram_bytes * HOST_SHARE) // settings.workers
 
 
 def host_limits(settings: Settings) -> HostLimits:

@@ -23,6 +23,36 @@ class DagCacheReport:
 
 
 @dataclass(frozen=True)
+class FunctionMemory:
+    """One function in a worker's memory; counted since the worker first had it, times in seconds.
+
+    Seconds without `last` are sums over its loads or evictions.
+    """
+
+    # device, host or disk: where its weights are
+    tier: str
+    # in its slot; 0 where it has none
+    device_bytes: int
+    # in host memory, estimated and seconds old
+    host_bytes: int
+    loads: int
+    load_s: float
+    # the part of both whose bytes were on disk alone
+    disk_loads: int
+    disk_load_s: float
+    evictions: int
+    # loads that followed an eviction too soon
+    thrash: int
+    # age at eviction: since the last use, and since it came in
+    idle_s: float
+    stayed_s: float
+    last_idle_s: float | None
+    last_stayed_s: float | None
+    # Unix time; None before its first use
+    used_at_s: float | None
+
+
+@dataclass(frozen=True)
 class BlocksReport:
     """How a worker runs a function that does not fit as a whole."""
 
@@ -71,6 +101,14 @@ class WorkerReport:
     tiers: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     # ids of the groups it has begun and not ended
     groups: list[str] = field(default_factory=list)
+    # loads of what had just been evicted to make room
+    thrash: int = 0
+    # order of eviction
+    eviction: str = "lru"
+    # by NAME@VERSION, of the functions last asked for, the last of them last
+    memory: dict[str, FunctionMemory] = field(default_factory=dict)
+    # rows that jobs are joined up to where more ran out of memory, by architecture
+    row_ceilings: dict[str, int] = field(default_factory=dict)
     # by NAME@VERSION, of functions that run in blocks
     blocks: dict[str, BlocksReport] = field(default_factory=dict)
 
@@ -80,11 +118,13 @@ class WorkerReport:
 
     @classmethod
     def decode(cls, data: bytes) -> WorkerReport:
-        """The report of `encode`."""
+        """The report of `encode`, of an earlier version of it too."""
         record = json.loads(data)
+        memory = {key: FunctionMemory(**one) for key, one in record.get("memory", {}).items()}
         blocks = {ref: BlocksReport(**its) for ref, its in record.get("blocks", {}).items()}
         dag_cache = DagCacheReport(**record["dag_cache"])
-        return cls(**record | {"dag_cache": dag_cache, "blocks": blocks})
+        records = {"dag_cache": dag_cache, "memory": memory, "blocks": blocks}
+        return cls(**record | records)
 
 
 class Workers:

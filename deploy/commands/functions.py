@@ -146,7 +146,12 @@ def _runs(function: Record) -> list[tuple[str, str]]:
         first = ("operators", operators)
     buckets = ", ".join(map(str, function["row_buckets"]))
     rows = f"{function['max_batch']} rows"
-    return [first, ("max batch", f"{rows}; graphs of {buckets}" if buckets else rows)]
+    if buckets:
+        rows += f"; graphs of {buckets}"
+    ceiling = function["execution"]["row_ceiling"]
+    if ceiling is not None:
+        rows += f"; joined up to {ceiling}, for more ran out of memory"
+    return [first, ("max batch", rows)]
 
 
 def _execution(execution: Record) -> list[tuple[str, str]]:

@@ -32,7 +32,13 @@ WINDOW_S = 10.0
 @click.option(
     "--count", "refreshes", type=click.IntRange(1), help="End after so many; else with Ctrl-C."
 )
-def top(terminal: Terminal, interval_s: float, refreshes: int | None) -> None:
+@click.option(
+    "--memory",
+    "is_of_memory",
+    is_flag=True,
+    help="Per function its tier, bytes, loads, evictions, age at eviction and thrash.",
+)
+def top(terminal: Terminal, interval_s: float, refreshes: int | None, is_of_memory: bool) -> None:
     """Watch functions and workers live: tiers, bytes, queues, rates, latencies, evictions.
 
     Rates and latencies are those of the last ten seconds. With --json, one line per refresh.
@@ -43,10 +49,10 @@ def top(terminal: Terminal, interval_s: float, refreshes: int | None) -> None:
             for seen in views:
                 terminal.line(seen.as_json())
         else:
-            _show(views, client.url)
+            _show(views, client.url, is_of_memory)
 
 
-def _show(views: Iterator[View], url: str) -> None:
+def _show(views: Iterator[View], url: str, is_of_memory: bool) -> None:
     from rich.console import Console
     from rich.live import Live
 
@@ -56,7 +62,7 @@ def _show(views: Iterator[View], url: str) -> None:
     # the alternate screen gives the terminal back as it was; a pipe gets the last refresh
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         for seen in views:
-            live.update(screen(seen, url), refresh=True)
+            live.update(screen(seen, url, is_of_memory), refresh=True)
 
 
 def _views(client: Client, interval_s: float, refreshes: int | None) -> Iterator[View]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from fusion.blocks.body import BlockedGraph
 from fusion.blocks.runner import BlockRunner
 from fusion.inspection import check_contents
+from fusion.page_cache import cached_share
 from fusion.weights import WeightsIndex
 
 
@@ -67,6 +68,10 @@ class BlocksLoader:
     def free_bytes(self) -> int | None:
         """None: the table's own loader measures the device."""
         return None
+
+    def host_share(self, path: Path) -> float:
+        """What the page cache has of it."""
+        return cached_share(path)
 
     def load(self, path: Path, index: WeightsIndex, is_verified: bool) -> BlockedWeights:
         """Read what stays and begin with the first blocks; raises WeightsError."""

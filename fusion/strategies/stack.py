@@ -35,7 +35,7 @@ class Stack:
     ) -> dict[int, list[Tensor]]:
         """Outputs by member; one of MEMBER_ERRORS when any of them fails."""
         found: dict[int, list[Tensor]] = {}
-        addresses = [works[k].weights[0].data_ptr() for k in self.members]
+        addresses = _places([works[k].weights for k in self.members])
         for part in progressions(addresses):
             ks = [self.members[i] for i in part]
             its = [works[k] for k in ks]
@@ -109,6 +109,17 @@ def make_stacks(programs: Sequence[Program]) -> Stacks | None:
         if len(its) > 1 and may_stack(programs[its[0]].graph)
     ]
     return Stacks(stacks) if stacks else None
+
+
+def _places(members: Sequence[Sequence[Tensor]]) -> list[int]:
+    """An address of each member's own: that of the first weight which no two of them share."""
+    first: list[int] = []
+    for tensors in zip(*members, strict=True):
+        addresses = [tensor.data_ptr() for tensor in tensors]
+        if len(set(addresses)) == len(addresses):
+            return addresses
+        first = first or addresses
+    return first
 
 
 def _stacked_program(program: Program) -> Program | None:

@@ -21,7 +21,7 @@ MEMORY_MB = 1024
 
 
 def peak_mb() -> int:
-    """The most memory this process had, as libFuzzer reads it: that of who started it counts too."""
+    """The most memory this process had, as libFuzzer reads it: its parent's counts too."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

@@ -20,7 +20,7 @@ from contract.function import Manifest
 from contract.job import TENSORS, Claim, Outcome, Status
 from contract.store import Store, open_store
 from contract.store.queue import Cursor, Fetched, GroupReport, Settlement
-from contract.store.workers import DagCacheReport, WorkerReport
+from contract.store.workers import DagCacheReport, FunctionMemory, WorkerReport
 from tests.unit.gateway.manifests import ECHO, MANIFEST, weights_file
 
 TIMINGS = {"queue": 0.5, "swap": 0.0, "build": 0.25, "compute": 1.0, "hooks": 0.0, "total": 2.0}
@@ -79,6 +79,13 @@ def report(**changes: Any) -> WorkerReport:
         strategies={"echo@1 x1 + kept@1 x2": "serial"},
         measured={"echo@1 x1 + kept@1 x2": {"serial": 1.0, "branches": 1.5}},
         tiers={"echo@1": {"1": {"generated": 0.5}}},
+        thrash=1,
+        memory={
+            "kept@1": FunctionMemory(
+                "host", 0, 80, 3, 0.75, 1, 0.5, 3, 1, 6.0, 30.0, 1.0, 2.0, now_s - 90
+            ),
+            "echo@1": FunctionMemory("device", 16, 16, 1, 0.25, 1, 0.25, 0, 0, 0, 0, None, None, 0),
+        },
     )
     return replace(default, **changes)
 

@@ -16,6 +16,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from contract.acceptance import ACCEPTED, is_as_accepted
 from contract.function import GRAPH, WEIGHTS
 from contract.settings import Settings
 from contract.store import Store
@@ -120,8 +121,10 @@ def test_an_artifact_becomes_the_next_version(
     assert members == {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.name != ACCEPTED
     }
+    # every digest was compared: workers need not hash it again
+    assert is_as_accepted(folder / WEIGHTS)
     assert put(client, pack(artifact())).json["version"] == 2
     assert client.get("/v1/functions/echo").json["versions"] == [1, 2]
     assert client.get("/v1/functions/echo@1").json["has_preprocess"] is True
@@ -349,7 +352,7 @@ def test_a_description_says_how_the_function_runs(client: FlaskClient, store: St
     """Milliseconds by rows and tier, and of the groups that it was in, not of others'."""
     publish(store, "echo", MANIFEST)
     assert client.get("/v1/functions/echo").json["execution"] == {
-        "tiers": {}, "groups": {}, "threads": 1,
+        "tiers": {}, "groups": {}, "threads": 1, "row_ceiling": None,
     }  # fmt: skip
     ours, others = "echo@1 x2 + other@1 x1", "echo@11 x1 + other@1 x1"
     times, lanes = {"serial": 2.0, "branches": 1.0}, [["echo@1"], ["other@1"]]
@@ -361,6 +364,7 @@ def test_a_description_says_how_the_function_runs(client: FlaskClient, store: St
             tiers={"echo@1": tiers, "echo@11": {}},
             lanes={ours: lanes},
             threads=2,
+            row_ceilings={MANIFEST.architecture: 4, "another": 1},
         ),
         10.0,
         is_news=False,
@@ -369,6 +373,7 @@ def test_a_description_says_how_the_function_runs(client: FlaskClient, store: St
         "tiers": tiers,
         "groups": {ours: {"strategy": "branches", "measured_ms": times, "lanes": lanes}},
         "threads": 2,
+        "row_ceiling": 4,
     }
 
 

@@ -109,8 +109,31 @@ def test_metrics_are_well_formed_and_true(
     assert samples["fusebox_request_duration_seconds_bucket", "echo", "+Inf"] == 1
     assert samples["fusebox_dag_cache_hits_total", "cpu", "w1"] == 5
     assert samples["fusebox_evictions_total", "cpu", "w1"] == 2
+    assert samples["fusebox_thrash_total", "cpu", "w1"] == 1
+    assert samples["fusebox_memory_baseline_bytes", "cpu", "w1"] == 900
+    assert samples["fusebox_function_host_bytes", "kept@1", "w1"] == 80
+    assert samples["fusebox_function_loads_total", "kept@1", "host", "w1"] == 2
+    assert samples["fusebox_function_loads_total", "kept@1", "disk", "w1"] == 1
+    assert samples["fusebox_function_load_seconds_total", "kept@1", "host", "w1"] == 0.25
+    assert samples["fusebox_function_evictions_total", "kept@1", "w1"] == 3
+    assert samples["fusebox_function_thrash_total", "kept@1", "w1"] == 1
+    assert samples["fusebox_function_idle_at_eviction_seconds_sum", "kept@1", "w1"] == 6
+    assert samples["fusebox_function_idle_at_eviction_seconds_count", "kept@1", "w1"] == 3
+    assert samples["fusebox_function_resident_at_eviction_seconds_sum", "kept@1", "w1"] == 30
     assert all(name.startswith("fusebox_") for name in families)
     assert all(family.documentation for family in families.values())
+
+
+def test_the_status_page_shows_what_became_of_functions(client: FlaskClient, store: Store) -> None:
+    """The last used first; ages are means over evictions, dashes where there were none."""
+    store.workers.report(report(), 60, is_news=False)
+    part = client.get("/?part").text
+    heads = re.findall(r'<th scope="row">([^<]*)</th>', part)
+    assert heads == ["echo@1", "kept@1"]
+    cells = re.findall(r'<td class="n[^"]*">([^<]*)</td>', part.partition("kept@1")[2])
+    seen = ["\u2013", "80 B", "3", "1", "250 ms", "3", "2.0 s", "10 s", "1", "90 s"]
+    assert cells[: len(seen)] == seen
+    assert "100 B, 16 B accounted for" in part
 
 
 def test_the_status_page_shows_strategies_and_gains(client: FlaskClient, store: Store) -> None:

@@ -21,7 +21,7 @@ from contract.function import Function, FunctionRef, Manifest
 from contract.job import JOB_ID_CHARS, TENSORS, JobSpec, Outcome, Status, new_job_id
 from contract.store.queue import GroupReport
 from contract.store.telemetry import LATENCY_BOUNDS_S, latency_bucket, quantile_s
-from contract.store.workers import DagCacheReport, WorkerReport
+from contract.store.workers import DagCacheReport, FunctionMemory, WorkerReport
 from tests.integration.store.builders import a_manifest
 
 TIMES = st.floats(0, 2e9)
@@ -176,6 +176,20 @@ def test_reports_survive_their_encodings() -> None:
         "w", "cpu", "a cpu", 1, 2, 3, 4, 5, 6, {"f@1": 7}, [], cache, 8, 9, False, 1.0, 2.0
     )
     assert WorkerReport.decode(worker.encode().encode()) == worker
+    memory = FunctionMemory("host", 0, 7, 2, 0.5, 1, 0.4, 2, 1, 3.0, 4.0, 1.0, None, 5.0)
+    fuller = replace(worker, memory={"f@1": memory}, thrash=1, eviction="cost")
+    assert WorkerReport.decode(fuller.encode().encode()) == fuller
+
+
+def test_a_report_of_an_earlier_version_is_read() -> None:
+    """While a platform is updated, its old workers still report."""
+    worker = WorkerReport(
+        "w", "cpu", "a cpu", 1, 2, 3, 4, 5, 6, {}, [], DagCacheReport(), 8, 9, False, 1.0, 2.0
+    )
+    record = json.loads(worker.encode())
+    for name in ("memory", "thrash", "eviction"):
+        del record[name]
+    assert WorkerReport.decode(json.dumps(record).encode()) == worker
 
 
 @given(st.lists(st.floats(1e-4, 60), min_size=1, max_size=50), st.floats(0.01, 1))

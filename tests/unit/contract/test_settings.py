@@ -39,6 +39,8 @@ def test_bytes_are_written_as_people_write_them(text: str, expected: int) -> Non
         ("FUSEBOX_PORT", "70000"),
         ("FUSEBOX_MEMORY_BUDGET", "lots"),
         ("FUSEBOX_MEMORY_BUDGET", "-1"),
+        ("FUSEBOX_HOST_BUDGET", "half"),
+        ("FUSEBOX_EVICTION", "random"),
         ("FUSEBOX_DEVICE", "gpu"),
         ("FUSEBOX_WORKERS", "0"),
         ("FUSEBOX_LEASE_S", "nan"),

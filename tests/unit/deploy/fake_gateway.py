@@ -54,6 +54,7 @@ FUNCTION: dict[str, Any] = {
             },
         },
         "threads": 2,
+        "row_ceiling": 8,
     },
 }
 TIMINGS = {"queue": 1.0, "swap": 0.0, "build": 0.0, "compute": 2.0, "hooks": 0.0, "total": 3.5}

@@ -74,9 +74,31 @@ def test_before_they_have_run_the_most_promising_is_drawn(
     assert sorted(k for lane in run.lanes for k in lane.members) == ([0, 1, 2] if lanes else [])
 
 
+def test_stacked_are_those_of_one_architecture() -> None:
+    """What is left runs after them."""
+    graphs = [of_depth(1), of_depth(2), of_depth(1)]
+    run = plan(REFS, graphs, None, 2, "stack", has_shared=False)
+    lanes = sorted(run.lanes, key=lambda lane: len(lane.members))
+    assert lanes == [Lane("one after another", (1,)), Lane("stacked", (0, 2))]
+
+
+@pytest.mark.parametrize(("strategy", "lanes"), [("graphs", 1), ("streams", 3), ("children", 3)])
+def test_captured_members_have_streams(strategy: str, lanes: int) -> None:
+    """One for all, or one each."""
+    group = Group(dict.fromkeys(REFS, 1), strategy, [])
+    run = plan(REFS, GRAPHS, group, 1, None, has_shared=False)
+    assert len(run.lanes) == lanes
+    assert sorted(k for lane in run.lanes for k in lane.members) == [0, 1, 2]
+    assert run.remark.startswith(f"drawn: {strategy}, captured")
+
+
 @pytest.mark.parametrize(
     ("asked", "threads", "problem"),
-    [("prefix", 2, "nothing in common"), ("branches", 1, "one thread")],
+    [
+        ("prefix", 2, "nothing in common"),
+        ("branches", 1, "one thread"),
+        ("stack", 2, "one architecture"),
+    ],
 )
 def test_what_cannot_run_is_not_drawn(asked: str, threads: int, problem: str) -> None:
     """The message names the option."""

@@ -179,7 +179,7 @@ def two(gateway: FakeGateway) -> None:
         }  # fmt: skip
         record = FUNCTION | {
             "name": name,
-            "execution": {"tiers": {}, "groups": groups, "threads": 2},
+            "execution": {"tiers": {}, "groups": groups, "threads": 2, "row_ceiling": None},
         }
         gateway.on("GET", f"/v1/functions/{name}", (200, record))
 

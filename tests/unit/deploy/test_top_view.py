@@ -16,9 +16,46 @@ WORKER: dict[str, Any] = {
     "device": "cpu",
     "budget_bytes": 150_000_000,
     "resident_bytes": 134_676_144,
+    "process_bytes": 440_000_000,
+    "baseline_bytes": 299_000_000,
     "functions": {"resnet-1@1": 44_892_048},
     "loads": 9,
     "evictions": 6,
+    "thrash": 2,
+    "memory": {
+        "resnet-2@1": {
+            "tier": "host",
+            "device_bytes": 0,
+            "host_bytes": 44_892_160,
+            "loads": 4,
+            "load_s": 0.02,
+            "disk_loads": 1,
+            "disk_load_s": 0.01,
+            "evictions": 4,
+            "thrash": 1,
+            "idle_s": 2.0,
+            "stayed_s": 6.0,
+            "last_idle_s": 0.1,
+            "last_stayed_s": 0.2,
+            "used_at_s": 99.0,
+        },
+        "resnet-1@1": {
+            "tier": "device",
+            "device_bytes": 44_892_160,
+            "host_bytes": 0,
+            "loads": 0,
+            "load_s": 0.0,
+            "disk_loads": 0,
+            "disk_load_s": 0.0,
+            "evictions": 0,
+            "thrash": 0,
+            "idle_s": 0.0,
+            "stayed_s": 0.0,
+            "last_idle_s": None,
+            "last_stayed_s": None,
+            "used_at_s": None,
+        },
+    },
     "dag_cache": {"entries": 3, "bytes": 4096, "hits": 30, "misses": 10, "evictions": 1},
     "strategies": {"a@1 x1 + b@1 x1": "branches", "a@1 x1 + c@1 x1": "serial"},
     "measured": {
@@ -88,9 +125,26 @@ def test_the_screen_shows_tiers_bytes_queues_rates_and_caches() -> None:
         "30/40 hits 75%",
         "w-1",
         "5 queued",
+        "9 loads   6 evictions   2 thrash   grown 141.0 MB",
         "1 branches, 1 serial   up to 1.50 times as fast as serial",
     ):
         assert text in shown
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_screen_of_memory_shows_tiers_loads_and_ages(workers: int) -> None:
+    """The last used first; dashes where nothing happened; of whom, where there are several."""
+    moments = [Moment(stats(1.0, 0), [WORKER, WORKER | {"id": "w-2"}][:workers])] * 2
+    console = Console(width=80 + 4 * (workers - 1))
+    with console.capture() as captured:
+        console.print(screen(view(*moments), "u", is_of_memory=True))
+    lines = captured.get().splitlines()
+    [head] = [number for number, line in enumerate(lines) if line.startswith("FUNCTION")]
+    worker = "w-1 " * (workers - 1)
+    assert " ".join(lines[head + 1].split()) == f"{worker}resnet-1@1 device 44.9 MB - 0 0 - 0 - - 0"
+    assert " ".join(lines[head + 2].split()) == (
+        f"{worker}resnet-2@1 host - 44.9 MB 4 1 5 ms 4 500 ms 1.50 s 1"
+    )
 
 
 @pytest.mark.parametrize(

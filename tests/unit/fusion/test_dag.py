@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from fusion.codegen import generate
-from fusion.dag import Call, FusedDag, Member, arrange, build, dag_key
+from fusion.dag import Call, FusedDag, build
 from fusion.errors import IntegrityError, MemberError
 from fusion.export import export
 from fusion.ir import Node, Ref
+from fusion.members import Member, arrange, dag_key
 from fusion.probes import probe_inputs
 from fusion.strategies.choice import MARGIN, TRIAL_RUNS, WARM_RUNS, Choice
 from fusion.strategies.lanes import Lanes

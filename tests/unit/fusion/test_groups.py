@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.codegen import Program, generate
-from fusion.dag import Call, FusedDag, Member, arrange, build
+from fusion.dag import Call, FusedDag, build
 from fusion.errors import MemberError
 from fusion.ir import Graph, Node, Output, Ref, TensorSpec, WeightSpec
+from fusion.members import Member, arrange
 from fusion.specialise import for_cpu, specialised
 from fusion.strategies.choice import Choice
 from fusion.strategies.lanes import Lanes

@@ -95,3 +95,30 @@ def test_the_oldest_is_forgotten(tmp_path):
     measurements.save()
     again = Measurements(path, DEVICE)
     assert (again.group("2"), again.group("3")) == ({}, {"serial": 1.0})
+
+
+def test_a_ceiling_of_rows_only_falls(tmp_path):
+    """Kept over restarts, and the lower of two workers' that share a file holds for both."""
+    path = tmp_path / "cpu.json"
+    first, second = Measurements(path, DEVICE), Measurements(path, DEVICE)
+    first.note_ceiling("a", 4)
+    first.note_ceiling("a", 8)
+    second.note_ceiling("a", 2)
+    second.note_ceiling("b", 16)
+    first.save()
+    second.save()
+    first.note_ceiling("c", 1)
+    first.save()
+    found = Measurements(path, DEVICE)
+    assert {"a": 2, "b": 16, "c": 1} == found.ceilings() == first.ceilings()
+    assert (found.ceiling("b"), found.ceiling("d")) == (16, None)
+
+
+def test_files_from_before_there_were_ceilings_are_read(tmp_path):
+    """What they measured holds; no number of rows has failed."""
+    path = tmp_path / "cpu.json"
+    record = {"format": FORMAT, "device": DEVICE, "groups": {}, "hot": []}
+    path.write_text(json.dumps(record | {"tiers": {"a": {"1": {"generated": 1.0}}}}))
+    found = Measurements(path, DEVICE)
+    assert (found.problem, found.ceilings()) == ("", {})
+    assert found.tiers("a") == {1: {"generated": 1.0}}

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fusion.codegen import generate
-from fusion.dag import Call, FusedDag, Member, arrange, build
+from fusion.dag import Call, FusedDag, build
 from fusion.export import Exported, export
 from fusion.ir import Graph, Node, Output, Ref, TensorSpec
+from fusion.members import Member, arrange
 from fusion.prefix import merge_prefix, values_with_rows
 from fusion.probes import probe_inputs
 from fusion.strategies.choice import Choice

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion.codegen import generate
-from fusion.dag import Call, FusedDag, Member, build
+from fusion.dag import Call, FusedDag, build
 from fusion.ir import DType, Graph, Node, Output, Ref, TensorSpec, WeightSpec
+from fusion.members import Member
 from fusion.passes.channels_last import channels_last
 from fusion.probes import probe_inputs
 from fusion.stacking.graph import may_stack, stack_graph
@@ -156,6 +157,7 @@ RULES = {
     "expand": [Node("unsqueeze", (Y, 1)), Node("expand", (_n(0), (-1, 5, -1)))],
     "expand a weight": [Node("expand", (V, (4, 6))), Node("add.Tensor", (X, _n(0)))],
     "linear": [Node("linear", (X, W, V))],
+    "linear with a bias by name": [Node("linear", (X, W), (("bias", V),))],
     "linear without bias": [Node("linear", (Y, W))],
     "addmm": [Node("t", (W,)), Node("addmm", (V, Y, _n(0)))],
     "mm": [Node("mm", (Y, W))],
@@ -221,6 +223,8 @@ def test_each_rule(case: str) -> None:
         [Node("amax", (X,)), Node("mul.Tensor", (X, _n(0)))],
         [Node("cat", ((X, Y), -1))],
         [Node("cumsum", (X, 1)), Node("triu", (_n(0),))],
+        # the rows are taken for channels
+        [Node("max_pool2d", (X, (2, 2)))],
     ],
 )
 def test_what_has_no_rule_is_left_alone(nodes: list[Node]) -> None:

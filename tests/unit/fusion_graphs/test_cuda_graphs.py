@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fusion.codegen import Program, generate
-from fusion.dag import Call, Member, arrange, build
+from fusion.dag import Call, build
 from fusion.device import Device
 from fusion.export import Exported, export
 from fusion.graphs.backend import Backend
@@ -20,6 +20,7 @@ from fusion.graphs.cache import GraphCache
 from fusion.graphs.graphs import Graphs
 from fusion.graphs.group import CHILDREN, STREAMS, WAYS, run_all
 from fusion.graphs.member import MemberGraph, Part, capture_member
+from fusion.members import Member, arrange
 from fusion.numerics import all_close
 from fusion.probes import probe_inputs
 from fusion.slots import SlotRequest, open_slots

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fusion.codegen import Program, generate
-from fusion.dag import Call, FusedDag, Member, arrange, build
+from fusion.dag import Call, FusedDag, build
 from fusion.errors import BudgetExceeded, CaptureError
 from fusion.graphs.cache import GraphCache
 from fusion.graphs.children import assemble
@@ -16,6 +16,7 @@ from fusion.graphs.graphs import Graphs
 from fusion.graphs.group import CHILDREN, GRAPHS, STACK, STREAMS
 from fusion.graphs.member import Part, capture_member
 from fusion.ir import Graph, Node, Output, Ref, TensorSpec, WeightSpec
+from fusion.members import Member, arrange
 from fusion.probes import probe_inputs
 from fusion.strategies.choice import TRIAL_RUNS, WARM_RUNS
 from fusion.strategies.work import Work

@@ -12,7 +12,7 @@ from fusion.cache import DagCache
 from fusion.errors import BudgetExceeded
 from fusion.lru import ByteLru
 from fusion.slots import SlotTable
-from tests.unit.fusion_memory.fakes import FakeLoader, request
+from tests.unit.fusion_memory.fakes import FakeClock, FakeLoader, request
 
 BUDGET_BYTES = 100
 
@@ -102,7 +102,8 @@ class Slots:
     """The slot table, refusing where it would wait."""
 
     def __init__(self) -> None:
-        self.table = SlotTable(FakeLoader(BUDGET_BYTES), BUDGET_BYTES)
+        # time stands still: what has just come in is no exception from LRU
+        self.table = SlotTable(FakeLoader(BUDGET_BYTES), BUDGET_BYTES, FakeClock())
 
     @contextmanager
     def hold(self, key: str, bytes_: int) -> Iterator[None]:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from fusion.errors import WeightsError
 from fusion.loaders import map_tensors
-from fusion.weights import read_index, write_weights
+from fusion.weights import BYTES_PER_THREAD, read_index, write_weights
 
 DTYPES = [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32]
 SHAPES = st.lists(st.integers(0, 5), max_size=4)
@@ -259,6 +259,18 @@ def test_changed_bytes_are_found_by_their_digest(path: Path) -> None:
     with pytest.raises(WeightsError, match="'a': sha256"):
         map_tensors(path, index)
     assert map_tensors(path, index, is_verified=True).close()
+
+
+def test_large_files_are_hashed_by_several_threads(path: Path) -> None:
+    """Where there are cores; the first tensor that differs, in file order, is named."""
+    index = write_weights(path, {name: torch.rand(BYTES_PER_THREAD // 4) for name in "abc"})
+    content = bytearray(path.read_bytes())
+    assert map_tensors(path, index).close()
+    for entry in index.entries[1:]:
+        content[index.data_offset + entry.offset] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="'b': sha256"):
+        map_tensors(path, index)
 
 
 def test_a_map_stays_while_a_view_is_held(path: Path) -> None:

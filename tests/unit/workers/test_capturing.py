@@ -16,11 +16,13 @@ from fusion.device import Device
 from fusion.graphs.cache import GraphCache
 from fusion.graphs.graphs import Graphs
 from fusion.measurements import Measurements
+from fusion.places import PAGE_BYTES
 from fusion.slots import open_slots
 from tests.integration.workers.builders import linear_graph, write_artifact
 from tests.unit.fusion_graphs.cpu_backend import CpuBackend
 from workers.blocks import Blocks
 from workers.capturing import AFTER_RUNS, Capturing, reclaiming
+from workers.ceilings import Ceilings
 from workers.claims import Claims
 from workers.compute import Computer, DeviceTurn, Results
 from workers.dags import Dags
@@ -51,19 +53,15 @@ class Bench:
         self.graphs = Graphs(self.backend, cache)
         dag_cache = DagCache(MIB, self.slots.charge, self.slots.refund)
         self.slots.reclaim_from(reclaiming(dag_cache, self.graphs))
-        library = Library(self.folder, "cpu", Measurements(self.folder / "m.json", "test"))
+        measurements = Measurements(self.folder / "m.json", "test")
+        library = Library(self.folder, "cpu", measurements)
         self.dags = Dags(dag_cache, torch.device("cpu"), None, graphs=self.graphs)
         self.claims = Claims()
         turn = DeviceTurn(lambda: None)
         self.computer = Computer(
-            library,
-            self.slots,
-            self.dags,
-            self.claims,
-            turn,
-            _no_eager_runs,
-            Blocks(self.slots, "cuda", library.known),
-        )
+            library, self.slots, self.dags, self.claims, turn, _no_eager_runs,
+            Ceilings(measurements), Blocks(self.slots, "cuda", library.known),
+        )  # fmt: skip
         self.capturing = Capturing(
             self.graphs, self.dags, library, self.slots, self.computer,
             self.functions.__getitem__, lambda: self.claims.is_idle,
@@ -179,9 +177,8 @@ def test_graphs_give_their_memory_up_for_weights(bench: Bench) -> None:
     bench.capturing.capture()
     held_bytes = bench.graphs.cache.stats().bytes
     assert 0 < held_bytes <= bench.slots.stats().charged_bytes
-    # the weights are still mapped for as long as what was recorded here holds them
-    weights_bytes = bench.slots.stats().resident_bytes
-    bench.slots.acquire([], bench.budget_bytes - weights_bytes).release()
+    # the page of the weights is mapped for as long as what was recorded here holds them
+    bench.slots.acquire([], bench.budget_bytes - PAGE_BYTES).release()
     assert (bench.graphs.cache.stats().entries, bench.slots.stats().charged_bytes) == (0, 0)
     assert expected(1) == bench.run(one)
 

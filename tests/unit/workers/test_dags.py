@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from fusion.cache import DagCache
-from fusion.dag import DagKey, FusedDag
+from fusion.dag import FusedDag
 from fusion.export import export
+from fusion.members import DagKey
 from fusion.specialise import specialised
 from fusion.strategies.lanes import Lanes
 from tests.zoo import ZOO

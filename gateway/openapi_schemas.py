@@ -136,8 +136,10 @@ def _function() -> Schema:
         "digest": _STRING,
         "versions": _list(_COUNT),
         "execution": _object(execution, optional=("blocks",)),
+        # of an answer to a deployment: the bytes in which it will run in blocks
+        "blocks_budget_bytes": _COUNT,
     }
-    optional = ("versions", "execution")
+    optional = ("versions", "execution", "blocks_budget_bytes")
     return _object(own | _of_record(Manifest, special), optional=optional)
 
 

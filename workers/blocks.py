@@ -158,7 +158,8 @@ class Blocks:
             try:
                 bodies = self._bodies(loaded, room_bytes - least_bytes)
             except BudgetExceeded as error:
-                needed_bytes = error.needed_bytes + least_bytes
+                whole_bytes = self._whole.slot_bytes(loaded.slot.index)
+                needed_bytes = min(error.needed_bytes, whole_bytes) + least_bytes
                 raise BudgetExceeded(needed_bytes, room_bytes, str(function.ref)) from None
         loader = BlocksLoader(bodies)
         report = _report(bodies[0])

@@ -33,6 +33,11 @@ class BlockedGraph:
     steps: tuple[Step, ...]
     plan: BlockPlan
 
+    @property
+    def bytes(self) -> int:
+        """Most bytes that its weights take."""
+        return self.plan.peak_bytes + plans.MAPPED_AROUND_BYTES
+
     @cached_property
     def code(self) -> Stepwise:
         """Pauses before each block; holds no weights."""
@@ -45,7 +50,8 @@ class BlockedGraph:
 def least_bytes(graph: Graph, index: WeightsIndex) -> int:
     """The smallest budget for the weights in which this graph runs; no torch."""
     found = _stepped(cut(graph, index, LEAST_PIECE_BYTES))
-    return plans.least_bytes(*_plain(found, [0.0] * len(found.graph.nodes)))
+    least = plans.least_bytes(*_plain(found, [0.0] * len(found.graph.nodes)))
+    return least + plans.MAPPED_AROUND_BYTES
 
 
 def in_blocks(
@@ -62,6 +68,7 @@ def in_blocks(
 
     found: list[BlockedGraph] = []
     tried: set[tuple[Piece, ...]] = set()
+    for_plan_bytes = available_bytes - plans.MAPPED_AROUND_BYTES
     limits = {max(LEAST_PIECE_BYTES, available_bytes // parts) for parts in _PIECE_PARTS}
     for limit in sorted(limits | {LEAST_PIECE_BYTES}, reverse=True):
         made = cut(graph, index, limit)
@@ -73,7 +80,7 @@ def in_blocks(
             stepped = _stepped(variant)
             seconds = estimate(stepped.graph, rates, rows)
             try:
-                plan = plans.make_plan(*_plain(stepped, seconds), available_bytes, read_bytes_per_s)
+                plan = plans.make_plan(*_plain(stepped, seconds), for_plan_bytes, read_bytes_per_s)
             except BudgetExceeded:
                 continue
             found.append(BlockedGraph(stepped.graph, stepped.pieces, stepped.steps, plan))

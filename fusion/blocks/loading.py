@@ -63,7 +63,7 @@ class BlocksLoader:
 
     def slot_bytes(self, index: WeightsIndex) -> int:
         """The ring and what stays, of the graph that needs most."""
-        return max(body.plan.peak_bytes for body in self.bodies)
+        return max(body.bytes for body in self.bodies)
 
     def free_bytes(self) -> int | None:
         """None: the table's own loader measures the device."""

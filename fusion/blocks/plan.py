@@ -20,6 +20,9 @@ PAGE_BYTES = 4096
 GAP_BYTES = 64 * 1024
 # to hand a block over to the reader and back, and until its first bytes come
 HANDOVER_S = 100e-6
+# The kernel maps up to 64 KiB around a page that it makes present: at both ends of what is mapped,
+# and of what of it belongs to the next run.
+MAPPED_AROUND_BYTES = 4 * 64 * 1024
 # plans are as good as each other within
 NEAR_SHARE = 0.03
 # parts of what is there for the ring, the rest stays; and blocks of a ring
@@ -182,10 +185,12 @@ class _Planning:
             yield self._plan(everything, 0, 0)
             return
         orders = self._orders()
+        tried: set[frozenset[int]] = set()
         for share in (0.0, *_RING_SHARES):
             ring_bytes = max(_pages(int(room_bytes * share)), least_ring_bytes)
             residents = {self._resident(order, available_bytes - ring_bytes) for order in orders}
-            for resident in residents:
+            for resident in residents - tried:
+                tried.add(resident)
                 # what stays may be less than was left for it
                 ring = _pages(available_bytes - bytes_of(self._spans(resident)))
                 for count in _BLOCKS_OF_A_RING:
@@ -199,7 +204,11 @@ class _Planning:
             step = self._steps[place]
             return step.compute_s / max(1, sum(map(self._bytes, step.extents)))
 
-        return [places, places[::-1], sorted(places, key=s_per_byte)]
+        # any number of the first of these lie evenly among the steps: van der Corput's sequence
+        bits = len(places).bit_length()
+        even = [int(f"{k:0{bits}b}"[::-1], 2) for k in range(2**bits)]
+        evenly = [places[k] for k in even if k < len(places)]
+        return [places, places[::-1], evenly, sorted(places, key=s_per_byte)]
 
     def _bytes(self, extent: int) -> int:
         return self._extents[extent].end - self._extents[extent].begin
@@ -244,7 +253,8 @@ class _Planning:
             )
             run_s = self._played(ranges, afters)
             kept = tuple(sorted(resident))
-            plans.append(BlockPlan(blocks, ring_bytes, kept, self._spans(resident), run_s))
+            used_bytes = max(block.offset + block.bytes for block in blocks)
+            plans.append(BlockPlan(blocks, used_bytes, kept, self._spans(resident), run_s))
         return min(plans, key=lambda plan: plan.run_s)
 
     def _ranges(self, resident: frozenset[int], block_bytes: int) -> list[_Range]:

@@ -60,7 +60,16 @@ class Memory:
     @classmethod
     def of_file(cls, file: int, bytes_: int) -> Memory:
         """A file, read-only and shared; none of its pages is present yet."""
-        return cls(mmap.mmap(file, bytes_, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ))
+        pages = mmap.mmap(file, bytes_, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+        if HUGE_PAGES.exists():
+            # else 2 MiB may be present where one page was asked for
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+        return cls(pages)
+
+    @property
+    def bytes(self) -> int:
+        """Present or not."""
+        return len(self._pages)
 
     @property
     def data(self) -> Tensor:
@@ -71,8 +80,9 @@ class Memory:
         """To be read into."""
         return memoryview(self._pages)[begin:end]
 
-    def drop(self, begin: int, end: int) -> None:
-        """Give pages back; read again, they are the file's, or zeros."""
+    def drop(self, begin: int, end: int, around: int = 0) -> None:
+        """Give pages back, `around` bytes before and after too; read again, they are the file's."""
+        begin, end = max(0, begin - around), min(self.bytes, end + around)
         self._advise(begin, end, mmap.MADV_DONTNEED)
 
     def populate(self, begin: int, end: int) -> None:

@@ -19,6 +19,8 @@ from fusion.blocks.reader import THREADS, BlockFile, Memory, chunks_of
 from fusion.blocks.tables import FileTable
 from fusion.ir import WeightSpec
 
+# what the kernel may have mapped beside a span; a neighbour's pages come back when they are read
+AROUND_BYTES = 64 * 1024
 # weights of a block by their index
 Views = Sequence[tuple[int, Tensor]]
 
@@ -63,18 +65,35 @@ class BlockRunner:
         outputs = None
         try:
             self._read_ahead()
-            for block, views in zip(self._blocks, self._views, strict=True):
+            for place in range(len(self._blocks)):
                 is_mapped = self._wait()
-                for index, view in views[is_mapped]:
-                    self._weights[index] = view
+                self._bind(place, is_mapped)
                 outputs = next(steps)
-                self._leave(block, is_mapped)
+                self._leave(self._blocks[place], is_mapped)
         except BaseException:
             del steps
             self._start_anew()
             raise
         assert outputs is not None, "the last block ends with the outputs"
         return outputs
+
+    @property
+    def memories(self) -> tuple[Memory, ...]:
+        """All memory that holds weights: the ring, what stays, and the file's own pages."""
+        return self._ring, self._kept, self._file.mapped
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether what is not cached is read directly."""
+        return self._file.is_direct
+
+    def settle(self) -> None:
+        """Wait for everything that was asked for; what a reader raised waits for the next run."""
+        for begun in self._arriving:
+            wait([begun])
+            if begun.exception() is None:
+                wait(begun.result().reads)
+        self._drop()
 
     def close(self) -> bool:
         """End the readers and free the memory; False while a view is held elsewhere."""
@@ -90,6 +109,10 @@ class BlockRunner:
         for read in found.reads:
             read.result()
         return found.is_mapped
+
+    def _bind(self, place: int, is_mapped: bool) -> None:
+        for index, view in self._views[place][is_mapped]:
+            self._weights[index] = view
 
     def _leave(self, block: Block, is_mapped: bool) -> None:
         for index in block.extents:
@@ -135,21 +158,18 @@ class BlockRunner:
         """Give back pages of the file that a block no longer needs."""
         with self._lock:
             for span in self._drops:
-                self._file.mapped.drop(*span)
+                self._file.mapped.drop(*span, around=AROUND_BYTES)
             self._drops.clear()
 
     def _start_anew(self) -> None:
         """After a failure: what was read ahead belongs to other places of the graph."""
-        for begun in self._arriving:
-            wait([begun])
-            if begun.exception() is None:
-                wait(begun.result().reads)
+        self.settle()
         self._arriving.clear()
         self._weights[:] = [w if k in self._stays else None for k, w in enumerate(self._weights)]
         self._asked = self._computed = 0
         for block in self._blocks:
             for span in block.spans:
-                self._file.mapped.drop(*span)
+                self._file.mapped.drop(*span, around=AROUND_BYTES)
 
     def _read_tables(self) -> None:
         specs = self._body.graph.weights

@@ -46,3 +46,30 @@ def is_open(interval: Interval, bar: float) -> bool:
     """Whether more rounds could tell more: a wide interval, or one that its bar lies in."""
     width = (interval.high - interval.low) / interval.low
     return width > WIDE or (width > NARROW and interval.low <= bar <= interval.high)
+
+
+def slope_interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, Interval]:
+    """The least-squares slope of y over x and where it lies, by a bootstrap over blocks.
+
+    Points near each other are alike (what is resident now is resident next), so residuals are drawn
+    in blocks of about the cube root of their number (Künsch, 1989). Deterministic. Raises
+    ValueError unless both have equally many points, three at least.
+    """
+    if len(x) != len(y) or len(x) < 3:
+        raise ValueError(f"x, y: expected equally many points, 3 or more, got {len(x)}, {len(y)}")
+    points, count = np.asarray(x, float), len(x)
+    slope, level = np.polyfit(points, y, 1)
+    fitted = slope * points + level
+    residuals = np.asarray(y, float) - fitted
+    length = max(1, round(count ** (1 / 3)))
+    random = np.random.default_rng(0)
+    slopes = []
+    for _ in range(RESAMPLES):
+        starts = random.integers(count - length + 1, size=-(-count // length))
+        drawn = residuals[(starts[:, None] + np.arange(length)).ravel()[:count]]
+        slopes.append(np.polyfit(points, fitted + drawn, 1)[0])
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(slopes, [tail, 1 - tail])
+    # what rounding makes of a flat curve is nothing
+    slope, low, high = (round(float(value), 9) for value in (slope, low, high))
+    return slope, Interval(low, high, count)

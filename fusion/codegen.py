@@ -42,11 +42,16 @@ def generate(graph: Graph, row_groups: tuple[int, ...] = ()) -> Program:
     Without `row_groups` all inputs have equally many rows.
     """
     source = "\n".join(_lines(graph)) + "\n"
+    run: Run = compiled(graph, source)["run"]
+    return Program(graph, source, run, Tiers(run), row_groups or (0,) * len(graph.inputs))
+
+
+def compiled(graph: Graph, source: str) -> dict[str, Any]:
+    """The names that generated source defines; it may use the graph's operators and no others."""
     names = _constants() | {_name(n.operator): binding(n.operator) for n in graph.nodes}
     code = compile(source, f"<fusebox {graph.architecture[:12]}>", "exec")
     exec(code, names)  # noqa: S102 -- the source is ours: fixed names, indices, checked literals
-    run: Run = names["run"]
-    return Program(graph, source, run, Tiers(run), row_groups or (0,) * len(graph.inputs))
+    return names
 
 
 def last_uses(graph: Graph) -> dict[int, list[Ref]]:
@@ -64,18 +69,33 @@ def last_uses(graph: Graph) -> dict[int, list[Ref]]:
 
 
 def _lines(graph: Graph) -> list[str]:
+    return [*opening(graph), *statements(graph), closing(graph, "return")]
+
+
+def opening(graph: Graph) -> list[str]:
+    """The head of `run`, and its inputs by name."""
     lines = ["def run(w, x):"]
     lines += [f"    {', '.join(f'x{i}' for i in range(len(graph.inputs)))}, = x"]
     if any(node.operator in FACTORIES for node in graph.nodes):
         lines.append("    device = x0.device")
+    return lines
+
+
+def statements(graph: Graph) -> list[str]:
+    """One line a node, each of which gives up what nothing after it needs."""
     dead = last_uses(graph)
+    lines = []
     for index, node in enumerate(graph.nodes):
         line = f"    {_targets(index, node)} = {_call(node)}"
         if dead[index]:
             line += f"; del {', '.join(map(_value, dead[index]))}"
         lines.append(line)
-    lines.append(f"    return [{', '.join(_value(o.value) for o in graph.outputs)}]")
     return lines
+
+
+def closing(graph: Graph, word: str) -> str:
+    """What hands the outputs over, by `return` or `yield`."""
+    return f"    {word} [{', '.join(_value(o.value) for o in graph.outputs)}]"
 
 
 def _targets(index: int, node: Node) -> str:

@@ -81,6 +81,7 @@ class SlotStats(NamedTuple):
     loaded_bytes: int
     load_s: float
     thrash: int  # loads of what had just been evicted to make room; see fusion.history
+    pinned: tuple[str, ...] = ()  # keys that a lease holds, those that are loading included
 
     @property
     def used_bytes(self) -> int:

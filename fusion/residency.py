@@ -89,6 +89,12 @@ class Residency:
             what = f"keeping every function with keep_alive_s -1 ({what})"
             raise BudgetExceeded(all_kept_bytes, limit_bytes, what)
 
+    def room_bytes(self, request: SlotRequest) -> int:
+        """The most that this function could ever get alone: what others keep stays."""
+        kept_bytes = self.shares.bytes_held(self._kept() - {request.key})
+        share = KEPT_SHARE if request.is_kept else 1.0
+        return int(self.budget_bytes * share) - kept_bytes
+
     def place(self, group: Group) -> list[str]:
         """Slots for those that have none, counted and pinned; their keys, for `withdraw`.
 

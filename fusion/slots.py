@@ -125,6 +125,11 @@ class SlotTable:
             self._changed.notify_all()
             return True
 
+    def room_bytes(self, request: SlotRequest) -> int:
+        """The most that this function could ever get alone: what others keep stays."""
+        with self._changed:
+            return self._memory.room_bytes(request)
+
     def forget(self, key: str) -> None:
         """A function that is not resident will not come back, or as another file."""
         with self._changed:
@@ -160,6 +165,7 @@ class SlotTable:
                 loaded_bytes=self._counts.loaded_bytes,
                 load_s=self._counts.load_s,
                 thrash=self._memory.history.thrash,
+                pinned=tuple(key for key in slots if slots.pins(key)),
             )
 
     def pasts(self, count: int) -> dict[str, Past]:

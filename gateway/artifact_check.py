@@ -43,7 +43,7 @@ def read_manifest(folder: Path) -> Manifest:
         _expect("architecture", digest, manifest.architecture)
     graphs = [folder / name for name in manifest.graph_files]
     state = file_state(folder / WEIGHTS)
-    _compare(manifest, _inspect(folder / WEIGHTS, graphs))
+    _compare(manifest, ask("fusion.inspection", folder / WEIGHTS, graphs))
     note_accepted(folder / WEIGHTS, state)
     return manifest
 
@@ -54,9 +54,9 @@ def _expect_files(folder: Path, names: Iterable[str], though: str = "") -> None:
             raise InvalidArtifact(f"{name}: missing{though}")
 
 
-def _inspect(weights: Path, graphs: Sequence[Path]) -> Mapping[str, Any]:
-    """What `fusion.inspection` says of them; raises InvalidArtifact."""
-    command = [sys.executable, "-m", "fusion.inspection", str(weights), *map(str, graphs)]
+def ask(module: str, weights: Path, graphs: Sequence[Path]) -> Mapping[str, Any]:
+    """What another process says of them, which runs this module; raises InvalidArtifact."""
+    command = [sys.executable, "-m", module, str(weights), *map(str, graphs)]
     limit_s = INSPECTION_S + weights.stat().st_size / BYTES_PER_S
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit_s, check=False)

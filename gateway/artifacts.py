@@ -92,6 +92,10 @@ class _Upload:
         return self._hash.hexdigest()
 
 
+def _anything(_folder: Path, _manifest: Manifest) -> None:
+    """Every artifact is accepted."""
+
+
 class Artifacts:
     """The artifacts under one folder."""
 
@@ -102,20 +106,25 @@ class Artifacts:
         self._shared = SharedWeights(folder)
 
     @contextmanager
-    def receive(self, read: Read, digest: str) -> Iterator[Manifest]:
+    def receive(
+        self, read: Read, digest: str, accept: Callable[[Path, Manifest], None] = _anything
+    ) -> Iterator[Manifest]:
         """Unpack, check and place an upload; publish it inside, so that no sweep takes it.
 
-        Raises DigestMismatch, InvalidArtifact, PayloadTooLarge, StorageFull.
+        `accept` may refuse what is unpacked, before it is placed. Raises DigestMismatch,
+        InvalidArtifact, PayloadTooLarge, StorageFull.
         """
         incoming = self._folder / _INCOMING / f"{digest}.{secrets.token_hex(8)}"
         try:
             with _room_needed():
-                manifest = self._take_in(read, digest, incoming / "unpacked")
+                manifest = self._take_in(read, digest, incoming / "unpacked", accept)
             yield manifest
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
 
-    def _take_in(self, read: Read, digest: str, unpacked: Path) -> Manifest:
+    def _take_in(
+        self, read: Read, digest: str, unpacked: Path, accept: Callable[[Path, Manifest], None]
+    ) -> Manifest:
         unpacked.mkdir(parents=True)
         upload = _Upload(read, self._max_bytes)
         try:
@@ -127,6 +136,7 @@ class Artifacts:
             raise DigestMismatch(expected=digest, actual=actual)
         with self._readers:
             manifest = read_manifest(unpacked)
+            accept(unpacked, manifest)
             self._shared.share(unpacked / WEIGHTS)
         self._place(unpacked, digest)
         return manifest

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from contract.errors import RequestError, UnknownFunction, UnsupportedMediaType
-from contract.function import Function, FunctionRef
+from contract.function import Function, FunctionRef, Manifest
 from contract.log import Log
 from contract.store.telemetry import LOG_LINES
 from gateway.answer import Answer, json_answer, rfc3339
 from gateway.artifacts import parse_content_digest
+from gateway.budgets import budget_for_blocks, check_budgets
 from gateway.context import Gateway
 from gateway.overview import execution, tier
 from gateway.query import query_number
@@ -31,12 +33,19 @@ def deploy(
             f"Content-Type: expected {TAR}, got {content_type[:200]!r}", accepted=[TAR]
         )
     digest = parse_content_digest(content_digest)
-    with gateway.artifacts.receive(read, digest) as manifest:
+    workers = gateway.store.workers.all()
+
+    def accept(folder: Path, manifest: Manifest) -> None:
+        check_budgets(folder, manifest, workers)
+
+    with gateway.artifacts.receive(read, digest, accept) as manifest:
         function = gateway.store.functions.publish(ref.name, digest, manifest)
     gateway.lookup.forget(ref)
     log.info("deployed", function=function.ref, digest=digest)
     location = ("Location", f"/v1/functions/{function.ref}")
-    return json_answer(_describe(gateway, function), 201, [location])
+    budget_bytes = budget_for_blocks(function.manifest, workers)
+    in_blocks = {} if budget_bytes is None else {"blocks_budget_bytes": budget_bytes}
+    return json_answer(_describe(gateway, function) | in_blocks, 201, [location])
 
 
 def show_all(gateway: Gateway) -> Answer:

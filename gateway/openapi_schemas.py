@@ -105,6 +105,10 @@ _KEY_WISH: Schema = {
 }
 
 
+def _blocks() -> Schema:
+    return _object({"block_bytes": _list(_COUNT), "ring_bytes": _COUNT, "resident_bytes": _COUNT})
+
+
 def _function() -> Schema:
     spec = _list(_ref("TensorSpec"))
     lanes = _list(_list(_STRING))
@@ -117,6 +121,13 @@ def _function() -> Schema:
         "keep_alive_s": _OPTIONAL,
         "row_buckets": _list(_COUNT),
     }
+    execution = {
+        "tiers": _MAP_OF_TIMES,
+        "groups": _map_of(group),
+        "threads": _COUNT,
+        "row_ceiling": {"type": ["integer", "null"]},
+        "blocks": _blocks(),
+    }
     own = {
         "name": _STRING,
         "version": _COUNT,
@@ -124,16 +135,11 @@ def _function() -> Schema:
         "created_at": _TIME,
         "digest": _STRING,
         "versions": _list(_COUNT),
-        "execution": _object(
-            {
-                "tiers": _MAP_OF_TIMES,
-                "groups": _map_of(group),
-                "threads": _COUNT,
-                "row_ceiling": {"type": ["integer", "null"]},
-            }
-        ),
+        "execution": _object(execution, optional=("blocks",)),
+        # of an answer to a deployment: the bytes in which it will run in blocks
+        "blocks_budget_bytes": _COUNT,
     }
-    optional = ("versions", "execution")
+    optional = ("versions", "execution", "blocks_budget_bytes")
     return _object(own | _of_record(Manifest, special), optional=optional)
 
 
@@ -207,6 +213,7 @@ def _worker() -> Schema:
         "groups": _list(_STRING),
         "memory": _map_of(_ref("FunctionMemory")),
         "row_ceilings": _map_of(_COUNT),
+        "blocks": _map_of(_blocks()),
     }
     return _object(_of_record(WorkerReport, special))
 

@@ -115,12 +115,16 @@ def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, 
     The one tier of a function without a graph is `eager`, and it is in no group. `lanes` are the
     functions of a group by thread, where it was tried side by side. Of several workers the first
     that knows is asked: they measure alike. `row_ceiling` is the least that any of them has learned
-    from runs that lacked memory; None where none did.
+    from runs that lacked memory; None where none did. `blocks` is there for a function that does
+    not fit as a whole.
     """
     ref, threads, ceilings = str(function.ref), 1, []
     tiers: dict[str, dict[str, float]] = {}
     groups: dict[str, dict[str, Any]] = {}
+    plans: dict[str, Any] = {}
     for worker in workers:
+        if ref in worker.blocks:
+            plans.setdefault("blocks", asdict(worker.blocks[ref]))
         threads = max(threads, worker.threads)
         tiers = tiers or worker.tiers.get(ref, {})
         ceilings += [worker.row_ceilings.get(function.manifest.architecture)]
@@ -133,7 +137,8 @@ def execution(function: Function, workers: Iterable[WorkerReport]) -> dict[str, 
                 }
                 groups.setdefault(name, group)
     row_ceiling = min((rows for rows in ceilings if rows is not None), default=None)
-    return {"tiers": tiers, "groups": groups, "threads": threads, "row_ceiling": row_ceiling}
+    found = {"tiers": tiers, "groups": groups, "threads": threads, "row_ceiling": row_ceiling}
+    return found | plans
 
 
 def newest_groups(worker: WorkerReport, count: int) -> list[dict[str, Any]]:

@@ -153,14 +153,27 @@ class Dags:
         order = arrange(members)
         with self._cache.get(dag_key(members), lambda: self._build(members)) as fused:
             built_s = time.perf_counter()
-            inputs = [dag.Call(calls[k].weights, self._inputs(calls[k])) for k in order]
-            found = dict(zip(order, fused.run(inputs), strict=True))
-            results = [
-                [_to_host(call.graph, result) for result in found[k]]
-                for k, call in enumerate(calls)
-            ]
+            results = self._run_on(fused, calls, order)
             self._note([calls[k] for k in order], fused)
         return DagRun(results, built_s - began_s, time.perf_counter() - built_s)
+
+    @torch.inference_mode()
+    def run_alone(self, call: Call) -> DagRun:
+        """Run a call whose program is its own: no other function could share its DAG."""
+        began_s = time.perf_counter()
+        fused = dag.build([make_member(call.program, call.rows, call.weight_keys, True)])
+        built_s = time.perf_counter()
+        results = self._run_on(fused, [call], [0])
+        return DagRun(results, built_s - began_s, time.perf_counter() - built_s)
+
+    def _run_on(
+        self, fused: FusedDag, calls: Sequence[Call], order: Sequence[int]
+    ) -> list[list[Tensors | MemberError]]:
+        inputs = [dag.Call(calls[k].weights, self._inputs(calls[k])) for k in order]
+        found = dict(zip(order, fused.run(inputs), strict=True))
+        return [
+            [_to_host(call.graph, result) for result in found[k]] for k, call in enumerate(calls)
+        ]
 
     def _inputs(self, call: Call) -> list[list[torch.Tensor]]:
         return [

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from contract.acceptance import is_as_accepted
 from contract.function import WEIGHTS, Function, Manifest
@@ -20,6 +20,9 @@ from fusion.measurements import Measurements
 from fusion.slots import SlotRequest
 from fusion.specialise import specialised
 from fusion.weights import WeightsIndex, read_index
+
+if TYPE_CHECKING:
+    from workers.blocks import InBlocks
 
 # A graph is some hundred kilobytes of records; this many are kept.
 KEPT = 512
@@ -44,6 +47,8 @@ class Loaded(NamedTuple):
     slot: SlotRequest
     # of the inputs that are indices
     ranges: tuple[IndexRange, ...]
+    # of a function that does not fit as a whole
+    blocks: InBlocks | None = None
 
     def at(self, rows: int) -> Body:
         """What runs so many rows: the exact row bucket or the next one."""

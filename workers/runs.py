@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from contract.function import FunctionRef, Manifest
 from workers.records import Staged
@@ -51,6 +51,13 @@ def rows_in(batch: Batch) -> int:
     return sum(job.rows for job in batch)
 
 
+def parted(run: Run, alone: Collection[str]) -> list[Run]:
+    """What runs together, then each function in `alone` by itself."""
+    together = tuple(batch for batch in run if str(batch[0].function.ref) not in alone)
+    apart = [(batch,) for batch in run if str(batch[0].function.ref) in alone]
+    return [together, *apart] if together else [*apart]
+
+
 def singly(run: Run) -> list[Run]:
     """Each job of the run alone."""
     return [((job,),) for batch in run for job in batch]
@@ -59,6 +66,11 @@ def singly(run: Run) -> list[Run]:
 def jobs_of(run: Run) -> list[Staged]:
     """Every job of the run."""
     return [job for batch in run for job in batch]
+
+
+def functions_of(run: Run) -> set[FunctionRef]:
+    """The functions of its batches."""
+    return {batch[0].function.ref for batch in run}
 
 
 def without(run: Run, jobs: Sequence[Staged]) -> Run:

@@ -53,6 +53,18 @@ class FunctionMemory:
 
 
 @dataclass(frozen=True)
+class BlocksReport:
+    """How a worker runs a function that does not fit as a whole."""
+
+    # what each block reads in every run
+    block_bytes: list[int]
+    # in which they follow each other
+    ring_bytes: int
+    # what stays in memory beside the ring
+    resident_bytes: int
+
+
+@dataclass(frozen=True)
 class WorkerReport:
     """What a worker says of itself with every heartbeat. Times are Unix seconds."""
 
@@ -97,6 +109,11 @@ class WorkerReport:
     memory: dict[str, FunctionMemory] = field(default_factory=dict)
     # rows that jobs are joined up to where more ran out of memory, by architecture
     row_ceilings: dict[str, int] = field(default_factory=dict)
+    # by NAME@VERSION, of functions that run in blocks
+    blocks: dict[str, BlocksReport] = field(default_factory=dict)
+    # functions brought in before any of their jobs came, and those that were still there then
+    prefetches: int = 0
+    prefetch_hits: int = 0
     # of weights that several functions hold: in `functions` with each, in resident_bytes once
     shared_bytes: int = 0
 
@@ -109,7 +126,9 @@ class WorkerReport:
         """The report of `encode`, of an earlier version of it too."""
         record = json.loads(data)
         memory = {key: FunctionMemory(**one) for key, one in record.get("memory", {}).items()}
-        records = {"dag_cache": DagCacheReport(**record["dag_cache"]), "memory": memory}
+        blocks = {ref: BlocksReport(**its) for ref, its in record.get("blocks", {}).items()}
+        dag_cache = DagCacheReport(**record["dag_cache"])
+        records = {"dag_cache": dag_cache, "memory": memory, "blocks": blocks}
         return cls(**record | records)
 
 

@@ -83,11 +83,12 @@ def deploy(terminal: Terminal, path: Path, no_eager: bool, **options: Any) -> No
         on_step("upload")
         with terminal.client() as client:
             function = client.deploy(made.name, made.tar, made.digest)
+        blocks = _blocks(made, Path(folder), function)
     if not terminal.is_json:
         for warning in made.warnings:
             click.secho(f"warning: {warning}", fg="yellow", err=True)
-    record = made.as_json() | {"version": function["version"]}
-    terminal.show(record, lambda: _table(made, function))
+    record = made.as_json() | {"version": function["version"]} | blocks
+    terminal.show(record, lambda: _table(made, function, blocks))
 
 
 @contextmanager
@@ -116,7 +117,17 @@ def _steps(terminal: Terminal) -> Iterator[OnStep]:
         finish()
 
 
-def _table(made: Package, function: Record) -> Table:
+def _blocks(made: Package, folder: Path, function: Record) -> Record:
+    """The plan in blocks, where no worker holds the function as a whole."""
+    if "blocks_budget_bytes" not in function:
+        return {}
+    from deploy.blocks import planned
+
+    return {"blocks": planned(folder, made.manifest, function["blocks_budget_bytes"])}
+
+
+def _table(made: Package, function: Record, blocks: Record) -> Table:
+    from deploy.commands.functions import block_rows
     from deploy.render import human_bytes, human_specs, pairs
 
     manifest = made.manifest
@@ -136,6 +147,7 @@ def _table(made: Package, function: Record) -> Table:
             ("parameters", f"{manifest.parameters:,}"),
             ("weights", human_bytes(manifest.weight_bytes)),
             *runs,
+            *(block_rows(blocks["blocks"]) if blocks else []),
             ("largest difference", f"{difference} {against}"),
         ]
     )

@@ -156,7 +156,8 @@ def _runs(function: Record) -> list[tuple[str, str]]:
 
 def _execution(execution: Record) -> list[tuple[str, str]]:
     """Which tier and strategy run, and their measured gains."""
-    rows = [
+    rows = block_rows(execution["blocks"]) if "blocks" in execution else []
+    rows += [
         (f"code at {count} row{'s' if int(count) > 1 else ''}", fastest(measured, "generated"))
         for count, measured in execution["tiers"].items()
         if measured
@@ -166,6 +167,19 @@ def _execution(execution: Record) -> list[tuple[str, str]]:
         for name, group in execution["groups"].items()
     ]
     return rows
+
+
+def block_rows(plan: Record) -> list[tuple[str, str]]:
+    """How it runs where it does not fit: blocks, the ring they share, what stays."""
+    from deploy.render import human_bytes
+
+    sizes = [size for size in plan["block_bytes"] if size]
+    each = f" of {human_bytes(min(sizes))} to {human_bytes(max(sizes))}" if sizes else ""
+    ring, resident = human_bytes(plan["ring_bytes"]), human_bytes(plan["resident_bytes"])
+    return [
+        ("blocks", f"{len(plan['block_bytes'])}{each}; {human_bytes(sum(sizes))} read in each run"),
+        ("block memory", f"ring {ring}, resident part {resident}"),
+    ]
 
 
 def fastest(measured_ms: dict[str, float], default: str, chosen: str | None = None) -> str:

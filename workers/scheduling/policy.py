@@ -47,7 +47,7 @@ def plan(
 
     `used_s`: device seconds that functions have had, by name (`shares.py`).
     Jobs of functions that are not in `functions` wait; a function too large for a worker's budget
-    goes to that worker alone, which refuses it with the bytes it would need.
+    goes to that worker alone, which runs it in blocks, or says what bytes it would need.
     """
     alive: list[PendingJob] = []
     expired: list[PendingJob] = []
@@ -183,10 +183,17 @@ def _bytes(
     worker: WorkerView,
     functions: Mapping[FunctionRef, FunctionView],
 ) -> float:
-    """At most; those that are resident side by side are known to fit as they are."""
-    resident = sum(functions[ref].weight_bytes for ref in rows if ref in worker.resident)
-    cold = sum(functions[ref].weight_bytes for ref in rows if ref not in worker.resident)
+    """What the group takes at most.
+
+    Those that are resident side by side are known to fit as they are; a function larger than the
+    budget runs alone and in blocks, so its activations count.
+    """
+    weights = {ref: functions[ref].weight_bytes for ref in rows}
     activations = sum(functions[ref].activation_bytes_at(n) for ref, n in rows.items())
+    if len(weights) == 1 and max(weights.values()) > worker.budget_bytes:
+        return activations
+    resident = sum(size for ref, size in weights.items() if ref in worker.resident)
+    cold = sum(size for ref, size in weights.items() if ref not in worker.resident)
     return min(resident, worker.resident_bytes) + cold + activations
 
 

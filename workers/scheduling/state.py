@@ -13,6 +13,7 @@ from contract.function import Function, FunctionRef
 from contract.job import Claim, JobId, JobSpec
 from contract.store.queue import Cursor, Event, GroupReport
 from contract.store.workers import WorkerReport
+from workers.scheduling.coming import Coming
 from workers.scheduling.costs import Costs
 from workers.scheduling.drain import ALL, Drain
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
@@ -61,6 +62,8 @@ class State:
     # jobs of groups that have ended, by function, and of all under drain.ALL
     settled: Counter[str] = field(default_factory=Counter)
     drain: Drain = field(default_factory=Drain)
+    # what each worker was last told that is coming to it
+    told: Coming = field(default_factory=dict)
     # monotonic, when removed functions are looked for
     forget_at_s: float = 0.0
 

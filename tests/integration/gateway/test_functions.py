@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from contract.function import GRAPH, WEIGHTS
 from contract.settings import Settings
 from contract.store import Store
 from contract.store.telemetry import LogLine
-from fusion.ir import Graph
+from contract.store.workers import BlocksReport
+from fusion.ir import Graph, Node, Ref
 from fusion.weights import read_index
 from gateway.artifacts import ABANDONED_S, Artifacts
 from tests.integration.gateway.builders import artifact, digest_header, pack, publish, report
@@ -387,3 +388,53 @@ def test_a_version_with_the_same_weights_stores_them_once(
     assert first != second
     assert first.samefile(second)
     assert first.stat().st_nlink == 2
+
+
+def large(weight_bytes: int, is_read: bool) -> dict[str, bytes]:
+    """An artifact of one weight, that no step could split, or that none reads."""
+    data = bytes(weight_bytes)
+    digest = hashlib.sha256(data).hexdigest()
+    shape = (weight_bytes // 4,)
+    field = {"dtype": "F32", "shape": [*shape], "data_offsets": [0, weight_bytes]}
+    file = weights_file({"__metadata__": {"sha256.w": digest}, "w": field}, data)
+    graph = replace(ECHO, weights=(ECHO.weights[0]._replace(shape=shape),))
+    if is_read:
+        total = Node("sum", (Ref("weight", 0),))
+        added = Node("add.Tensor", (Ref("input", 0), Ref("node", 0)))
+        out = (ECHO.outputs[0]._replace(value=Ref("node", 1)),)
+        graph = replace(graph, nodes=(total, added), outputs=out)
+    manifest = replace(MANIFEST, architecture=graph.architecture, weight_bytes=weight_bytes)
+    return artifact(manifest, graph__json=graph.encode(), weights__safetensors=file)
+
+
+LARGE = 600_000
+ROW = MANIFEST.activation_bytes_at(1)
+
+
+def test_what_no_worker_can_run_is_refused_with_the_bytes_it_would_need(
+    client: FlaskClient, store: Store, settings: Settings
+) -> None:
+    """Not even in blocks. Nothing of it stays."""
+    data = pack(large(LARGE, is_read=True))
+    for device in ("cpu", "cuda:0"):
+        store.workers.report(report(device=device, budget_bytes=LARGE), 10.0, is_news=False)
+        refused = put(client, data)
+        assert (refused.status_code, refused.json["code"]) == (507, "out_of_memory")
+        found = (refused.json["needed_bytes"], refused.json["budget_bytes"])
+        assert (found, stored(settings)) == ((LARGE + ROW, LARGE), set())
+    store.workers.report(report(budget_bytes=LARGE + ROW), 10.0, is_news=False)
+    assert put(client, data).status_code == 201
+
+
+def test_who_deploys_is_told_the_budget_of_what_will_run_in_blocks(
+    client: FlaskClient, store: Store
+) -> None:
+    """And afterwards the plan of the worker that has made one."""
+    data, half = pack(large(LARGE, is_read=False)), LARGE // 2
+    store.workers.report(report(budget_bytes=half), 10.0, is_news=False)
+    assert put(client, data).json["blocks_budget_bytes"] == half
+    plan = BlocksReport([4096, 8192], 12288, 0)
+    store.workers.report(report(budget_bytes=half, blocks={"echo@1": plan}), 10.0, is_news=False)
+    assert client.get("/v1/functions/echo").json["execution"]["blocks"] == asdict(plan)
+    store.workers.report(report(budget_bytes=2 * LARGE), 10.0, is_news=False)
+    assert "blocks_budget_bytes" not in put(client, data).json

@@ -20,12 +20,14 @@ from fusion.places import PAGE_BYTES
 from fusion.slots import open_slots
 from tests.integration.workers.builders import linear_graph, write_artifact
 from tests.unit.fusion_graphs.cpu_backend import CpuBackend
+from workers.blocks import Blocks
 from workers.capturing import AFTER_RUNS, Capturing, reclaiming
 from workers.ceilings import Ceilings
 from workers.claims import Claims
 from workers.compute import Computer, DeviceTurn, Results
 from workers.dags import Dags
 from workers.library import Library
+from workers.prefetching import Prefetcher
 from workers.records import Staged, Tally
 from workers.runs import Batch
 
@@ -59,7 +61,8 @@ class Bench:
         turn = DeviceTurn(lambda: None)
         self.computer = Computer(
             library, self.slots, self.dags, self.claims, turn, _no_eager_runs,
-            Ceilings(measurements),
+            Ceilings(measurements), Blocks(self.slots, "cuda", library.known),
+            Prefetcher(self.slots, library, self.functions.__getitem__),
         )  # fmt: skip
         self.capturing = Capturing(
             self.graphs, self.dags, library, self.slots, self.computer,
@@ -176,9 +179,8 @@ def test_graphs_give_their_memory_up_for_weights(bench: Bench) -> None:
     bench.capturing.capture()
     held_bytes = bench.graphs.cache.stats().bytes
     assert 0 < held_bytes <= bench.slots.stats().charged_bytes
-    # pages with weights are still mapped for as long as what was recorded here holds them
-    weights_bytes = bench.slots.stats().resident_bytes - PAGE_BYTES  # but for the header's
-    bench.slots.acquire([], bench.budget_bytes - weights_bytes).release()
+    # the page of the weights is mapped for as long as what was recorded here holds them
+    bench.slots.acquire([], bench.budget_bytes - PAGE_BYTES).release()
     assert (bench.graphs.cache.stats().entries, bench.slots.stats().charged_bytes) == (0, 0)
     assert expected(1) == bench.run(one)
 

@@ -80,7 +80,7 @@ MODELS = (
 )
 # of the same patterns, in seconds
 SMALL_MODELS = (
-    _model("ResNet-50, a quarter as wide", partial(vision.resnet50, width=16), partial(_image, 64),
+    _model("ResNet-50, half as wide", partial(vision.resnet50, width=32), partial(_image, 64),
            (1.10, 1.05)),
     _model("BERT, 256 wide", partial(text.Bert, 8000, 256, 4, 4), partial(_tokens, 64, 8000),
            (1.10, 1.05)),

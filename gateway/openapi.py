@@ -124,6 +124,7 @@ def _functions() -> Record:
             **_problems(
                 "bad_request", "digest_mismatch", "request_timeout", "payload_too_large",
                 "unsupported_media_type", "invalid_artifact", "unknown_function", "storage_full",
+                "out_of_memory",
                 *_STORE,
             ),
         },

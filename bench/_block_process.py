@@ -1,0 +1,183 @@
+"""One process that runs a model whole and in blocks: `prepare NAME FOLDER`, `time ...`, `peak ...`.
+
+One thread computes: the other core is the readers'. The whole model has a copy of the file of its
+own, for what it maps cannot be dropped from the page cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from anywhere
+
+import torch
+from _block_models import MODELS, SMALL_MODELS
+from _timing import Length, round_robin
+from torch import Tensor
+
+from fusion.blocks.body import BlockedGraph, in_blocks
+from fusion.blocks.loading import BlocksLoader
+from fusion.blocks.reader import measure_read_bytes_per_s
+from fusion.blocks.times import measure_rates
+from fusion.codegen import generate
+from fusion.export import export
+from fusion.ir import Graph
+from fusion.loaders import map_tensors
+from fusion.specialise import for_cpu
+from fusion.weights import WeightsIndex, read_index, write_weights
+from workers.memory import give_back, set_up_libraries, set_up_malloc
+
+GRAPH, WHOLE, IN_BLOCKS, INPUTS = "graph.json", "whole.bin", "blocks.bin", "inputs.pt"
+TRIALS = 3
+PEAK_RUNS = 4
+
+Call = Callable[[], list[Tensor]]
+
+
+class Prepared(NamedTuple):
+    """A model on disk."""
+
+    folder: Path
+    graph: Graph
+    index: WeightsIndex
+    inputs: list[Tensor]
+
+    @classmethod
+    def read(cls, folder: Path) -> Prepared:
+        """What `prepare` has written."""
+        graph = Graph.decode((folder / GRAPH).read_bytes())
+        inputs = torch.load(folder / INPUTS, weights_only=True)
+        return cls(folder, graph, read_index(folder / WHOLE), inputs)
+
+    def whole(self) -> Call:
+        """All of it mapped, every page present; the faster of its tiers."""
+        mapped = map_tensors(self.folder / WHOLE, self.index, is_verified=True)
+        by_name = dict(zip([e.name for e in self.index.entries], mapped.tensors, strict=True))
+        weights = [by_name[spec.name] for spec in self.graph.weights]
+        runs = [generate(graph).run for graph in {self.graph, for_cpu(self.graph)}]
+
+        def call(k: int) -> list[Tensor]:
+            with torch.inference_mode():
+                return runs[k](weights, self.inputs)
+
+        variants = {str(k): (lambda k=k: call(k)) for k in range(len(runs))}
+        times = round_robin(variants, Length(0.0, 0.0), {}, "0")
+        best = int(min(times, key=lambda name: times[name].median_s))
+        return lambda: call(best)
+
+    def planned(self, budget_bytes: int) -> BlockedGraph:
+        """As a worker plans it."""
+        path = self.folder / IN_BLOCKS
+        rate = measure_read_bytes_per_s(path, self.index.file_bytes)
+        return in_blocks(self.graph, self.index, budget_bytes, measure_rates(), rate)
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    kind, *words = sys.argv[1:]
+    torch.set_num_threads(1)
+    if kind == "prepare":
+        _prepare(words[0], Path(words[1]))
+        return
+    prepared = Prepared.read(Path(words[0]))
+    if kind == "peak":
+        found = _peak(prepared, int(words[1]))
+    else:
+        found = _time(prepared, int(words[1]), words[2] == "cold", Length(*map(float, words[3:])))
+    print(json.dumps(found))
+
+
+def _prepare(name: str, folder: Path) -> None:
+    model = next(each for each in (*MODELS, *SMALL_MODELS) if each.name == name)
+    module, example = model.make()
+    made = export(module, example, 2)
+    (folder / GRAPH).write_bytes(made.graph.encode())
+    torch.save([example[spec.name][:1].clone() for spec in made.graph.inputs], folder / INPUTS)
+    for name in (WHOLE, IN_BLOCKS):
+        write_weights(folder / name, made.weights)
+    os.sync()  # what is not on the disk yet cannot be dropped
+
+
+def _time(prepared: Prepared, budget_bytes: int, is_cold: bool, length: Length) -> dict[str, Any]:
+    path = prepared.folder / IN_BLOCKS
+    whole = prepared.whole()
+    body = prepared.planned(budget_bytes)
+    loader = BlocksLoader([body])
+    path.read_bytes()
+    _drop(path, is_cold)
+    weights = loader.load(path, prepared.index, is_verified=True)
+
+    def once() -> list[Tensor]:
+        _drop(path, is_cold)
+        return weights.run(0, prepared.inputs)
+
+    def anew() -> None:
+        _drop(path, is_cold)
+        other = loader.load(path, prepared.index, is_verified=True)
+        other.run(0, prepared.inputs)
+        assert other.close()
+
+    def twice() -> None:
+        once()
+        once()
+
+    pairs = zip(once(), whole(), strict=True)
+    difference = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+    variants = {"whole": whole, "blocks": once, "twice": twice, "anew": anew}
+    times = round_robin(variants, length, {"blocks": 1.0}, "whole")
+    plan = body.plan
+    return {
+        "runs_s": {name: found.runs_s for name, found in times.items()},
+        "difference": difference,
+        "blocks": len(plan.blocks),
+        "ring_bytes": plan.ring_bytes,
+        "resident_bytes": plan.resident_bytes,
+        "read_bytes": plan.read_bytes,
+    }
+
+
+def _drop(path: Path, is_cold: bool) -> None:
+    if not is_cold:
+        return
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _peak(prepared: Prepared, budget_bytes: int) -> dict[str, Any]:
+    """Growth of this process at its highest over what it was before the weights; 0: whole."""
+    path = prepared.folder / IN_BLOCKS
+    body = prepared.planned(budget_bytes) if budget_bytes else None
+    _drop(path, True)
+    give_back()
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+    before_bytes = _high_water_bytes()
+    if body is None:
+        call = prepared.whole()
+    else:
+        weights = BlocksLoader([body]).load(path, prepared.index, is_verified=True)
+
+        def call() -> list[Tensor]:
+            return weights.run(0, prepared.inputs)
+
+    for _ in range(PEAK_RUNS):
+        call()
+        _drop(path, True)
+    return {"growth_bytes": _high_water_bytes() - before_bytes}
+
+
+def _high_water_bytes() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status has no VmHWM")
+
+
+if __name__ == "__main__":
+    set_up_libraries(os.environ)
+    set_up_malloc()
+    main()

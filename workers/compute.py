@@ -10,21 +10,18 @@ from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import NamedTuple
 
-from torch import Tensor
-
-from contract.errors import DeadlineExceeded, FuseboxError, InvalidInput
+from contract.errors import DeadlineExceeded, FuseboxError
 from contract.function import FunctionRef
 from contract.job import Status
 from contract.log import Log
 from contract.store.queue import Fetched
-from contract.tensors import Tensors
 from fusion.errors import BudgetExceeded, MemberError
-from fusion.index_ranges import IndexRange
 from fusion.slots import Lease, SlotTable
 from workers.blocks import Blocks
+from workers.calls import call_of, outside, scratch_bytes
 from workers.ceilings import Ceilings, lacked_memory, too_large
 from workers.claims import Claims
-from workers.dags import Call, DagRun, Dags
+from workers.dags import DagRun, Dags
 from workers.library import Library, Loaded
 from workers.prefetching import Prefetcher
 from workers.records import Ended, Ran, Staged, Tally, Times
@@ -259,10 +256,10 @@ class Computer:
         first = loaded[str(run[0][0].function.ref)]
         if first.blocks is None:
             return self._dags.run(
-                [_call(batch, loaded[str(batch[0].function.ref)], lease) for batch in run]
+                [call_of(batch, loaded[str(batch[0].function.ref)], lease) for batch in run]
             )
         [batch] = run
-        rows = sum(job.rows for job in batch)
+        rows = rows_in(batch)
         call = first.blocks.call(first, rows, [job.inputs for job in batch], lease)
         found = self._dags.run_alone(call)
         self._blocks.note(first.slot.key, rows, found.compute_s)
@@ -283,37 +280,3 @@ def launchable(run: Run, claims: Claims, tally: Tally) -> tuple[Run, list[Ended]
 def expired(job: Fetched | Staged) -> Ended:
     """The end of a job whose answer would come too late."""
     return Ended.failed(job, DeadlineExceeded(stage="launch"), Status.EXPIRED)
-
-
-def outside(inputs: Tensors, ranges: Iterable[IndexRange]) -> InvalidInput | None:
-    """What is wrong with indices: an operator that reads beyond its table ends a CUDA process."""
-    for name, low, high in ranges:
-        values = inputs[name]
-        for value in (values.min(), values.max()) if values.size else ():
-            if not low <= value < high:
-                expected = f"indices from {low} to {high - 1}"
-                return InvalidInput.of(f"inputs.{name}", expected, str(value))
-    return None
-
-
-def scratch_bytes(batch: Batch) -> int:
-    """Activation bytes that a batch needs, by what was measured at deploy."""
-    return batch[0].function.manifest.activation_bytes_at(rows_in(batch))
-
-
-def weights_of(loaded: Loaded, rows: int, lease: Lease) -> list[Tensor]:
-    """A leased function's weights in the order of the graph for these rows, device.
-
-    Not to outlive the lease.
-    """
-    key = loaded.slot.key
-    by_name = dict(zip(lease.names(key), lease.tensors(key), strict=True))
-    return [by_name[spec.name] for spec in loaded.at(rows).graph.weights]
-
-
-def _call(batch: Batch, loaded: Loaded, lease: Lease) -> Call:
-    rows = rows_in(batch)
-    body = loaded.at(rows)
-    weights = weights_of(loaded, rows, lease)
-    inputs = [job.inputs for job in batch]
-    return Call(loaded.slot.key, body.graph, body.program, body.weight_keys, weights, inputs, rows)

@@ -27,7 +27,7 @@ def line_plot(
             x, y = zip(*sorted(points), strict=True)
             axes.plot(x, y, marker="o", label=name)
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(y for points in series.values() for _, y in points))
         if log_x:
             axes.set_xscale("log")
         axes.grid(alpha=0.3)

@@ -28,6 +28,8 @@ from workers.library import Library
 log = Log("warmup")
 
 GROUP = 3
+# of its images: what larger ones take more is activations
+SIDE = 64
 # every tier and then every strategy of a group is tried a few times
 RUNS = 12
 
@@ -63,13 +65,16 @@ def _groups(device: torch.device, lanes: Lanes | None, give_up_at_s: float) -> N
     named = {spec.name: torch.rand(spec.shape) for spec in graph.weights}
     graph, named = channels_last(graph, named)
     program = specialised(graph, device.type)
-    weights = [named[spec.name].to(device) for spec in graph.weights]
-    names = tuple(spec.name for spec in graph.weights)
+    # Each member has weights of its own, as far apart as the others', so that they stack too: what
+    # runs first in a group of jobs would be taken for memory of functions.
+    named = {name: x.expand(GROUP, *x.shape).contiguous().to(device) for name, x in named.items()}
+    own = [[named[spec.name][k] for spec in graph.weights] for k in range(GROUP)]
+    names = [tuple(f"{k}.{spec.name}" for spec in graph.weights) for k in range(GROUP)]
     for rows in (1, 4):
-        image = np.zeros((rows, 3, 112, 112), np.float32)
-        for members in range(1, GROUP + 1):
+        image = np.zeros((rows, 3, SIDE, SIDE), np.float32)
+        for members in (1, GROUP):
             calls = [
-                Call(str(k), graph, program, names, weights, [{"image": image}], rows)
+                Call(str(k), graph, program, names[k], own[k], [{"image": image}], rows)
                 for k in range(members)
             ]
             for _ in range(RUNS):
@@ -79,7 +84,7 @@ def _groups(device: torch.device, lanes: Lanes | None, give_up_at_s: float) -> N
 
 
 def _image_network() -> Graph:
-    """A few residual blocks; [rows, 3, 112, 112] float32 to [rows, 10] float32."""
+    """A few residual blocks; [rows, 3, SIDE, SIDE] float32 to [rows, 10] float32."""
     weights: list[WeightSpec] = []
     nodes: list[Node] = []
 
@@ -105,7 +110,7 @@ def _image_network() -> Graph:
         found = node("relu", node("add.Tensor", inner, convolution(found, channels, wider, 1, 2)))
         channels = wider
     found = node("linear", node("mean.dim", found, (2, 3)), weight(10, channels), weight(10))
-    image = TensorSpec("image", "float32", (None, 3, 112, 112))
+    image = TensorSpec("image", "float32", (None, 3, SIDE, SIDE))
     output = Output(TensorSpec("scores", "float32", (None, 10)), found)
     return Graph((image,), tuple(weights), tuple(nodes), (output,))
 

@@ -30,6 +30,7 @@ fb:keys                hash    id -> ApiKey (access)
 fb:keys:used           hash    id -> when it was last used, Unix seconds (use_key, revoke_key)
 fb:rate:*              string  how often API keys asked, see gateway/rates.py
 fb:replies:<gateway>   channel job id, length, Outcome of each job settled in one move (jobs)
+fb:coming:<worker>     channel functions whose jobs the worker is likely to get next (scheduler)
 fusebox.<worker>       list    the queue of one worker (Celery)
 
 `jobs` are the scripts in `contract/lua/`; each is one atomic move. They build job keys from ids, so
@@ -92,6 +93,11 @@ def log(function_name: str) -> str:
 def replies(gateway_id: str) -> str:
     """The channel of one gateway process."""
     return f"fb:replies:{gateway_id}"
+
+
+def coming(worker_id: str) -> str:
+    """The channel on which one worker hears what to prefetch."""
+    return f"fb:coming:{worker_id}"
 
 
 def queue(worker_id: str) -> str:

@@ -81,6 +81,7 @@ class SlotStats(NamedTuple):
     loaded_bytes: int
     load_s: float
     thrash: int  # loads of what had just been evicted to make room; see fusion.history
+    pinned: tuple[str, ...] = ()  # keys that a lease holds, those that are loading included
 
     @property
     def used_bytes(self) -> int:
@@ -117,6 +118,14 @@ class Lease:
     def release(self) -> None:
         """Unpin, on the stream that used the weights last; a second call does nothing."""
         self.give_back(self)
+
+    def awaited(self) -> list[str]:
+        """Keys whose weights have not arrived, earlier placed first.
+
+        In this order, who waits for another's tensors waits for an earlier slot: there is no cycle.
+        """
+        keys = [key for key, slot in self.slots.items() if slot.weights is None]
+        return sorted(keys, key=lambda key: self.slots[key].placement.number)
 
     def resident(self) -> Iterable[ResidentWeights]:
         """The weights that have arrived."""

@@ -120,8 +120,12 @@ class Residency:
 
     def is_lost(self, keys: Iterable[str]) -> bool:
         """Whether a slot awaits a tensor in vain; it goes when its leases have gone."""
-        slots = [self.slots[key] for key in keys if key in self.slots]
-        return any(slot.weights is None and slot.placement.is_lost for slot in slots)
+        for key in keys:
+            if key in self.slots:
+                slot = self.slots[key]
+                if slot.weights is None and slot.placement.is_lost:
+                    return True
+        return False
 
     @contextmanager
     def _tried(self, group: Group) -> Iterator[None]:
@@ -143,8 +147,9 @@ class Residency:
         Measured again after each round: bytes freed are not always bytes to be had.
         """
         self.sweep()
-        spared = self._kept().union(spare)
+        spared: set[str] | None = None
         while (shortage_bytes := self._shortage_bytes(bytes_)) > 0:
+            spared = spared or self._kept().union(spare)
             victims = choose_victims(
                 self.slots,
                 shortage_bytes,
@@ -228,6 +233,8 @@ class Residency:
 
     def sweep(self) -> None:
         """Free what was evicted, as far as nobody outside still holds a view of it."""
+        if not self._leaving:
+            return
         tried = [Freed(backing, backing.free(spans)) for backing, spans in self._leaving]
         self._leaving = [freed for freed in tried if freed.spans]
 

@@ -78,8 +78,7 @@ class SlotTable:
         while True:
             lease = self._admit(group, scratch_bytes, deadline_s)
             try:
-                # in this order, who waits for another's tensors waits for an earlier slot: no cycle
-                for key in sorted(group, key=lambda key: lease.slots[key].placement.number):
+                for key in lease.awaited():
                     self._ensure_loaded(lease, key, deadline_s)
             except _LenderLost:
                 lease.has_run = False
@@ -166,6 +165,7 @@ class SlotTable:
                 loaded_bytes=self._counts.loaded_bytes,
                 load_s=self._counts.load_s,
                 thrash=self._memory.history.thrash,
+                pinned=tuple(key for key in slots if slots.pins(key)),
             )
 
     def pasts(self, count: int) -> dict[str, Past]:

@@ -206,12 +206,13 @@ class Tiers:
     ) -> list[Tensor]:
         """Generated code after another tier has failed; raises where it is the job's fault.
 
-        A tier that lacked memory is as good as any: fewer rows are to be run.
+        A tier that lacked memory stays: with fewer rows it may not.
         """
-        if name == GENERATED or is_out_of_memory(error):
+        if name == GENERATED:
             raise error
         expected = self._generated(weights, inputs)
-        self._drop(name, f"{type(error).__name__}: {error}")
+        if not is_out_of_memory(error):
+            self._drop(name, f"{type(error).__name__}: {error}")
         return expected
 
     def _drop(self, name: str, why: str) -> None:

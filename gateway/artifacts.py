@@ -16,7 +16,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
@@ -36,6 +36,7 @@ from contract.errors import (
 from contract.function import GRAPH, HANDLER, INCLUDED, MANIFEST, WEIGHTS, Function, Manifest
 from contract.log import Log
 from gateway.artifact_check import read_manifest
+from gateway.shared_weights import SharedWeights
 from gateway.tar import Member, Read, TarError, members
 
 log = Log("artifacts")
@@ -102,6 +103,7 @@ class Artifacts:
         self._folder = folder
         self._max_bytes = max_bytes
         self._readers = BoundedSemaphore(READERS)
+        self._shared = SharedWeights(folder)
 
     @contextmanager
     def receive(
@@ -135,6 +137,7 @@ class Artifacts:
         with self._readers:
             manifest = read_manifest(unpacked)
             accept(unpacked, manifest)
+            self._shared.share(unpacked / WEIGHTS)
         self._place(unpacked, digest)
         return manifest
 
@@ -174,6 +177,8 @@ class Artifacts:
                 _moved(grave, self._folder / digest)
             else:
                 removed.append(digest)
+                with suppress(FileNotFoundError):
+                    self._shared.remove(grave / WEIGHTS)
             shutil.rmtree(grave, ignore_errors=True)
         self._remove_abandoned()
         log.info("swept", removed=len(removed))

@@ -46,6 +46,8 @@ _OF_WORKERS: tuple[tuple[str, _Family, str, Callable[[WorkerReport], float]], ..
      lambda w: w.budget_bytes),
     ("fusebox_memory_resident_bytes", GaugeMetricFamily, "Weights, DAGs and activations held",
      lambda w: w.resident_bytes),
+    ("fusebox_memory_shared_bytes", GaugeMetricFamily, "Weights held that several functions use",
+     lambda w: w.shared_bytes),
     ("fusebox_memory_process_bytes", GaugeMetricFamily, "Memory of the worker as measured",
      lambda w: w.process_bytes),
     ("fusebox_memory_baseline_bytes", GaugeMetricFamily,
@@ -55,6 +57,10 @@ _OF_WORKERS: tuple[tuple[str, _Family, str, Callable[[WorkerReport], float]], ..
     ("fusebox_evictions", CounterMetricFamily, "Functions evicted", lambda w: w.evictions),
     ("fusebox_thrash", CounterMetricFamily, "Loads of functions that had just been evicted",
      lambda w: w.thrash),
+    ("fusebox_prefetches", CounterMetricFamily, "Functions brought in before their jobs came",
+     lambda w: w.prefetches),
+    ("fusebox_prefetch_hits", CounterMetricFamily, "Prefetched functions that were there in time",
+     lambda w: w.prefetch_hits),
     ("fusebox_dag_cache_entries", GaugeMetricFamily, "Fused DAGs kept",
      lambda w: w.dag_cache.entries),
     ("fusebox_dag_cache_bytes", GaugeMetricFamily, "Bytes of the fused DAGs kept",
@@ -177,7 +183,9 @@ def _workers(overview: Overview) -> Iterator[Metric]:
             family.add_metric([worker.id, worker.device], value(worker))
         yield family
     resident = GaugeMetricFamily(
-        "fusebox_function_resident_bytes", "Weights in a slot", labels=["worker", "function"]
+        "fusebox_function_resident_bytes",
+        "Weights in a slot, shared ones included",
+        labels=["worker", "function"],
     )
     for worker in overview.workers:
         for function, resident_bytes in worker.functions.items():

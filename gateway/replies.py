@@ -11,7 +11,8 @@ from contract.errors import StoreUnavailable, UnknownJob
 from contract.job import JobId, Outcome
 from contract.log import Log
 from contract.store import Store
-from contract.store.replies import RECONNECT_S, listen
+from contract.store.replies import listen
+from contract.store.subscription import RECONNECT_S
 
 log = Log("gateway")
 

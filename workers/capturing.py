@@ -21,7 +21,8 @@ from fusion.graphs.graphs import Graphs
 from fusion.measurements import HotGroup
 from fusion.members import DagKey
 from fusion.slots import SlotTable
-from workers.compute import Computer, weights_of
+from workers.calls import weights_of
+from workers.compute import Computer
 from workers.dags import Dags, make_member
 from workers.library import Library, Loaded
 
@@ -132,7 +133,7 @@ class Capturing:
                 body = each.at(count)
                 is_alone = len(loaded) == 1
                 members.append(make_member(body.program, count, body.weight_keys, is_alone))
-                weights.append(weights_of(each, count, lease))
+                weights.append(weights_of(lease, each.slot.key, body.graph))
             return self._dags.capture_next(members, weights)
 
     def _tell_refused(self) -> None:

@@ -5,8 +5,11 @@ Known by architecture: what a run needs beside weights depends on the graph and 
 
 from __future__ import annotations
 
-from contract.function import Manifest
+from contract.errors import OutOfMemory
+from contract.function import FunctionRef, Manifest
 from contract.log import Log
+from fusion.allocation import is_out_of_memory
+from fusion.errors import MemberError
 from fusion.measurements import Measurements
 
 log = Log("ceilings")
@@ -39,3 +42,16 @@ class Ceilings:
     def shown(self) -> dict[str, int]:
         """Rows by architecture, for people."""
         return dict([*self._measurements.ceilings().items()][-SHOWN:])
+
+
+def lacked_memory(error: BaseException) -> bool:
+    """Whether a run, or one member of it, failed for want of memory."""
+    cause = error.__cause__ if isinstance(error, MemberError) else error
+    return cause is not None and is_out_of_memory(cause)
+
+
+def too_large(function: FunctionRef, rows: int) -> OutOfMemory:
+    """What a job is told that lacked memory by itself."""
+    computed = f"{rows} rows at once; call it with fewer" if rows > 1 else "one row"
+    said = f"The device ran out of memory while {function} computed {computed}."
+    return OutOfMemory(said, rows=rows)

@@ -5,31 +5,30 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import NamedTuple
 
-from torch import Tensor
-
-from contract.errors import DeadlineExceeded, FuseboxError, InvalidInput, OutOfMemory
+from contract.errors import DeadlineExceeded, FuseboxError
+from contract.function import FunctionRef
 from contract.job import Status
 from contract.log import Log
 from contract.store.queue import Fetched
-from contract.tensors import Tensors
-from fusion.allocation import is_out_of_memory
 from fusion.errors import BudgetExceeded, MemberError
-from fusion.index_ranges import IndexRange
 from fusion.slots import Lease, SlotTable
 from workers.blocks import Blocks
-from workers.ceilings import Ceilings
+from workers.calls import call_of, outside, scratch_bytes
+from workers.ceilings import Ceilings, lacked_memory, too_large
 from workers.claims import Claims
-from workers.dags import Call, DagRun, Dags
+from workers.dags import DagRun, Dags
 from workers.library import Library, Loaded
+from workers.prefetching import Prefetcher
 from workers.records import Ended, Ran, Staged, Tally, Times
 from workers.runs import (
     Batch,
     Run,
+    functions_of,
     halves,
     jobs_of,
     only,
@@ -83,6 +82,7 @@ class Computer:
         run_eagerly: Callable[[Batch, Tally], Results],
         ceilings: Ceilings,
         blocks: Blocks,
+        prefetcher: Prefetcher,
     ) -> None:
         self._library = library
         self._slots = slots
@@ -92,6 +92,7 @@ class Computer:
         self._run_eagerly = run_eagerly
         self._ceilings = ceilings
         self._blocks = blocks
+        self._prefetcher = prefetcher
 
     @contextmanager
     def spare_device(self) -> Iterator[bool]:
@@ -103,15 +104,22 @@ class Computer:
             if is_spare:
                 self._turn.device.release()
 
+    def expecting(self, functions: Iterable[FunctionRef]) -> AbstractContextManager[None]:
+        """While jobs of these functions are staged, their weights come in, and do not leave."""
+        return self._prefetcher.until_its_turn(functions)
+
     def compute(self, jobs: Sequence[Staged], tally: Tally) -> Results:
         """Outputs of the jobs, or how they ended; costs are added to `tally`."""
         results = Results([], [])
         loaded: dict[str, Loaded] = {}
         graphs = [job for job in jobs if not job.function.manifest.is_eager]
         most_rows = self._ceilings.most_rows
-        for run in plan_runs(self._load(graphs, loaded, results), most_rows):
-            for part in parted(run, {key for key, each in loaded.items() if each.blocks}):
-                results.extend(self._run(part, loaded, tally))
+        runs = [
+            part
+            for run in plan_runs(self._load(graphs, loaded, results), most_rows)
+            for part in parted(run, {key for key, each in loaded.items() if each.blocks})
+        ]
+        results.extend(self._run_each(runs, loaded, tally))
         eager = (job for job in jobs if job.function.manifest.is_eager)
         for run in plan_runs(eager, most_rows):
             for batch in run:
@@ -143,23 +151,31 @@ class Computer:
                 results.ended.append(Ended.failed(job, problem))
         return kept
 
+    def _run_each(self, runs: Sequence[Run], loaded: dict[str, Loaded], tally: Tally) -> Results:
+        """One after the other; weights that the next one adds come in while one computes."""
+        results = Results([], [])
+        for run, after in zip_longest(runs, runs[1:], fillvalue=()):
+            with self._prefetcher.until_its_turn(functions_of(after) - functions_of(run)):
+                results.extend(self._run(run, loaded, tally))
+        return results
+
     def _run(self, run: Run, loaded: dict[str, Loaded], tally: Tally) -> Results:
         """One run; in parts where memory wants it, job by job where one of them fails."""
         try:
             results, parts = self._attempt(run, loaded, tally)
+            self._prefetcher.look()
         except Exception as error:  # hostile graphs reach here: nothing may escape
             jobs = jobs_of(run)
             if len(jobs) == 1:
                 log.exception("job_failed", job=jobs[0].spec.id, function=jobs[0].function.ref)
                 return Results([], [Ended.failed(jobs[0], self._why(jobs[0], error))])
             results, parts = Results([], []), self._parts(run, error, tally)
-        for part in parts:
-            results.extend(self._run(part, loaded, tally))
+        results.extend(self._run_each(parts, loaded, tally))
         return results
 
     def _parts(self, run: Run, error: Exception, tally: Tally) -> list[Run]:
         """What to try after a run of several jobs that failed as a whole."""
-        if is_out_of_memory(error):
+        if lacked_memory(error):
             return self._smaller(run, run)
         if isinstance(error, BudgetExceeded):
             return halves(run)
@@ -179,17 +195,11 @@ class Computer:
 
     def _why(self, job: Staged, error: Exception) -> FuseboxError:
         """Why a job failed that ran by itself."""
-        cause = error.__cause__ if isinstance(error, MemberError) else error
-        if cause is None or not is_out_of_memory(cause):
+        if not lacked_memory(error):
             return translate(error)
         if job.rows > 1:
             self._ceilings.lower(job.function.manifest, job.rows)
-        rows = f"{job.rows} rows at once" if job.rows > 1 else "one row"
-        fewer = "; call it with fewer" if job.rows > 1 else ""
-        return OutOfMemory(
-            f"The device ran out of memory while {job.function.ref} computed {rows}{fewer}.",
-            rows=job.rows,
-        )
+        return too_large(job.function.ref, job.rows)
 
     def _attempt(
         self, run: Run, loaded: dict[str, Loaded], tally: Tally
@@ -199,6 +209,7 @@ class Computer:
         began_s = time.perf_counter()
         with self._slots.acquire(slots, sum(map(scratch_bytes, run))) as lease:
             swap_s = time.perf_counter() - began_s
+            self._prefetcher.used(lease)
             tally.swap_s += lease.load_s
             tally.swap_bytes += lease.loaded_bytes
             tally.cold.update(key.partition("@")[0] for key in lease.cold)
@@ -231,7 +242,7 @@ class Computer:
             its_times = (times if is_cold else warm_times)._replace(hooks_s=job.hooks_s)
             if not isinstance(result, MemberError):
                 results.ran.append(Ran(job, result, its_times))
-            elif len(jobs) > 1 and _lacked_memory(result):
+            elif len(jobs) > 1 and lacked_memory(result):
                 starved.append(job)
             else:
                 log.warning("job_failed", job=job.spec.id, function=job.function.ref, reason=result)
@@ -245,18 +256,14 @@ class Computer:
         first = loaded[str(run[0][0].function.ref)]
         if first.blocks is None:
             return self._dags.run(
-                [_call(batch, loaded[str(batch[0].function.ref)], lease) for batch in run]
+                [call_of(batch, loaded[str(batch[0].function.ref)], lease) for batch in run]
             )
         [batch] = run
-        rows = sum(job.rows for job in batch)
+        rows = rows_in(batch)
         call = first.blocks.call(first, rows, [job.inputs for job in batch], lease)
         found = self._dags.run_alone(call)
         self._blocks.note(first.slot.key, rows, found.compute_s)
         return found
-
-
-def _lacked_memory(error: MemberError) -> bool:
-    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 def launchable(run: Run, claims: Claims, tally: Tally) -> tuple[Run, list[Ended]]:
@@ -273,37 +280,3 @@ def launchable(run: Run, claims: Claims, tally: Tally) -> tuple[Run, list[Ended]
 def expired(job: Fetched | Staged) -> Ended:
     """The end of a job whose answer would come too late."""
     return Ended.failed(job, DeadlineExceeded(stage="launch"), Status.EXPIRED)
-
-
-def outside(inputs: Tensors, ranges: Iterable[IndexRange]) -> InvalidInput | None:
-    """What is wrong with indices: an operator that reads beyond its table ends a CUDA process."""
-    for name, low, high in ranges:
-        values = inputs[name]
-        for value in (values.min(), values.max()) if values.size else ():
-            if not low <= value < high:
-                expected = f"indices from {low} to {high - 1}"
-                return InvalidInput.of(f"inputs.{name}", expected, str(value))
-    return None
-
-
-def scratch_bytes(batch: Batch) -> int:
-    """Activation bytes that a batch needs, by what was measured at deploy."""
-    return batch[0].function.manifest.activation_bytes_at(rows_in(batch))
-
-
-def weights_of(loaded: Loaded, rows: int, lease: Lease) -> list[Tensor]:
-    """A leased function's weights in the order of the graph for these rows, device.
-
-    Not to outlive the lease.
-    """
-    key = loaded.slot.key
-    by_name = dict(zip(lease.names(key), lease.tensors(key), strict=True))
-    return [by_name[spec.name] for spec in loaded.at(rows).graph.weights]
-
-
-def _call(batch: Batch, loaded: Loaded, lease: Lease) -> Call:
-    rows = rows_in(batch)
-    body = loaded.at(rows)
-    weights = weights_of(loaded, rows, lease)
-    inputs = [job.inputs for job in batch]
-    return Call(loaded.slot.key, body.graph, body.program, body.weight_keys, weights, inputs, rows)

@@ -16,8 +16,9 @@ from contract.tensors import Tensors, encode_tensor
 from fusion.device import Device
 from fusion.plan import row_bucket
 from fusion.slots import SlotTable
+from workers.calls import scratch_bytes
 from workers.claims import Claims
-from workers.compute import DeviceTurn, Results, launchable, scratch_bytes
+from workers.compute import DeviceTurn, Results, launchable
 from workers.eager_slots import EagerLoader
 from workers.handlers.hosts import HookCall, Hosts
 from workers.library import Library

@@ -156,7 +156,8 @@ class Executor:
         ended = [expired(job) for job in fetched if job.spec.deadline_s <= now_s]
         tally.expired += len(ended)
         alive = [job for job in fetched if job.spec.deadline_s > now_s]
-        sides, behind = self._stager.stage(alive)
+        with self._computer.expecting(self._stager.with_preprocess(alive)):
+            sides, behind = self._stager.stage(alive)
         for ref, future in behind.items():
             rest.behind[ref] = Late([job for job in alive if job.spec.ref == ref], future)
         ran, unran = self._computer.compute([job for its in sides for job in its.staged], tally)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from contract.store.workers import BlocksReport, DagCacheReport, FunctionMemory, WorkerReport
 from fusion.cache import CacheStats
 from workers.gauge import Gauge
+from workers.prefetching import PrefetchStats
 from workers.tiers import HOST
 
 
@@ -40,11 +41,12 @@ class Reporter:
     # by architecture
     row_ceilings: Callable[[], dict[str, int]]
     blocks: Callable[[], dict[str, BlocksReport]]
+    prefetches: Callable[[], PrefetchStats]
 
     def report(self, is_draining: bool) -> WorkerReport:
         """The worker now."""
         slots, process_bytes = self.gauge.latest if self.is_busy() else self.gauge.measure()
-        dags = self.dags()
+        dags, prefetches = self.dags(), self.prefetches()
         functions = self.sizes(slots.resident)
         memory = self.memory(functions)
         return WorkerReport(
@@ -78,4 +80,7 @@ class Reporter:
             memory=memory,
             row_ceilings=self.row_ceilings(),
             blocks=self.blocks(),
+            prefetches=prefetches.prefetches,
+            prefetch_hits=prefetches.hits,
+            shared_bytes=slots.shared_bytes,
         )

@@ -68,6 +68,11 @@ def jobs_of(run: Run) -> list[Staged]:
     return [job for batch in run for job in batch]
 
 
+def functions_of(run: Run) -> set[FunctionRef]:
+    """The functions of its batches."""
+    return {batch[0].function.ref for batch in run}
+
+
 def without(run: Run, jobs: Sequence[Staged]) -> Run:
     """The run with these jobs left out."""
     gone = {job.spec.id for job in jobs}

@@ -48,6 +48,10 @@ class Stager:
         self._threads = threads
         self._paces = paces
 
+    def with_preprocess(self, jobs: Iterable[Fetched]) -> set[FunctionRef]:
+        """Functions of these jobs that staging takes a while for."""
+        return {ref for ref in {job.spec.ref for job in jobs} if self._has(ref, "has_preprocess")}
+
     def stage(self, jobs: Iterable[Fetched]) -> Split[Sides]:
         """Inputs of every job, or how it ended, by function."""
         by_function: dict[FunctionRef, list[Fetched]] = {}

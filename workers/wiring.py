@@ -35,6 +35,7 @@ from fusion.members import DagKey
 from fusion.memory import limit_bytes
 from fusion.slots import SlotTable, open_slots
 from fusion.strategies.lanes import Lanes
+from workers import prefetching
 from workers.blocks import Blocks
 from workers.capturing import Capturing, open_graphs, reclaiming
 from workers.ceilings import Ceilings
@@ -57,6 +58,7 @@ from workers.library import Library
 from workers.mark import MemoryMark
 from workers.measuring import Measuring
 from workers.paces import Paces
+from workers.prefetching import Prefetcher
 from workers.removed import Removed
 from workers.report import Reporter
 from workers.stage import Stager
@@ -90,6 +92,7 @@ class Parts(NamedTuple):
     leaving: Leaving
     warm: Callable[[], int]
     learned: Callable[[], None]
+    prefetcher: Prefetcher
 
 
 def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
@@ -109,8 +112,10 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     log.info("ready", worker=parts.id, device=device, queue=queue)
     occasions = Occasions(parts.gauge.set_baseline, _say_ready, turns.turn)
     watchdog.start()
+    stop_prefetching = prefetching.start(parts.prefetcher, store.server, parts.id)
     with drain.on_signals():
         consume(app, queue, settings.places, make_step(parts.heartbeat, drain, occasions))
+    stop_prefetching()
     parts.leaving.drained()
     parts.learned()
     watchdog.stop()
@@ -175,15 +180,17 @@ def wire(
         memory=tiers.memory,
         row_ceilings=ceilings.shown,
         blocks=lambda: blocks.reports(),
+        prefetches=lambda: prefetcher.stats(),
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
+    prefetcher = Prefetcher(slots, library, find)
     paces = Paces()
     stager = Stager(find, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces)
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
     blocks = Blocks(slots, device.kind, library.known)
-    computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks)
+    computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
         worker, store, claims, stager, computer, patience, ThreadPoolExecutor(HOOK_THREADS, "late")
@@ -217,7 +224,7 @@ def wire(
             capturing.stop()
         measuring.save()
 
-    return Parts(worker, claims, executor, heartbeat, gauge, leaving, warm, learned)
+    return Parts(worker, claims, executor, heartbeat, gauge, leaving, warm, learned, prefetcher)
 
 
 def _measurements(data: Path, identity: str) -> Measurements:

@@ -6,19 +6,12 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from threading import Event
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
 from contract import keys
 from contract.job import JOB_ID_CHARS, JobId
-from contract.log import Log
 from contract.store.server import Server
+from contract.store.subscription import subscribe
 
-log = Log("replies")
-RECONNECT_S = 0.2
 LENGTH = Struct(">I")
-# The stop event is looked at this often; replies themselves wake the listener at once.
-LISTEN_S = 1.0
 
 
 def read_mail(data: bytes) -> Iterator[tuple[JobId, bytes]]:
@@ -44,24 +37,9 @@ def listen(
     Publications made while the connection is down are lost; `resync` is called after every
     (re)subscription, so that the gateway reads again what it waits for.
     """
-    while not stop.is_set():
-        connection = server.subscriber()
-        try:
-            connection.send_command("SUBSCRIBE", keys.replies(gateway_id))
-            connection.read_response()
-            resync()
-            while not stop.is_set():
-                try:
-                    kind, _, data = connection.read_response(
-                        timeout=LISTEN_S, disconnect_on_error=False
-                    )
-                except RedisTimeoutError:
-                    continue
-                if kind == b"message":
-                    for job, outcome in read_mail(data):
-                        deliver(job, outcome)
-        except (RedisConnectionError, RedisTimeoutError) as error:
-            log.warning("subscription_lost", reason=error)
-            stop.wait(RECONNECT_S)
-        finally:
-            connection.disconnect()
+
+    def hear(data: bytes) -> None:
+        for job, outcome in read_mail(data):
+            deliver(job, outcome)
+
+    subscribe(server, keys.replies(gateway_id), hear, resync, stop)

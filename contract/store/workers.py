@@ -111,6 +111,11 @@ class WorkerReport:
     row_ceilings: dict[str, int] = field(default_factory=dict)
     # by NAME@VERSION, of functions that run in blocks
     blocks: dict[str, BlocksReport] = field(default_factory=dict)
+    # functions brought in before any of their jobs came, and those that were still there then
+    prefetches: int = 0
+    prefetch_hits: int = 0
+    # of weights that several functions hold: in `functions` with each, in resident_bytes once
+    shared_bytes: int = 0
 
     def encode(self) -> str:
         """JSON."""

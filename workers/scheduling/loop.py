@@ -14,7 +14,9 @@ from contract.job import Claim
 from contract.log import Log
 from contract.settings import Settings
 from contract.store import Store
+from contract.store.coming import tell
 from contract.store.queue import Cursor
+from workers.scheduling.coming import coming
 from workers.scheduling.costs import PRIOR_COMPUTE_S, Costs
 from workers.scheduling.policy import can_start, plan
 from workers.scheduling.records import Dispatch, Limits, PendingJob
@@ -32,6 +34,8 @@ RETRY_S = 0.2
 # Jobs whose deadlines pass one after another expire together.
 EXPIRE_EVERY_S = 0.1
 MEASURE_EVERY_S = 0.25
+# Workers hear this often what is coming to them, where it has changed.
+TELL_EVERY_S = 0.1
 # Jobs that one move of the store expires, so that it never stalls the others for long.
 EXPIRE_AT_ONCE = 256
 # After the store was away, workers get this long to report and to renew before they count as gone.
@@ -96,7 +100,7 @@ class Scheduler:
         state = State(cursor, under_way, self._costs)
         log.info("leading", groups=len(state.groups))
         link = self._store.server.blocking()
-        upkeep_at_s = measure_at_s = 0.0
+        upkeep_at_s = measure_at_s = tell_at_s = 0.0
         try:
             while not stop.is_set():
                 now_s = time.monotonic()
@@ -107,14 +111,19 @@ class Scheduler:
                     self._publish_drain(state)
                     measure_at_s = now_s + MEASURE_EVERY_S
                 wake_in_s = min(upkeep_at_s - time.monotonic(), self._expiry_in_s(state))
-                news = self._store.queue.wait(
-                    link, state.cursor, wake_in_s, not can_start(state.views())
-                )
+                is_full = not can_start(state.views())
+                if is_full:
+                    # jobs that gather meanwhile are to be prefetched for
+                    wake_in_s = min(wake_in_s, TELL_EVERY_S)
+                news = self._store.queue.wait(link, state.cursor, wake_in_s, is_full)
                 state.cursor = news.cursor
                 self._learn_functions(state, state.add_jobs(news.jobs))
                 if state.hear_all(news.events):
                     state.set_workers(self._store.workers.all())
                 self._decide(state)
+                if time.monotonic() >= tell_at_s:
+                    self._tell_coming(state)
+                    tell_at_s = time.monotonic() + TELL_EVERY_S
         finally:
             link.close()
 
@@ -179,6 +188,21 @@ class Scheduler:
         for dispatch in dispatches:
             self._dispatch(state, dispatch)
         state.note_waiting(time.monotonic())
+
+    def _tell_coming(self, state: State) -> None:
+        """Tell workers which functions still have jobs that wait."""
+        found = coming(
+            state.pending.values(),
+            state.views(),
+            state.functions,
+            state.costs,
+            state.shares.used_s,
+            time.time(),
+        )
+        for worker, functions in found.items():
+            if functions != state.told.get(worker, ()):
+                tell(self._store.server, worker, functions)
+        state.told = found
 
     def _expiry_in_s(self, state: State) -> float:
         return max(EXPIRE_EVERY_S, state.next_deadline_s() - time.time())

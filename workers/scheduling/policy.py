@@ -136,7 +136,7 @@ class _Group:
         if not rows_before and (view.is_eager or functions[self.jobs[0].function].is_eager):
             return False
         rows = self.rows | {job.function: rows_before + job.rows}
-        if _bytes(rows, functions, self.worker.budget_bytes) > self.worker.budget_bytes:
+        if _bytes(rows, self.worker, functions) > self.worker.budget_bytes:
             return False
         compute_s = _compute_s(rows, costs)
         if compute_s > LONG_GROUP_S:
@@ -180,14 +180,21 @@ def _hides_something(group: _Group, functions: Mapping[FunctionRef, FunctionView
 
 def _bytes(
     rows: Mapping[FunctionRef, int],
+    worker: WorkerView,
     functions: Mapping[FunctionRef, FunctionView],
-    budget_bytes: int,
-) -> int:
-    """What the group takes; of a function larger than the budget, which runs alone, activations."""
-    weights = [functions[ref].weight_bytes for ref in rows]
-    if len(weights) == 1 and weights[0] > budget_bytes:
-        weights = []
-    return sum(weights) + sum(functions[ref].activation_bytes_at(n) for ref, n in rows.items())
+) -> float:
+    """What the group takes at most.
+
+    Those that are resident side by side are known to fit as they are; a function larger than the
+    budget runs alone and in blocks, so its activations count.
+    """
+    weights = {ref: functions[ref].weight_bytes for ref in rows}
+    activations = sum(functions[ref].activation_bytes_at(n) for ref, n in rows.items())
+    if len(weights) == 1 and max(weights.values()) > worker.budget_bytes:
+        return activations
+    resident = sum(size for ref, size in weights.items() if ref in worker.resident)
+    cold = sum(size for ref, size in weights.items() if ref not in worker.resident)
+    return min(resident, worker.resident_bytes) + cold + activations
 
 
 def _compute_s(rows: Mapping[FunctionRef, int], costs: Costs) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from contract.function import FunctionRef
@@ -35,6 +36,8 @@ class WorkerView:
     under_way_s: float | None = None
     # functions it still has jobs of, for their hooks are slow: it gets no more of them
     behind: frozenset[FunctionRef] = frozenset()
+    # what it holds now: functions that share weights take less together than one by one
+    resident_bytes: float = inf
 
 
 @dataclass(frozen=True, slots=True)

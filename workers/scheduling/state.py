@@ -13,6 +13,7 @@ from contract.function import Function, FunctionRef
 from contract.job import Claim, JobId, JobSpec
 from contract.store.queue import Cursor, Event, GroupReport
 from contract.store.workers import WorkerReport
+from workers.scheduling.coming import Coming
 from workers.scheduling.costs import Costs
 from workers.scheduling.drain import ALL, Drain
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
@@ -61,6 +62,8 @@ class State:
     # jobs of groups that have ended, by function, and of all under drain.ALL
     settled: Counter[str] = field(default_factory=Counter)
     drain: Drain = field(default_factory=Drain)
+    # what each worker was last told that is coming to it
+    told: Coming = field(default_factory=dict)
     # monotonic, when removed functions are looked for
     forget_at_s: float = 0.0
 
@@ -155,12 +158,14 @@ class State:
 
     def _view(self, report: WorkerReport) -> WorkerView:
         its_groups_s = [g.predicted_s for g in self.groups.values() if g.worker == report.id]
+        arriving = self.arriving.get(report.id, set())
+        known = self.functions.keys() & arriving
+        arriving_bytes = sum(self.functions[ref].weight_bytes for ref in known)
         return WorkerView(
             report.id,
             report.places - len(its_groups_s),
             report.budget_bytes,
-            frozenset(map(FunctionRef.parse, report.functions))
-            | self.arriving.get(report.id, set()),
+            frozenset(map(FunctionRef.parse, report.functions)) | arriving,
             sum(its_groups_s) if its_groups_s else None,
             frozenset(
                 ref
@@ -168,6 +173,7 @@ class State:
                 if its.worker == report.id
                 for ref in its.functions
             ),
+            report.resident_bytes + arriving_bytes,
         )
 
     def start(

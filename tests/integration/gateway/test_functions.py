@@ -377,6 +377,19 @@ def test_a_description_says_how_the_function_runs(client: FlaskClient, store: St
     }
 
 
+def test_a_version_with_the_same_weights_stores_them_once(
+    client: FlaskClient, settings: Settings
+) -> None:
+    """The file is one, and stays for the version that is left."""
+    put(client, pack(artifact()))
+    first = settings.artifacts / client.get("/v1/functions/echo").json["digest"] / WEIGHTS
+    put(client, pack(artifact(replace(MANIFEST, keep_alive_s=9.0))), "other")
+    second = settings.artifacts / client.get("/v1/functions/other").json["digest"] / WEIGHTS
+    assert first != second
+    assert first.samefile(second)
+    assert first.stat().st_nlink == 2
+
+
 def large(weight_bytes: int, is_read: bool) -> dict[str, bytes]:
     """An artifact of one weight, that no step could split, or that none reads."""
     data = bytes(weight_bytes)

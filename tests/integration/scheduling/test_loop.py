@@ -12,6 +12,7 @@ from contract.function import FunctionRef
 from contract.job import Claim, JobId, Outcome, Status
 from contract.settings import Settings
 from contract.store import Store, open_store
+from contract.store.coming import listen
 from contract.store.queue import GroupReport, Settlement
 from contract.store.workers import DagCacheReport, WorkerReport
 from tests.integration.store.builders import a_submission, deploy, submit
@@ -91,6 +92,30 @@ def test_jobs_that_wait_while_the_worker_is_busy_form_its_next_group(store: Stor
         settle(store, second)
     assert store.telemetry.conservation().settled["succeeded"] == 6
     assert store.telemetry.conservation().drift == 0
+
+
+def test_a_busy_worker_is_told_whose_jobs_wait(store: Store) -> None:
+    """While its only place is taken, without any signal; and of none when they are through."""
+    sent: Queue[Sent] = Queue()
+    heard: Queue[list[FunctionRef]] = Queue()
+    stop = Event()
+    listener = Thread(target=listen, args=(store.server, "w", heard.put, stop))
+    listener.start()
+    assert heard.get(timeout=WAIT_S) == []  # it listens
+    busy, waiting = deploy(store, "busy"), deploy(store, "waiting")
+    join(store)
+    try:
+        with scheduling(store, sent):
+            submit(store, busy)
+            first = sent.get(timeout=WAIT_S)
+            submit(store, waiting, 2)
+            assert heard.get(timeout=WAIT_S) == [waiting.ref]
+            settle(store, first)
+            settle(store, sent.get(timeout=WAIT_S))
+            assert heard.get(timeout=WAIT_S) == []
+    finally:
+        stop.set()
+        listener.join(WAIT_S)
 
 
 def test_jobs_wait_for_a_worker_to_join(store: Store) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
 import torch
 
 from contract.job import Outcome, Status
+from contract.store.coming import tell
 from tests.integration.workers.builders import (
+    PATIENCE_S,
     Platform,
     WorkerProcess,
     floats,
@@ -227,6 +230,44 @@ def test_every_group_gives_its_place_back(platform: Platform, worker: WorkerProc
     platform.wait_for_groups(tail, 2)
     assert platform.store.queue.groups() == {}
     assert platform.store.telemetry.conservation().drift == 0
+
+
+def test_a_worker_prefetches_what_it_is_told_of(platform: Platform, worker: WorkerProcess) -> None:
+    """Its first call has nothing to swap; both are reported."""
+    width = 1000
+    function = platform.deploy("foreseen", linear_graph(width), {"w": 2 * torch.eye(width)})
+    before = worker.now(platform)
+    assert before is not None
+    tell(platform.store.server, worker.id, [function.ref])
+    give_up_at_s = time.monotonic() + PATIENCE_S
+    while (now := worker.now(platform)) is None or now.prefetches == before.prefetches:
+        assert time.monotonic() < give_up_at_s, now
+        time.sleep(0.05)  # another process: there is nothing to wait on but its reports
+    assert str(function.ref) in now.functions
+    job = platform.submit(function, {"x": np.ones((1, width), np.float32)})
+    (outcome,) = platform.run(worker.id, job)
+    assert (output_of(outcome)[0][0], outcome.timings_ms["swap"]) == (2.0, 0.0)
+    stats = platform.store.telemetry.stats(["foreseen"])["foreseen"]
+    assert (stats["groups"], stats.get("cold", 0)) == (1, 0)
+    while (now := worker.now(platform)) is None or now.prefetch_hits == before.prefetch_hits:
+        assert time.monotonic() < give_up_at_s, now
+        time.sleep(0.05)  # as above
+
+
+def test_weights_come_in_while_hooks_run(platform: Platform, worker: WorkerProcess) -> None:
+    """A cold function whose preprocess takes longer than the swap has nothing to swap after it."""
+    waits = """
+import time
+def preprocess(payload):
+    time.sleep(payload["s"])
+    return {"x": [[1.0] * 4]}
+"""
+    function = platform.deploy("hidden", handler=waits)
+    job = platform.submit(function, b'{"s": 1.0}', "application/json")
+    (outcome,) = platform.run(worker.id, job)
+    assert output_of(outcome) == [[1.0] * 4]
+    assert outcome.timings_ms["hooks"] >= 1000
+    assert outcome.timings_ms["swap"] == 0.0
 
 
 SLOW = """

@@ -57,6 +57,24 @@ def test_building_is_timed_apart_from_finding(tmp_path: Path) -> None:
     assert bars == {None, 10.0, 0.1}
 
 
+def test_eviction_by_cost_is_kept_because_it_loads_less(tmp_path: Path) -> None:
+    """In virtual time the same calls give the same figures, so all bars hold on any machine."""
+    rows = rows_of("eviction.py", out=tmp_path / "rows.json")
+    assert all(row["ok"] for row in rows.values())
+    barred = {name for name, row in rows.items() if row["bar"] is not None}
+    assert sum(name.startswith("Zipf 1.1, one size") for name in barred) == 3
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("script", ["cycles.py", "room.py"])
+def test_what_runs_a_platform_answers_every_call(tmp_path: Path, script: str) -> None:
+    """What is measured must have been computed."""
+    rows = rows_of(script, out=tmp_path / "rows.json")
+    failed = next(row for name, row in rows.items() if "failed calls" in name)
+    assert failed["value"] == 0
+    assert all(row["ok"] for name, row in rows.items() if "difference" in name)
+
+
 @pytest.mark.long
 def test_memory_is_told_apart(tmp_path: Path) -> None:
     """Context, weights and the rest make up the total; one process has one context, not two."""
@@ -70,3 +88,16 @@ def test_memory_is_told_apart(tmp_path: Path) -> None:
         assert sum(parts) == pytest.approx(rows[f"2 small models: {way}, total"]["value"])
     apart = rows["2 small models: separate, context"]["value"]
     assert apart > rows["2 small models: together, context"]["value"]
+
+
+@pytest.mark.long
+def test_swapping_in_is_timed_cold_and_warm(tmp_path: Path) -> None:
+    """Every way is timed in both states, and held against what only moves the bytes."""
+    rows = rows_of("swap_in.py", out=tmp_path / "rows.json")
+    name = "small ResNet-18"
+    for state, limit, bar in (("cold", "direct", 0.7), ("warm", "copy", 0.8)):
+        bars = {"anew": None, "naive": 10.0, "tuned": 2.5, limit: bar}
+        ratios = {way: rows[f"{name}, {state}: {way} / slot"] for way in bars}
+        assert bars == {way: row["bar"] for way, row in ratios.items()}
+        assert all(0 < row["low"] <= row["value"] <= row["high"] for row in ratios.values())
+    assert ratios["naive"]["value"] > 1

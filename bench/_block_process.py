@@ -33,7 +33,6 @@ from fusion.weights import WeightsIndex, read_index, write_weights
 from workers.memory import give_back, set_up_libraries, set_up_malloc
 
 GRAPH, WHOLE, IN_BLOCKS, INPUTS = "graph.json", "whole.bin", "blocks.bin", "inputs.pt"
-TRIALS = 3
 PEAK_RUNS = 4
 
 Call = Callable[[], list[Tensor]]
@@ -54,21 +53,27 @@ class Prepared(NamedTuple):
         inputs = torch.load(folder / INPUTS, weights_only=True)
         return cls(folder, graph, read_index(folder / WHOLE), inputs)
 
-    def whole(self) -> Call:
-        """All of it mapped, every page present; the faster of its tiers."""
+    def whole(self, graph: Graph) -> Call:
+        """All of it mapped, every page present."""
         mapped = map_tensors(self.folder / WHOLE, self.index, is_verified=True)
         by_name = dict(zip([e.name for e in self.index.entries], mapped.tensors, strict=True))
-        weights = [by_name[spec.name] for spec in self.graph.weights]
-        runs = [generate(graph).run for graph in {self.graph, for_cpu(self.graph)}]
+        weights = [by_name[spec.name] for spec in graph.weights]
+        run = generate(graph).run
 
-        def call(k: int) -> list[Tensor]:
+        def call() -> list[Tensor]:
             with torch.inference_mode():
-                return runs[k](weights, self.inputs)
+                return run(weights, self.inputs)
 
-        variants = {str(k): (lambda k=k: call(k)) for k in range(len(runs))}
-        times = round_robin(variants, Length(0.0, 0.0), {}, "0")
-        best = int(min(times, key=lambda name: times[name].median_s))
-        return lambda: call(best)
+        return call
+
+    def fastest(self) -> Call:
+        """All of it, by the faster of its tiers."""
+        variants = {
+            name: self.whole(graph)
+            for name, graph in (("generated", self.graph), ("onednn", for_cpu(self.graph)))
+        }
+        times = round_robin(variants, Length(0.0, 0.0), {}, "generated")
+        return variants[min(times, key=lambda name: times[name].median_s)]
 
     def planned(self, budget_bytes: int) -> BlockedGraph:
         """As a worker plans it."""
@@ -105,7 +110,7 @@ def _prepare(name: str, folder: Path) -> None:
 
 def _time(prepared: Prepared, budget_bytes: int, is_cold: bool, length: Length) -> dict[str, Any]:
     path = prepared.folder / IN_BLOCKS
-    whole = prepared.whole()
+    whole = prepared.fastest()
     body = prepared.planned(budget_bytes)
     loader = BlocksLoader([body])
     path.read_bytes()
@@ -157,7 +162,7 @@ def _peak(prepared: Prepared, budget_bytes: int) -> dict[str, Any]:
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
     before_bytes = _high_water_bytes()
     if body is None:
-        call = prepared.whole()
+        call = prepared.whole(for_cpu(prepared.graph))
     else:
         weights = BlocksLoader([body]).load(path, prepared.index, is_verified=True)
 

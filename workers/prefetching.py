@@ -19,7 +19,7 @@ from contract.store.server import Server
 from fusion.errors import FusionError
 from fusion.leases import Lease
 from fusion.slots import SlotRequest, SlotTable
-from workers.library import Library
+from workers.library import Library, Loaded
 from workers.prefetch_policy import AGAIN_S, Device, next_to_bring_in, spare
 
 log = Log("prefetching")
@@ -31,6 +31,11 @@ class PrefetchStats(NamedTuple):
     prefetches: int = 0
     # that were still there when their first group came, or under way
     hits: int = 0
+
+
+def _as_it_is(_function: Function, loaded: Loaded) -> Loaded:
+    """Every function fits."""
+    return loaded
 
 
 class Prefetcher:
@@ -46,8 +51,11 @@ class Prefetcher:
         library: Library,
         find: Callable[[FunctionRef], Function],
         clock: Callable[[], float] = time.monotonic,
+        fitted: Callable[[Function, Loaded], Loaded] = _as_it_is,
     ) -> None:
         self._slots = slots
+        # what does not fit as a whole is brought in as it runs in blocks
+        self._fitted = fitted
         self._library = library
         self._find = find
         self._clock = clock
@@ -139,7 +147,7 @@ class Prefetcher:
         if {str(ref) for ref in coming} <= {*device.resident}:
             return False
         requests = {request.key: request for request in self._requests(coming)}
-        sizes = {key: request.index.file_bytes for key, request in requests.items()}
+        sizes = {key: _bytes(request) for key, request in requests.items()}
         sizes |= self._library.file_bytes([key for key in device.pinned if key not in sizes])
         key = next_to_bring_in([*requests], device, sizes, tried_s, now_s)
         if key is None:
@@ -180,7 +188,7 @@ class Prefetcher:
                 function = self._find(ref)
                 # an eager one is in when its host runs; one that does not stay cannot wait here
                 if not function.manifest.is_eager and function.manifest.keep_alive_s != 0:
-                    found.append(self._library.get(function).slot)
+                    found.append(self._fitted(function, self._library.get(function)).slot)
             except (FuseboxError, FusionError, OSError) as error:
                 # its jobs will end with the reason
                 log.debug("not_prefetched", function=ref, reason=error)
@@ -190,6 +198,12 @@ class Prefetcher:
         if self._coming or self._later:
             self._news += 1
             self._changed.notify_all()
+
+
+def _bytes(request: SlotRequest) -> int:
+    """What its slot takes, about."""
+    index = request.index
+    return index.file_bytes if request.loader is None else request.loader.slot_bytes(index)
 
 
 def start(prefetcher: Prefetcher, server: Server, worker: str) -> Callable[[], None]:

@@ -184,12 +184,12 @@ def wire(
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
-    prefetcher = Prefetcher(slots, library, find)
+    blocks = Blocks(slots, device.kind, library.known)
+    prefetcher = Prefetcher(slots, library, find, fitted=blocks.fitted)
     paces = Paces()
     stager = Stager(find, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces)
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
-    blocks = Blocks(slots, device.kind, library.known)
     computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(

@@ -27,7 +27,9 @@ def test_a_function_of_four_times_the_budget_answers_within_it(tmp_path: Path) -
     path = tmp_path / f"{NAME}.py"
     path.write_text(source)
     x = np.random.default_rng(0).standard_normal((2, SIZE.width)).astype(np.float32)
-    with running_platform("--budget", str(SIZE.budget_bytes)) as platform:
+    options = ("--budget", str(SIZE.budget_bytes))
+    # what a process takes when it first runs anything is not to be counted
+    with running_platform(*options, FUSEBOX_WARM_UP_S="60") as platform:
         deployed = platform.fusebox("deploy", str(path), "--max-batch", "2")
         assert deployed.returncode == 0, deployed.stderr
         assert "block memory" in deployed.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from contract.job import Outcome, Status
 from contract.store.coming import tell
+from fusion.ir import Node, Ref
 from tests.integration.workers.builders import (
     PATIENCE_S,
     Platform,
@@ -167,7 +169,10 @@ def test_a_function_larger_than_the_budget_is_told_so(
 ) -> None:
     """Out of memory with the bytes that are needed and the budget; the other job succeeds."""
     width = 4500  # 81 MB of float32, the budget is 64 MB
-    huge = platform.deploy("huge", linear_graph(width), {"w": torch.zeros(width, width)})
+    # of a product that is not with the transpose, no block could hold a part
+    product = Node("mm", (Ref("input", 0), Ref("weight", 0)))
+    graph = replace(linear_graph(width), nodes=(product,))
+    huge = platform.deploy("huge", graph, {"w": torch.zeros(width, width)})
     sound = platform.deploy("small")
     bad = platform.submit(huge, {"x": np.zeros((1, width), np.float32)})
     good = platform.submit(sound, floats(1, 2, 3, 4))

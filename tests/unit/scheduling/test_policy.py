@@ -141,6 +141,13 @@ def test_a_function_too_large_for_the_budget_goes_alone() -> None:
     assert len(group.jobs) == 1
 
 
+def test_jobs_of_a_function_that_runs_in_blocks_share_a_group_with_no_other() -> None:
+    """Its weights are never there as a whole; its jobs are joined as far as activations fit."""
+    small = worker(budget_mb=5)
+    jobs = [job(1, A, rows=2), job(2, B), job(3, A, rows=3), job(4, A)]
+    assert members(*jobs, workers=[small]) == [(jobs[0], jobs[2])]
+
+
 def test_no_member_makes_another_miss_its_deadline() -> None:
     """A group ends when its last member ends."""
     costs = Costs()

@@ -66,12 +66,13 @@ class Parts:
         self.ceilings = Ceilings(self.measurements)
         self.claims = Claims()
         self.functions: dict[FunctionRef, Function] = {}
+        blocks = Blocks(self.slots, "cpu", self.library.known)
         self.prefetcher = Prefetcher(
-            self.slots, self.library, self.functions.__getitem__, self.clock
+            self.slots, self.library, self.functions.__getitem__, self.clock, blocks.fitted
         )
         self.computer = Computer(
             self.library, self.slots, self.dags, self.claims, self.turn, _no_eager_runs,
-            self.ceilings, Blocks(self.slots, "cpu", self.library.known), self.prefetcher,
+            self.ceilings, blocks, self.prefetcher,
         )  # fmt: skip
 
     def deploy(self, name: str, graph: Graph, weights: dict, **changes: object) -> Function:  # type: ignore[type-arg]  # of tensors

@@ -135,6 +135,7 @@ def _time(prepared: Prepared, budget_bytes: int, is_cold: bool, length: Length) 
     difference = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
     variants = {"whole": whole, "blocks": once, "twice": twice, "anew": anew}
     times = round_robin(variants, length, {"blocks": 1.0}, "whole")
+    _drop(path, is_cold)
     plan = body.plan
     return {
         "runs_s": {name: found.runs_s for name, found in times.items()},
@@ -143,6 +144,7 @@ def _time(prepared: Prepared, budget_bytes: int, is_cold: bool, length: Length) 
         "ring_bytes": plan.ring_bytes,
         "resident_bytes": plan.resident_bytes,
         "read_bytes": plan.read_bytes,
+        "reading_s": plan.read_bytes / measure_read_bytes_per_s(path, prepared.index.file_bytes),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ ROW_BYTES = 16 * MIB
 @contextmanager
 def room_for(bytes_: int) -> Iterator[None]:
     """Let this process take so many bytes more, and no further."""
+    gc.collect()  # addresses that earlier tests reserved would come free meanwhile
     before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + bytes_, before[1]))

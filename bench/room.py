@@ -55,7 +55,7 @@ class Length(NamedTuple):
     calls: int
 
 
-FULL, QUICK = Length(FUNCTIONS, ROOMS, 5, 20), Length(8, (8, 3), 3, 12)
+FULL, QUICK = Length(FUNCTIONS, ROOMS, 12, 20), Length(8, (8, 3), 3, 12)
 
 
 @dataclass

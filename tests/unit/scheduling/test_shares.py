@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from contract.function import FunctionRef
 from contract.job import JobId
 from contract.store.queue import GroupReport
+from tests.unit.scheduling.test_policy import plan
 from workers.scheduling.costs import Costs
+from workers.scheduling.groups import LONG_GROUP_S
 from workers.scheduling.order import BURST_S, URGENT_WITHIN_S, in_order
-from workers.scheduling.policy import LONG_GROUP_S, plan
 from workers.scheduling.records import FunctionView, Limits, PendingJob, WorkerView
 from workers.scheduling.shares import Shares
 

@@ -6,15 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion.blocks.plan import (
-    PAGE_BYTES,
-    BlockPlan,
-    Extent,
-    Load,
-    least_bytes,
-    make_plan,
-    spans_of,
-)
+from fusion.blocks.plan import least_bytes, make_plan
+from fusion.blocks.records import PAGE_BYTES, BlockPlan, Extent, Load, spans_of
 from fusion.errors import BudgetExceeded
 
 KIB = 1024

@@ -22,6 +22,10 @@ from fusion.weights import WeightsIndex
 GATHER_FROM_BYTES = 2**20
 # where the bytes of a piece begin: a cache line, as tensors of the file
 ALIGNMENT_BYTES = 64
+# Pieces of a product may be smaller than those of a convolution: to split one costs next to
+# nothing, and a ring of many small blocks is fuller than one of few.
+_PRODUCT_PARTS = 8
+_PRODUCT_BYTES = 4 * 2**20
 
 
 class Cut(NamedTuple):
@@ -110,7 +114,8 @@ class _Cutting:
         if layer is None:
             return None
         spec = self.graph.weights[layer.weight]
-        count = min(-(-spec.bytes // self.most_bytes), spec.shape[0])
+        most_bytes = self.most_bytes if len(spec.shape) > 2 else _of_products(self.most_bytes)
+        count = min(-(-spec.bytes // most_bytes), spec.shape[0])
         if count < 2:
             return None
         ranges = list(_ranges(spec, count))
@@ -129,6 +134,10 @@ class _Cutting:
         given = {layer.weight_argument, layer.bias_argument if layer.bias is not None else -1}
         moved = [a if k in given else map_refs(a, self._move) for k, a in enumerate(args)]
         return self._add(Node(node.operator, tuple(moved), node.kwargs))
+
+
+def _of_products(most_bytes: int) -> int:
+    return min(most_bytes, max(_PRODUCT_BYTES, most_bytes // _PRODUCT_PARTS))
 
 
 def _ranges(spec: WeightSpec, count: int) -> Iterator[tuple[int, int]]:

@@ -21,17 +21,16 @@ from fusion.blocks.records import (
     spans_of,
 )
 from fusion.blocks.ring import Held, Range, afters_of, from_both_ends, in_turn, two_of
+from fusion.blocks.schedule import least_s, played_s
 from fusion.errors import BudgetExceeded
 
-# to hand a block over to the reader and back, and until its first bytes come
-HANDOVER_S = 100e-6
 # The kernel maps up to 64 KiB around a page that it makes present: at both ends of what is mapped,
 # and of what of it belongs to the next run.
 MAPPED_AROUND_BYTES = 4 * 64 * 1024
 # plans are as good as each other within
 NEAR_SHARE = 0.03
 # parts of what is there for the ring, the rest stays; and blocks of a ring
-_RING_SHARES = (0.25, 0.5, 1.0)
+_RING_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 _BLOCKS_OF_A_RING = (2, 3, 4, 6, 10)
 
 
@@ -47,12 +46,25 @@ def make_plan(
     least = planning.least_bytes()
     if least > available_bytes:
         raise BudgetExceeded(least, available_bytes, "the function in blocks")
-    found = [plan for plan in planning.candidates(available_bytes) if plan is not None]
-    assert found, "the least ring is a candidate"
+    plain = planning.plain(available_bytes)
+    found = [plain, *filter(None, planning.candidates(available_bytes))]
     best_s = min(plan.run_s for plan in found)
-    # times are estimates: of what is about as fast, the plan that reads least
-    near = [plan for plan in found if plan.run_s <= best_s * (1 + NEAR_SHARE)]
-    return min(near, key=lambda plan: (plan.read_bytes, plan.run_s))
+    # times are never exact: of what is about as fast, the plan that reads least
+    near_s = min(best_s * (1 + NEAR_SHARE), plain.run_s)
+    near = [plan for plan in found if plan.run_s <= near_s]
+    plan = min(near, key=lambda plan: (plan.read_bytes, plan.run_s))
+    return plan._replace(least_s=least_s(steps, extents, available_bytes, read_bytes_per_s))
+
+
+def plain_plan(
+    steps: Sequence[Load],
+    extents: Sequence[Extent],
+    must_stay: Collection[int],
+    available_bytes: int,
+    read_bytes_per_s: float,
+) -> BlockPlan:
+    """Nothing stays but what must, and each step is a block."""
+    return _Planning(steps, extents, frozenset(must_stay), read_bytes_per_s).plain(available_bytes)
 
 
 def least_bytes(
@@ -81,11 +93,16 @@ class _Planning:
         alone = [r.bytes for r in self._ranges(self._must_stay, 0) if r.bytes]
         return bytes_of(self._spans(self._must_stay)) + two_of(alone)
 
+    def plain(self, available_bytes: int) -> BlockPlan:
+        kept_bytes = bytes_of(self._spans(self._must_stay))
+        plan = self._plan(self._must_stay, _pages(available_bytes - kept_bytes), 0)
+        assert plan is not None, "the least ring holds every two steps"
+        return plan
+
     def candidates(self, available_bytes: int) -> Iterable[BlockPlan | None]:
         kept_bytes = bytes_of(self._spans(self._must_stay))
         least_ring_bytes = self.least_bytes() - kept_bytes
         room_bytes = _pages(available_bytes - kept_bytes)
-        yield self._plan(self._must_stay, room_bytes, 0)
         everything = frozenset(range(len(self._extents)))
         if bytes_of(self._spans(everything)) <= available_bytes:
             yield self._plan(everything, 0, 0)
@@ -151,16 +168,19 @@ class _Planning:
             return None
         ring_bytes = min(ring_bytes, sum(sizes))
         plans = []
-        for offsets in (in_turn(ranges, ring_bytes), from_both_ends(ranges, ring_bytes)):
+        for place in (in_turn, from_both_ends):
+            offsets = place(ranges, ring_bytes)
             afters = afters_of(ranges, offsets)
             blocks = tuple(
                 Block(r.begin, r.end, r.extents, r.spans, offset, after)
                 for r, offset, after in zip(ranges, offsets, afters, strict=True)
             )
-            run_s = self._played(ranges, afters)
+            run_s = played_s(ranges, afters, self._read_bytes_per_s)
             kept = tuple(sorted(resident))
             used_bytes = max(block.offset + block.bytes for block in blocks)
             plans.append(BlockPlan(blocks, used_bytes, kept, self._spans(resident), run_s))
+            if min(afters) > 1:
+                break  # none is read only once the one before it was computed
         return min(plans, key=lambda plan: plan.run_s)
 
     def _ranges(self, resident: frozenset[int], block_bytes: int) -> list[Range]:
@@ -184,23 +204,6 @@ class _Planning:
             compute_s += step.compute_s
         ranges.append(held.as_range(begin, len(self._steps), compute_s))
         return ranges
-
-    def _played(self, ranges: Sequence[Range], afters: Sequence[int]) -> float:
-        """Seconds of the second of two runs without a pause between them."""
-        count = len(ranges)
-        computed: list[float] = []
-        read_s, began_s = 0.0, 0.0
-        for number in range(2 * count):
-            r = ranges[number % count]
-            if number == count:
-                began_s = computed[-1]
-            blocking = number - afters[number % count]
-            free_s = computed[blocking] if blocking >= 0 else 0.0
-            if r.bytes:
-                read_s = max(read_s, free_s) + HANDOVER_S + r.bytes / self._read_bytes_per_s
-            before_s = computed[-1] if computed else 0.0
-            computed.append(max(before_s, read_s if r.bytes else 0.0) + HANDOVER_S + r.compute_s)
-        return computed[-1] - began_s
 
 
 def _pages(bytes_: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -63,6 +64,8 @@ class BlockPlan(NamedTuple):
     resident_spans: tuple[Extent, ...]
     # a run that follows another at once, as it was played through
     run_s: float
+    # what no plan in as many bytes can go below, by the same times
+    least_s: float = 0.0
 
     @property
     def resident_bytes(self) -> int:
@@ -101,8 +104,12 @@ def whole_pages(extent: Extent) -> Extent:
 
 
 def join(spans: list[Extent], pages: Extent) -> None:
-    """Add pages that begin no earlier than the last span does."""
-    if spans and pages.begin <= spans[-1].end + GAP_BYTES:
-        spans[-1] = Extent(spans[-1].begin, max(pages.end, spans[-1].end))
-    else:
-        spans.append(pages)
+    """Add pages to spans in order, one with those that are near."""
+    first = bisect_left(spans, pages)
+    if first and pages.begin <= spans[first - 1].end + GAP_BYTES:
+        first -= 1
+    last, (begin, end) = first, pages
+    while last < len(spans) and spans[last].begin <= end + GAP_BYTES:
+        begin, end = min(begin, spans[last].begin), max(end, spans[last].end)
+        last += 1
+    spans[first:last] = [Extent(begin, end)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from fusion.blocks.records import Extent, bytes_of, join, spans_of, whole_pages
+from fusion.blocks.records import Extent, bytes_of, join, whole_pages
 
 
 class Range(NamedTuple):
@@ -21,7 +21,7 @@ class Range(NamedTuple):
 
 
 class Held:
-    """What a block reads, as it grows: weights mostly come in the order of the file."""
+    """What a block reads, as it grows."""
 
     def __init__(self, extents: Sequence[Extent]) -> None:
         self._extents = extents
@@ -36,13 +36,9 @@ class Held:
     def add(self, indices: Iterable[int]) -> None:
         for k in indices:
             extent = self._extents[k]
-            if k in self.chosen or extent.begin == extent.end:
-                continue
-            self.chosen.add(k)
-            if not self._spans or extent.begin >= self._spans[-1].begin:
+            if k not in self.chosen and extent.begin != extent.end:
+                self.chosen.add(k)
                 join(self._spans, whole_pages(extent))
-            else:
-                self._spans = [*spans_of(self._extents[k] for k in self.chosen)]
 
     @property
     def bytes(self) -> int:

@@ -42,6 +42,8 @@ class WorkerView:
     behind: frozenset[FunctionRef] = frozenset()
     # what it holds now: functions that share weights take less together than one by one
     resident_bytes: float = inf
+    # of arithmetic and memory, relative to the mean of all workers
+    speed: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

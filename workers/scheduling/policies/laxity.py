@@ -14,9 +14,10 @@ from dataclasses import replace
 
 from contract.function import FunctionRef
 from workers.scheduling.costs import Costs
-from workers.scheduling.groups import Group, best_worker, hides_something
+from workers.scheduling.groups import Group, hides_something
 from workers.scheduling.order import in_order
 from workers.scheduling.pending import Pending
+from workers.scheduling.placement import first_to_end
 from workers.scheduling.records import (
     Dispatch,
     FunctionView,
@@ -59,7 +60,7 @@ class LeastLaxity:
             if not able:
                 waiting = [job for job in waiting if job.function != first]
                 continue
-            worker = best_worker(waiting[0], able)
+            worker = first_to_end(waiting[0], able, functions, costs)
             free.remove(worker)
             group = self._fill(_able_to_run(waiting, worker), worker, functions, costs, now_s)
             if worker.under_way_s is not None and not hides_something(group, functions):

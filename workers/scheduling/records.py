@@ -44,6 +44,8 @@ class WorkerView:
     resident_bytes: float = inf
     # predicted time until those groups have ended; None where nobody knows when they began
     remaining_s: float | None = None
+    # of arithmetic and memory, relative to the mean of all workers
+    speed: float = 1.0
 
     @property
     def free_in_s(self) -> float:

@@ -92,7 +92,9 @@ class Scheduling:
         They are read from the signals that tell the scheduler of them, so keeping them costs
         nothing: about SIGNALS_KEPT, fewer where workers come and go.
         """
+        # few signals are of anything else
+        entries = min(SIGNALS_KEPT, 2 * count + 64)
         with store_errors():
-            found: Any = self._server.redis.xrevrange(keys.SIGNALS, count=SIGNALS_KEPT)
+            found: Any = self._server.redis.xrevrange(keys.SIGNALS, count=entries)
         groups = (GroupReport.decode(entry[b"d"]) for _, entry in found if entry[b"k"] == b"group")
         return [group for group, _ in zip(groups, range(count), strict=False)]

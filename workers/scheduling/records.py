@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
@@ -42,6 +42,8 @@ class WorkerView:
     behind: frozenset[FunctionRef] = frozenset()
     # what it holds now: functions that share weights take less together than one by one
     resident_bytes: float = inf
+    # groups that it has, by name of each function in them
+    groups_of: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ class State:
     # jobs of groups that have ended, by function, and of all under drain.ALL
     settled: Counter[str] = field(default_factory=Counter)
     drain: Drain = field(default_factory=Drain)
+    # reports of groups, for a policy that learns to take
+    reports: list[GroupReport] = field(default_factory=list)
     # what each worker was last told that is coming to it
     told: Coming = field(default_factory=dict)
     # when the policy wants to be asked again, whatever happens before; Unix seconds
@@ -145,6 +147,7 @@ class State:
                     functions = frozenset(FunctionRef(*pair) for pair in report.behind)
                     self.behind[report.group] = Behind(report.worker, functions)
                 if report.members:
+                    self.reports.append(report)
                     for ref, compute_s in self.costs.learn(report):
                         self.pending.shares.charge(ref.name, compute_s)
             is_worker_news |= event.kind == "worker"
@@ -172,6 +175,7 @@ class State:
                 for ref in its.functions
             ),
             report.resident_bytes + arriving_bytes,
+            Counter(n for g in self.groups.values() if g.worker == report.id for n in g.jobs),
         )
 
     def start(

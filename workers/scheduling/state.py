@@ -62,6 +62,8 @@ class State:
     # jobs of groups that have ended, by function, and of all under drain.ALL
     settled: Counter[str] = field(default_factory=Counter)
     drain: Drain = field(default_factory=Drain)
+    # reports of groups, for a policy that learns to take
+    reports: list[GroupReport] = field(default_factory=list)
     # what each worker was last told that is coming to it
     told: Coming = field(default_factory=dict)
     # when the policy wants to be asked again, whatever happens before; Unix seconds
@@ -154,6 +156,7 @@ class State:
                     # what it would have been on a worker of the mean speed
                     speed = self.speeds.get(report.worker, 1.0)
                     report = report._replace(compute_s=report.compute_s * speed)
+                    self.reports.append(report)
                     for ref, compute_s in self.costs.learn(report):
                         self.pending.shares.charge(ref.name, compute_s)
             is_worker_news |= event.kind == "worker"
@@ -182,6 +185,9 @@ class State:
             ),
             report.resident_bytes + arriving_bytes,
             speed=self.speeds.get(report.id, 1.0),
+            groups_of=Counter(
+                n for g in self.groups.values() if g.worker == report.id for n in g.jobs
+            ),
         )
 
     def start(

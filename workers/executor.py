@@ -67,6 +67,7 @@ class Executor:
         computer: Computer,
         patience: Patience,
         threads: ThreadPoolExecutor,
+        lanes: int = 1,
     ) -> None:
         self._worker = worker
         self._store = store
@@ -75,6 +76,7 @@ class Executor:
         self._computer = computer
         self._patience = patience
         self._threads = threads
+        self._lanes = lanes
         self._stopped = Event()
 
     def run_group(self, group: str, claims: Sequence[Claim]) -> None:
@@ -183,7 +185,7 @@ class Executor:
             return
         settlements = settle.settlements(ended, rest.fetched_at_s, time.time())
         counters = settle.counters(ended, tally, rest.fetched_at_s)
-        report = settle.report(rest.group, self._worker, ended, tally, rest.behind)
+        report = settle.report(rest.group, self._worker, ended, tally, rest.behind, self._lanes)
         last = max((one.spec.deadline_s for one in ended), default=time.time())
         give_up_at_s = self._patience.until_s(last)
         while True:

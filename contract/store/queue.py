@@ -70,6 +70,19 @@ class GroupReport(NamedTuple):
     # (name, version) of functions whose jobs the worker still has, for their hooks are slow; they
     # take no place, and the group is reported again when they are through
     behind: Sequence[tuple[str, int]] = ()
+    # how members ran as one, of each run of the group; none where it had none
+    strategies: Sequence[str] = ()
+    # per member: the tier it ran in, "" where its code was merged with others'
+    tiers: Sequence[str] = ()
+    # per member: seconds, where they ran one after another; else none
+    member_s: Sequence[float] = ()
+    # fused DAGs that no cache had
+    built: int = 0
+    # threads that members could run side by side on
+    lanes: int = 1
+    # the part of swap_bytes and swap_s that came from disk
+    disk_bytes: int = 0
+    disk_s: float = 0.0
 
     def encode(self) -> bytes:
         """msgpack array in field order."""

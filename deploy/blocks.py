@@ -26,7 +26,7 @@ def planned(folder: Path, manifest: Manifest, budget_bytes: int) -> dict[str, An
 
 def _body(folder: Path, manifest: Manifest, budget_bytes: int) -> BlockedGraph:
     from fusion.blocks.body import in_blocks
-    from fusion.blocks.reader import measure_read_bytes_per_s
+    from fusion.blocks.probe import measure_read_bytes_per_s
     from fusion.blocks.times import measure_rates
     from fusion.errors import BudgetExceeded
     from fusion.ir import Graph

@@ -60,6 +60,7 @@ from workers.measuring import Measuring
 from workers.paces import Paces
 from workers.prefetching import Prefetcher
 from workers.removed import Removed
+from workers.replanning import Replanning
 from workers.report import Reporter
 from workers.stage import Stager
 from workers.tiers import Tiers
@@ -184,7 +185,7 @@ def wire(
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
-    blocks = Blocks(slots, device.kind, library.known)
+    blocks = Blocks(slots, device.kind, library.known, Replanning(measurements))
     prefetcher = Prefetcher(slots, library, find, fitted=blocks.fitted)
     paces = Paces()
     stager = Stager(find, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces)

@@ -30,8 +30,8 @@ MAPPED_AROUND_BYTES = 4 * 64 * 1024
 # plans are as good as each other within
 NEAR_SHARE = 0.03
 # parts of what is there for the ring, the rest stays; and blocks of a ring
-_RING_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-_BLOCKS_OF_A_RING = (2, 3, 4, 6, 10)
+_RING_SHARES = (1 / 16, 1 / 4, 1 / 2, 1.0)
+_BLOCKS_OF_A_RING = (2, 4, 8)
 
 
 def make_plan(

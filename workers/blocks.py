@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import NamedTuple
 
 import torch
@@ -93,6 +94,11 @@ class Blocks:
 
     def fitted(self, function: Function, loaded: Loaded) -> Loaded:
         """As it is where it fits; else in blocks; BudgetExceeded says what it would need."""
+        began_s = perf_counter()
+        found = self._fitted(function, loaded)
+        return found._replace(planning_s=perf_counter() - began_s) if found.blocks else found
+
+    def _fitted(self, function: Function, loaded: Loaded) -> Loaded:
         slot = loaded.slot
         whole_bytes = self._whole.slot_bytes(slot.index)
         whole_bytes += function.manifest.activation_bytes_at(1)

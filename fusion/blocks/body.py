@@ -46,7 +46,7 @@ class BlockedGraph:
     @property
     def bytes(self) -> int:
         """Most bytes that its weights take."""
-        return self.plan.peak_bytes + plans.MAPPED_AROUND_BYTES
+        return self.plan.peak_bytes
 
     @cached_property
     def code(self) -> Stepwise:
@@ -59,8 +59,7 @@ class BlockedGraph:
 def least_bytes(graph: Graph, index: WeightsIndex) -> int:
     """The smallest budget for the weights in which this graph runs; no torch."""
     found = _stepped(cut(graph, index, LEAST_PIECE_BYTES))
-    least = plans.least_bytes(*_plain(found, [0.0] * len(found.steps)))
-    return least + plans.MAPPED_AROUND_BYTES
+    return plans.least_bytes(*_plain(found, [0.0] * len(found.steps)))
 
 
 def in_blocks(
@@ -171,8 +170,7 @@ def _planned(
 ) -> BlockedGraph:
     """Raises BudgetExceeded."""
     loads, extents, must_stay = _plain(stepped, times.step_s)
-    for_plan_bytes = available_bytes - plans.MAPPED_AROUND_BYTES
-    plan = plans.make_plan(loads, extents, must_stay, for_plan_bytes, times.read_bytes_per_s)
+    plan = plans.make_plan(loads, extents, must_stay, available_bytes, times.read_bytes_per_s)
     return BlockedGraph(
         stepped.graph,
         stepped.pieces,

@@ -12,7 +12,8 @@ import ctypes
 import errno
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from weakref import ref
 
@@ -78,10 +79,20 @@ class Memory:
         """To be read into."""
         return memoryview(self._pages)[begin:end]
 
-    def drop(self, begin: int, end: int, around: int = 0) -> None:
-        """Give pages back, `around` bytes before and after too; read again, they are the file's."""
-        begin, end = max(0, begin - around), min(self.bytes, end + around)
+    def drop(self, begin: int, end: int) -> None:
+        """Give pages back; read again, they are the file's."""
         self._advise(begin, end, mmap.MADV_DONTNEED)
+
+    def part_at(self, places: Iterable[int]) -> None:
+        """Map no page across these places where one beside it is made present.
+
+        The kernel maps what lies around a page that is touched, or all of a folio, but never beyond
+        the mapping; parts that differ in a flag, here of core dumps, are mappings of their own.
+        """
+        edges = sorted({0, *places, self.bytes})
+        for number, (begin, end) in enumerate(pairwise(edges)):
+            if number % 2:
+                self._advise(begin, end, mmap.MADV_DONTDUMP)
 
     def populate(self, begin: int, end: int) -> None:
         """Make pages of a file present; raises OSError."""

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -21,8 +22,6 @@ from fusion.blocks.records import Block, Extent, bytes_of
 from fusion.blocks.tables import FileTable
 from fusion.ir import WeightSpec
 
-# what the kernel may have mapped beside a span; a neighbour's pages come back when they are read
-AROUND_BYTES = 64 * 1024
 # weights of a block by their index
 Views = Sequence[tuple[int, Tensor]]
 
@@ -56,6 +55,9 @@ class BlockRunner:
         # of the last run that came to its end
         self.latest: Observed | None = None
         try:
+            spans = [span for block in self._blocks for span in block.spans]
+            edges = chain.from_iterable([*spans, *body.plan.resident_spans])
+            self._file.mapped.part_at(at for at in edges if at <= file_bytes)
             self._read_tables()
             self._read_kept()
         except BaseException:
@@ -174,7 +176,7 @@ class BlockRunner:
         """Give back pages of the file that a block no longer needs."""
         with self._lock:
             for span in self._drops:
-                self._file.mapped.drop(*span, around=AROUND_BYTES)
+                self._file.mapped.drop(*span)
             self._drops.clear()
 
     def _start_anew(self) -> None:
@@ -185,7 +187,7 @@ class BlockRunner:
         self._asked = self._computed = 0
         for block in self._blocks:
             for span in block.spans:
-                self._file.mapped.drop(*span, around=AROUND_BYTES)
+                self._file.mapped.drop(*span)
 
     def _read_tables(self) -> None:
         specs = self._body.graph.weights

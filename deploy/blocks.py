@@ -21,6 +21,7 @@ def planned(folder: Path, manifest: Manifest, budget_bytes: int) -> dict[str, An
         "block_bytes": [block.bytes for block in body.plan.blocks],
         "ring_bytes": body.plan.ring_bytes,
         "resident_bytes": body.plan.resident_bytes,
+        "is_measured": body.is_measured,
     }
 
 

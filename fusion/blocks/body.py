@@ -135,8 +135,11 @@ def _cuts(
     found: Sequence[BlockedGraph],
 ) -> Iterator[Iterator[_Stepped]]:
     """For each size of pieces the variants of the graph, those with oneDNN's convolutions first."""
+    # powers of two: a cut is the same for budgets that are about the same
     limits = {
-        max(LEAST_PIECE_BYTES, 1 << (available_bytes // n).bit_length() - 1) for n in _PIECE_PARTS
+        max(LEAST_PIECE_BYTES, 2 ** ((available_bytes // parts).bit_length() - 1))
+        for parts in _PIECE_PARTS
+        if available_bytes >= parts
     }
     tried: set[tuple[Piece, ...]] = set()
     for limit in sorted(limits | {LEAST_PIECE_BYTES}, reverse=True):

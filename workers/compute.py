@@ -116,7 +116,7 @@ class Computer:
         most_rows = self._ceilings.most_rows
         runs = [
             part
-            for run in plan_runs(self._load(graphs, loaded, results), most_rows)
+            for run in plan_runs(self._load(graphs, loaded, results, tally), most_rows)
             for part in parted(run, {key for key, each in loaded.items() if each.blocks})
         ]
         results.extend(self._run_each(runs, loaded, tally))
@@ -127,7 +127,7 @@ class Computer:
         return results
 
     def _load(
-        self, jobs: Sequence[Staged], loaded: dict[str, Loaded], results: Results
+        self, jobs: Sequence[Staged], loaded: dict[str, Loaded], results: Results, tally: Tally
     ) -> list[Staged]:
         """Read the artifacts; jobs of a broken one end here, alone."""
         broken: dict[str, FuseboxError] = {}
@@ -135,6 +135,7 @@ class Computer:
             key = str(function.ref)
             try:
                 loaded[key] = self._blocks.fitted(function, self._library.get(function))
+                tally.build_s += loaded[key].planning_s
             except BudgetExceeded as error:
                 log.warning("does_not_fit", function=key, reason=error)
                 broken[key] = translate(error)
@@ -236,7 +237,9 @@ class Computer:
         tally.compute_s += found.compute_s
         tally.note_run(found.strategy, found.build_s + found.compute_s, time.time())
         _note_members(tally, run, found)
-        times = times._replace(build_s=found.build_s, compute_s=found.compute_s)
+        # jobs of a function in blocks have waited for its plan, if it was made for them
+        planning_s = sum(loaded[str(batch[0].function.ref)].planning_s for batch in run)
+        times = times._replace(build_s=found.build_s + planning_s, compute_s=found.compute_s)
         # whose own weights were here has waited for its group, not swapped
         warm_times = times._replace(swap_s=0.0)
         results = Results([], [])

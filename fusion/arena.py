@@ -91,11 +91,11 @@ class Arena:
         """Free bytes that are taken: a slot or any part of one."""
         _check(begin, bytes_)
         end = begin + bytes_
-        assert 0 <= begin and end <= self.bytes, f"{bytes_} bytes at {begin} lie outside"
+        assert 0 <= begin < end <= self.bytes, f"{bytes_} bytes at {begin} lie outside"
         place = bisect_left(self._holes, (begin, 0))
         before = self._holes[place - 1] if place else Hole(0, 0)
         after = self._holes[place] if place < len(self._holes) else Hole(self.bytes, self.bytes)
-        assert before.end <= begin and end <= after.begin, f"{bytes_} bytes at {begin} are free"
+        assert before.end <= begin < end <= after.begin, f"{bytes_} bytes at {begin} are free"
         first, last = place, place
         if before.bytes and before.end == begin:
             begin, first = before.begin, place - 1

@@ -321,9 +321,7 @@ def _uncovered(
     begin: int, end: int, covered: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int]]:
     """What of a range no other covers; they do not overlap."""
-    cuts = sorted(
-        (max(a, begin), min(b, end)) for a, b in covered if max(a, begin) < min(b, end)
-    )
+    cuts = sorted((max(a, begin), min(b, end)) for a, b in covered if max(a, begin) < min(b, end))
     for (_, left), (right, _) in pairwise([(begin, begin), *cuts, (end, end)]):
         if left < right:
             yield left, right

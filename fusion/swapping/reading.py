@@ -127,9 +127,7 @@ def _chunks(targets: Iterable[Target]) -> Iterator[Target]:
             yield Target(*part, memory[part.begin - begin : part.end - begin])
 
 
-def _fill(
-    file: BlockFile, index: WeightsIndex, target: Target, free: Mark | None = None
-) -> None:
+def _fill(file: BlockFile, index: WeightsIndex, target: Target, free: Mark | None = None) -> None:
     """Read a range of the data; its memory is free after the mark."""
     if free is not None:
         free.synchronize()

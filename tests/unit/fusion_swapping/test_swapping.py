@@ -48,7 +48,7 @@ def test_weights_are_right_however_often_they_are_swapped(
 
 def test_pinned_copies_are_copied_without_the_host_waiting(tmp_path: Path) -> None:
     """From the second load on nothing is read, and nothing waited for."""
-    table, loader, copies = opened(4 * MIB, 64 * MIB)
+    table, _loader, copies = opened(4 * MIB, 64 * MIB)
     requests = [stored(tmp_path, f"f{k}", plain(k), True) for k in range(2)]
     for request in requests:
         table.acquire([request]).release()
@@ -205,7 +205,7 @@ def test_the_arena_is_for_weights_and_the_rest_for_all_else(tmp_path: Path) -> N
 
 def test_marks_tell_what_has_arrived(tmp_path: Path) -> None:
     """The first part can be waited for without the rest."""
-    table, loader, copies = opened(64 * MIB, 64 * MIB)
+    table, _loader, _copies = opened(64 * MIB, 64 * MIB)
     request = stored(tmp_path, "f0", plain(0, 40), True)
     with table.acquire([request]) as lease:
         weights = lease.slots["f0"].weights

@@ -44,7 +44,7 @@ def test_a_function_is_called_part_by_part_until_its_weights_are_there(tmp_path:
         assert isinstance(found, dict)
         with torch.inference_mode():
             [expected] = program.run([*made.weights.values()], [x])
-        np.testing.assert_array_equal([*found.values()][0], expected.numpy())
+        np.testing.assert_array_equal(next(iter(found.values())), expected.numpy())
         assert runs.call_of(batch, loaded, lease) is None
     with open_slots(Device("cpu"), 2 * MIB).acquire([slot]) as lease:
         assert runs.call_of(batch, loaded, lease) is None

@@ -34,7 +34,7 @@ from _gpu_models import BERT
 from _report import Row, finish
 from torch import Tensor
 
-from fusion.blocks.cut import sink_views
+from fusion.blocks.steps import sink_views
 from fusion.codegen import Program, generate
 from fusion.export import export
 from fusion.ir import Graph

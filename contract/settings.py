@@ -128,6 +128,12 @@ class Settings:
         "seconds a worker may run sample networks, and then build groups of its last run, before "
         "it is ready; 0 skips both",
     )
+    policy: str = _from(
+        "FUSEBOX_POLICY",
+        "laxity",
+        _one_of("laxity", "fifo"),
+        "how the scheduler decides: laxity, deadlines and fair shares; fifo, one job at a time",
+    )
     places: int = _from("FUSEBOX_PLACES", 2, _int_from(1, 16), "groups in flight per worker")
     group_functions: int = _from(
         "FUSEBOX_GROUP_FUNCTIONS", 8, _int_from(1, 64), "functions in one group at most"

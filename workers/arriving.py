@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fusion.blocks.cut import sink_views
+from fusion.blocks.steps import sink_views
 from fusion.codegen import Program
 from fusion.slots import Lease
 from fusion.swapping.arriving import Arriving

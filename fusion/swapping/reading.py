@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from fusion.blocks.plan import Extent
 from fusion.blocks.reader import CHUNK_BYTES, THREADS, BlockFile, chunks_of
+from fusion.blocks.records import Extent
 from fusion.page_cache import HOST_SHARE, cached_share
 from fusion.swapping.backend import Copies, Mark
 from fusion.weights import WeightsIndex

@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from math import inf
 from threading import Event
 
 from contract.errors import StoreUnavailable, UnknownFunction
@@ -18,7 +19,8 @@ from contract.store.coming import tell
 from contract.store.queue import Cursor
 from workers.scheduling.coming import coming
 from workers.scheduling.costs import PRIOR_COMPUTE_S, Costs
-from workers.scheduling.policy import can_start, plan
+from workers.scheduling.groups import can_start
+from workers.scheduling.policies import policy_named
 from workers.scheduling.records import Dispatch, Limits, PendingJob
 from workers.scheduling.state import State, UnderWay
 
@@ -58,7 +60,8 @@ class Scheduler:
         self._settings = settings
         self._store = store
         self._send = send
-        self._limits = Limits(settings.group_functions, settings.group_jobs)
+        limits = Limits(settings.group_functions, settings.group_jobs)
+        self._policy = policy_named(settings.policy, limits)
         # the process id is for whoever wants to know which of them leads
         self._token = f"{os.getpid()}-{secrets.token_hex(8)}"
         # what was learned outlives a lost leadership
@@ -111,6 +114,7 @@ class Scheduler:
                     self._publish_drain(state)
                     measure_at_s = now_s + MEASURE_EVERY_S
                 wake_in_s = min(upkeep_at_s - time.monotonic(), self._expiry_in_s(state))
+                wake_in_s = min(wake_in_s, self._decide_in_s(state))
                 is_full = not can_start(state.views())
                 if is_full:
                     # jobs that gather meanwhile are to be prefetched for
@@ -154,7 +158,7 @@ class Scheduler:
 
     def _forget(self, state: State) -> None:
         if time.monotonic() >= state.forget_at_s:
-            state.forget_functions(self._store.functions.removed(state.functions))
+            state.forget_functions(self._store.functions.removed(state.pending.functions))
             state.forget_at_s = time.monotonic() + FORGET_S
 
     def _publish_drain(self, state: State) -> None:
@@ -173,32 +177,19 @@ class Scheduler:
                 log.exception("function_record_missing", function=ref)
 
     def _decide(self, state: State) -> None:
+        now_s = time.time()
+        self._expire(state, state.expired(now_s))
         if not state.pending:
             return
-        dispatches, expired = plan(
-            state.pending.values(),
-            state.views(),
-            state.functions,
-            state.costs,
-            self._limits,
-            time.time(),
-            state.shares.used_s,
-        )
-        self._expire(state, expired)
-        for dispatch in dispatches:
+        decided = self._policy.plan(state.pending, state.views(), state.costs, now_s)
+        for dispatch in decided.dispatches:
             self._dispatch(state, dispatch)
+        state.wake_at_s = decided.wake_at_s
         state.note_waiting(time.monotonic())
 
     def _tell_coming(self, state: State) -> None:
         """Tell workers which functions still have jobs that wait."""
-        found = coming(
-            state.pending.values(),
-            state.views(),
-            state.functions,
-            state.costs,
-            state.shares.used_s,
-            time.time(),
-        )
+        found = coming(state.pending, state.views(), state.costs, time.time())
         for worker, functions in found.items():
             if functions != state.told.get(worker, ()):
                 tell(self._store.server, worker, functions)
@@ -206,6 +197,10 @@ class Scheduler:
 
     def _expiry_in_s(self, state: State) -> float:
         return max(EXPIRE_EVERY_S, state.next_deadline_s() - time.time())
+
+    def _decide_in_s(self, state: State) -> float:
+        """When the policy asked to be asked again."""
+        return max(0.0, state.wake_at_s - time.time()) if state.pending else inf
 
     def _expire(self, state: State, jobs: list[PendingJob]) -> None:
         for first in range(0, len(jobs), EXPIRE_AT_ONCE):

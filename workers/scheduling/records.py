@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -22,6 +22,10 @@ class PendingJob:
     due_at_s: float
     # worthless after
     deadline_s: float
+    # Unix seconds
+    accepted_at_s: float = 0.0
+    # higher goes first, whatever is due; 0 to MAX_PRIORITY of contract.job
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,15 @@ class WorkerView:
     behind: frozenset[FunctionRef] = frozenset()
     # what it holds now: functions that share weights take less together than one by one
     resident_bytes: float = inf
+    # predicted time until those groups have ended; None where nobody knows when they began
+    remaining_s: float | None = None
+
+    @property
+    def free_in_s(self) -> float:
+        """Predicted time until a group that comes now begins to compute."""
+        if self.remaining_s is not None:
+            return self.remaining_s
+        return self.under_way_s or 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +84,18 @@ class Dispatch:
     predicted_s: float
 
 
+class Refusal(NamedTuple):
+    """A job that is better told now than at its deadline that it cannot be met."""
+
+    job: PendingJob
+    # when it could have ended at the earliest, Unix seconds
+    earliest_end_s: float
+
+
 class Plan(NamedTuple):
     """What to do now."""
 
-    dispatches: list[Dispatch]
-    expired: list[PendingJob]
+    dispatches: Sequence[Dispatch]
+    refused: Sequence[Refusal] = ()
+    # look again then, even if nothing happens before; Unix seconds
+    wake_at_s: float = inf

@@ -6,6 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,8 +17,8 @@ from contract.store.workers import WorkerReport
 from workers.scheduling.coming import Coming
 from workers.scheduling.costs import Costs
 from workers.scheduling.drain import ALL, Drain
+from workers.scheduling.pending import Pending
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
-from workers.scheduling.shares import Shares
 
 
 class UnderWay(NamedTuple):
@@ -40,23 +41,19 @@ class Behind(NamedTuple):
 
 @dataclass
 class State:
-    """Pending jobs, functions, workers and groups under way."""
+    """Pending jobs, workers and groups under way."""
 
     cursor: Cursor
     groups: dict[str, UnderWay]
     costs: Costs
-    pending: dict[JobId, PendingJob] = field(default_factory=dict)
+    pending: Pending = field(default_factory=Pending)
     # heap of the deadlines of pending jobs, and of some that wait no longer
     deadlines: list[tuple[float, JobId]] = field(default_factory=list)
-    functions: dict[FunctionRef, FunctionView] = field(default_factory=dict)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
     # groups that take no place any more: functions whose hooks the worker does not wait for
     behind: dict[str, Behind] = field(default_factory=dict)
     # functions sent to a worker since its last report
     arriving: dict[str, set[FunctionRef]] = field(default_factory=dict)
-    shares: Shares = field(default_factory=Shares)
-    # pending jobs by function
-    waiting: Counter[str] = field(default_factory=Counter)
     # since when a function has had jobs that could not be sent at once, drain.ALL for any
     waiting_since_s: dict[str, float] = field(default_factory=dict)
     # jobs of groups that have ended, by function, and of all under drain.ALL
@@ -64,6 +61,8 @@ class State:
     drain: Drain = field(default_factory=Drain)
     # what each worker was last told that is coming to it
     told: Coming = field(default_factory=dict)
+    # when the policy wants to be asked again, whatever happens before; Unix seconds
+    wake_at_s: float = inf
     # monotonic, when removed functions are looked for
     forget_at_s: float = 0.0
 
@@ -71,37 +70,36 @@ class State:
         """Take in queued jobs; the functions that are not known yet."""
         unknown = set()
         for spec in specs:
-            ref = spec.ref
-            if spec.id not in self.pending:
-                self._count(spec.function)
-            self.pending[spec.id] = PendingJob(
-                spec.id, ref, spec.rows, spec.due_at_s, spec.deadline_s
+            job = PendingJob(
+                spec.id, spec.ref, spec.rows, spec.due_at_s, spec.deadline_s, spec.accepted_at_s
             )
-            heapq.heappush(self.deadlines, (spec.deadline_s, spec.id))
-            if ref not in self.functions:
-                unknown.add(ref)
+            self.pending.add(job)
+            heapq.heappush(self.deadlines, (job.deadline_s, job.id))
+            if job.function not in self.pending.functions:
+                unknown.add(job.function)
         return unknown
-
-    def _count(self, name: str) -> None:
-        if name not in self.waiting:
-            self.shares.enter(name, self.waiting)
-        self.waiting[name] += 1
 
     def remove_job(self, job: PendingJob) -> None:
         """A job waits no longer."""
         name = job.function.name
-        if self.pending.pop(job.id, None) is None:
-            return
-        self.waiting[name] -= 1
-        if not self.waiting[name]:
-            del self.waiting[name]
+        if self.pending.remove(job.id) is not None and name not in self.pending.names():
             self.waiting_since_s.pop(name, None)
+
+    def expired(self, now_s: float) -> list[PendingJob]:
+        """Pending jobs whose deadline has passed; they are for the caller to remove."""
+        found = []
+        while self.next_deadline_s() <= now_s:
+            _, job = heapq.heappop(self.deadlines)
+            waiting = self.pending.get(job)
+            assert waiting is not None
+            found.append(waiting)
+        return found
 
     def note_waiting(self, now_s: float) -> None:
         """What waits now, after all that could be sent was sent, has to wait for others."""
-        for name in self.waiting:
+        for name in self.pending.names():
             self.waiting_since_s.setdefault(name, now_s)
-        if self.waiting:
+        if self.pending:
             self.waiting_since_s.setdefault(ALL, now_s)
         else:
             self.waiting_since_s.clear()
@@ -109,7 +107,7 @@ class State:
     def add_function(self, function: Function) -> None:
         """Take in what the policy must know of a version."""
         manifest = function.manifest
-        self.functions[function.ref] = FunctionView(
+        self.pending.functions[function.ref] = FunctionView(
             manifest.weight_bytes,
             manifest.activation_bytes_at,
             manifest.max_batch,
@@ -121,10 +119,10 @@ class State:
     def forget_functions(self, removed: Iterable[FunctionRef]) -> None:
         """No job comes for these versions any more."""
         for ref in removed:
-            self.functions.pop(ref, None)
+            self.pending.functions.pop(ref, None)
             self.costs.forget(ref)
-            if ref.name not in {other.name for other in self.functions}:
-                self.shares.used_s.pop(ref.name, None)
+            if ref.name not in {other.name for other in self.pending.functions}:
+                self.pending.shares.used_s.pop(ref.name, None)
                 self.settled.pop(ref.name, None)
 
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
@@ -148,7 +146,7 @@ class State:
                     self.behind[report.group] = Behind(report.worker, functions)
                 if report.members:
                     for ref, compute_s in self.costs.learn(report):
-                        self.shares.charge(ref.name, compute_s)
+                        self.pending.shares.charge(ref.name, compute_s)
             is_worker_news |= event.kind == "worker"
         return is_worker_news
 
@@ -159,8 +157,8 @@ class State:
     def _view(self, report: WorkerReport) -> WorkerView:
         its_groups_s = [g.predicted_s for g in self.groups.values() if g.worker == report.id]
         arriving = self.arriving.get(report.id, set())
-        known = self.functions.keys() & arriving
-        arriving_bytes = sum(self.functions[ref].weight_bytes for ref in known)
+        functions = self.pending.functions
+        arriving_bytes = sum(functions[ref].weight_bytes for ref in functions.keys() & arriving)
         return WorkerView(
             report.id,
             report.places - len(its_groups_s),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fusion.blocks.cut import sink_views
+from fusion.blocks.steps import sink_views
 from fusion.codegen import generate
 from fusion.export import Exported, export
 from fusion.slots import SlotRequest

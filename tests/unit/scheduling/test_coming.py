@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.function import FunctionRef
-from tests.unit.scheduling.test_policy import FUNCTIONS, MB, NOW_S, A, B, C, job, worker
+from tests.unit.scheduling.test_policy import FUNCTIONS, MB, NOW_S, A, B, C, job, waiting, worker
 from workers.scheduling.coming import NAMED, coming
 from workers.scheduling.costs import Costs
 from workers.scheduling.records import PendingJob, WorkerView
@@ -17,7 +17,7 @@ from workers.scheduling.records import PendingJob, WorkerView
 def told(
     jobs: list[PendingJob], *workers: WorkerView, functions: dict = FUNCTIONS
 ) -> dict[str, tuple[FunctionRef, ...]]:
-    return coming(jobs, workers, functions, Costs(), {}, NOW_S)
+    return coming(waiting(jobs, functions), workers, Costs(), NOW_S)
 
 
 def test_functions_are_named_in_the_order_of_their_jobs() -> None:

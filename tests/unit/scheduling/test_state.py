@@ -54,10 +54,10 @@ def test_nothing_is_kept_of_a_function_that_is_gone_in_every_version() -> None:
     """Names come and go for as long as a scheduler leads."""
     state = State(Cursor(), {}, Costs())
     view = FunctionView(1, lambda _rows: 0, 1, True, False)
-    state.functions = {FunctionRef("a", 1): view, FunctionRef("a", 2): view}
-    state.shares.charge("a", 1.0)
+    state.pending.functions = {FunctionRef("a", 1): view, FunctionRef("a", 2): view}
+    state.pending.shares.charge("a", 1.0)
     state.settled["a"] = 1
     state.forget_functions([FunctionRef("a", 1)])
-    assert state.shares.used_s == {"a": 1.0}
+    assert state.pending.shares.used_s == {"a": 1.0}
     state.forget_functions([FunctionRef("a", 2)])
-    assert (state.shares.used_s, dict(state.settled)) == ({}, {})
+    assert (state.pending.shares.used_s, dict(state.settled)) == ({}, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,19 @@ ROW_BYTES = 16 * MIB
 
 
 @contextmanager
-def room_for(bytes_: int) -> Iterator[None]:
-    """Let this process take so many bytes more, and no further."""
+def room_for(rows: int) -> Iterator[None]:
+    """Let this process take so many rows more, and no further."""
     gc.collect()  # addresses that earlier tests reserved would come free meanwhile
     before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
+    bytes_ = rows * ROW_BYTES * 3 // 2  # the other half is for stacks of threads and the like
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + bytes_, before[1]))
+    # the heap may hold free chunks of earlier tests, for which no limit is asked
+    held: list[torch.Tensor] = []
     try:
+        with suppress(RuntimeError):
+            while True:
+                held.append(torch.empty(bytes_, dtype=torch.uint8))
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
@@ -86,7 +92,7 @@ def test_jobs_that_lack_memory_together_run_in_smaller_batches(
     parts: Parts, wide: Function
 ) -> None:
     """An allocation that really fails; none is lost, and the next group is not tried as large."""
-    with room_for(6 * ROW_BYTES):
+    with room_for(4):
         ran, ended = parts.compute(wide_jobs(wide, 8))
     assert ended == []
     assert {f"wide-{k}": [k] for k in range(8)} == values(ran)
@@ -99,7 +105,7 @@ def test_jobs_that_lack_memory_together_run_in_smaller_batches(
 
 def test_a_ceiling_outlives_the_worker(parts: Parts, wide: Function) -> None:
     """The next one over the same data plans by it from its first run, siblings included."""
-    with room_for(3 * ROW_BYTES):
+    with room_for(2):
         parts.compute(wide_jobs(wide, 8))
     assert {wide.manifest.architecture: 2} == parts.ceilings.shown()
     fresh = Parts(parts.folder)
@@ -114,7 +120,7 @@ def test_a_ceiling_outlives_the_worker(parts: Parts, wide: Function) -> None:
 def test_a_job_that_lacks_memory_by_itself_is_told_so(parts: Parts, wide: Function) -> None:
     """It cannot be made smaller; others of its group go on, and fewer rows still run."""
     beside = job_beside(parts)
-    with room_for(6 * ROW_BYTES):
+    with room_for(4):
         ran, ended = parts.compute([*wide_jobs(wide, 1, rows=8), beside])
     assert values(ran) == {"other-0": [[1.0] * 4]}
     (failed,) = ended
@@ -143,7 +149,7 @@ def test_one_row_that_lacks_memory_fails_and_lowers_nothing(parts: Parts, wide: 
 def test_a_function_beside_others_is_first_run_by_itself(parts: Parts, wide: Function) -> None:
     """The memory may have been the others'; its ceiling is lowered only for what it takes alone."""
     beside = job_beside(parts)
-    with room_for(6 * ROW_BYTES):
+    with room_for(4):
         ran, ended = parts.compute([*wide_jobs(wide, 8), beside])
     assert (len(ran), ended) == (9, [])
     together = {"wide@1": 8, "other@1": 1}

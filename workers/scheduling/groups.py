@@ -97,7 +97,7 @@ class Group:
         rows = self.rows | {job.function: rows_before + job.rows}
         if _bytes(rows, self.worker, functions) > self.worker.budget_bytes:
             return False
-        compute_s = _compute_s(rows, costs)
+        compute_s = _compute_s(rows, costs) / self.worker.speed
         if compute_s > LONG_GROUP_S:
             return False
         swap_s = _swap_s(rows, self.worker, functions, costs)
@@ -113,7 +113,7 @@ class Group:
     def dispatch(self, functions: Mapping[FunctionRef, FunctionView], costs: Costs) -> Dispatch:
         """The group as it is."""
         predicted_s = _swap_s(self.rows, self.worker, functions, costs)
-        predicted_s += _compute_s(self.rows, costs)
+        predicted_s += _compute_s(self.rows, costs) / self.worker.speed
         return Dispatch(self.worker.id, tuple(self.jobs), predicted_s)
 
 

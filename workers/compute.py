@@ -17,6 +17,7 @@ from contract.log import Log
 from contract.store.queue import Fetched
 from fusion.errors import BudgetExceeded, MemberError
 from fusion.slots import Lease, SlotTable
+from workers.arriving import ArrivingRuns
 from workers.blocks import Blocks
 from workers.calls import call_of, outside, scratch_bytes
 from workers.ceilings import Ceilings, lacked_memory, too_large
@@ -93,6 +94,7 @@ class Computer:
         self._ceilings = ceilings
         self._blocks = blocks
         self._prefetcher = prefetcher
+        self._arriving = ArrivingRuns()
 
     @contextmanager
     def spare_device(self) -> Iterator[bool]:
@@ -262,6 +264,9 @@ class Computer:
     def _computed(self, run: Run, loaded: dict[str, Loaded], lease: Lease) -> DagRun:
         first = loaded[str(run[0][0].function.ref)]
         if first.blocks is None:
+            arriving = self._arriving.call_of(run[0], first, lease) if len(run) == 1 else None
+            if arriving is not None:
+                return self._dags.run_alone(arriving)
             return self._dags.run(
                 [call_of(batch, loaded[str(batch[0].function.ref)], lease) for batch in run]
             )

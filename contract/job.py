@@ -18,6 +18,8 @@ JobId = NewType("JobId", str)
 JOB_ID_CHARS = 24
 # Payload of a function without hooks: named tensors as `tensors.pack_tensors` writes them.
 TENSORS = "application/vnd.fusebox.tensors"
+# Of jobs; 0 unless their caller asks for more.
+MAX_PRIORITY = 9
 TIMINGS = ("queue", "swap", "build", "compute", "hooks", "total")
 
 
@@ -29,6 +31,7 @@ class Status(StrEnum):
     SUCCEEDED = "succeeded"  # has outputs or a result
     FAILED = "failed"  # has an error: the function's, the input's, or worker_lost
     EXPIRED = "expired"  # its deadline passed before it was computed
+    REFUSED = "refused"  # its deadline could not be met any more, so nobody tried
     CANCELLED = "cancelled"  # its caller gave it up before it had a result
 
     @property
@@ -61,6 +64,8 @@ class JobSpec:
     deadline_s: float
     # media type of the payload, TENSORS where the gateway has checked and packed the inputs
     payload_type: str
+    # 0 to MAX_PRIORITY, higher first
+    priority: int = 0
 
     @property
     def ref(self) -> FunctionRef:
@@ -79,6 +84,7 @@ class JobSpec:
                 self.due_at_s,
                 self.deadline_s,
                 self.payload_type,
+                self.priority,
             ]
         )
 

@@ -91,11 +91,11 @@ def manifests(platform: Platform) -> dict[str, dict[str, int]]:
     found = {}
     for name in NAMES:
         shown = requests.get(f"{platform.url}/v1/functions/{name}", timeout=30).json()
-        activations = shown["manifest"]["activation_bytes"]
+        activations = shown["activation_bytes"]
         found[name] = {
-            "weight_bytes": shown["manifest"]["weight_bytes"],
+            "weight_bytes": shown["weight_bytes"],
             "activation_bytes": max(int(value) // int(rows) for rows, value in activations.items()),
-            "max_batch": shown["manifest"]["max_batch"],
+            "max_batch": shown["max_batch"],
         }
     return found
 

@@ -18,6 +18,7 @@ from workers.scheduling.coming import Coming
 from workers.scheduling.costs import Costs
 from workers.scheduling.drain import ALL, Drain
 from workers.scheduling.pending import Pending
+from workers.scheduling.placement import Measured, relative_speeds
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
 
 
@@ -50,6 +51,8 @@ class State:
     # heap of the deadlines of pending jobs, and of some that wait no longer
     deadlines: list[tuple[float, JobId]] = field(default_factory=list)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
+    # relative to the mean of all workers
+    speeds: dict[str, float] = field(default_factory=dict)
     # groups that take no place any more: functions whose hooks the worker does not wait for
     behind: dict[str, Behind] = field(default_factory=dict)
     # functions sent to a worker since its last report
@@ -59,6 +62,8 @@ class State:
     # jobs of groups that have ended, by function, and of all under drain.ALL
     settled: Counter[str] = field(default_factory=Counter)
     drain: Drain = field(default_factory=Drain)
+    # reports of groups, for a policy that learns to take
+    reports: list[GroupReport] = field(default_factory=list)
     # what each worker was last told that is coming to it
     told: Coming = field(default_factory=dict)
     # when the policy wants to be asked again, whatever happens before; Unix seconds
@@ -128,6 +133,9 @@ class State:
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
         """Take in fresh reports; what was arriving shows in them now."""
         self.workers = {report.id: report for report in reports}
+        self.speeds = relative_speeds(
+            {w: Measured(r.flops, r.memory_bytes_per_s) for w, r in self.workers.items()}
+        )
         self.arriving.clear()
 
     def hear_all(self, events: Iterable[Event]) -> bool:
@@ -145,6 +153,10 @@ class State:
                     functions = frozenset(FunctionRef(*pair) for pair in report.behind)
                     self.behind[report.group] = Behind(report.worker, functions)
                 if report.members:
+                    # what it would have been on a worker of the mean speed
+                    speed = self.speeds.get(report.worker, 1.0)
+                    report = report._replace(compute_s=report.compute_s * speed)
+                    self.reports.append(report)
                     for ref, compute_s in self.costs.learn(report):
                         self.pending.shares.charge(ref.name, compute_s)
             is_worker_news |= event.kind == "worker"
@@ -172,6 +184,10 @@ class State:
                 for ref in its.functions
             ),
             report.resident_bytes + arriving_bytes,
+            speed=self.speeds.get(report.id, 1.0),
+            groups_of=Counter(
+                n for g in self.groups.values() if g.worker == report.id for n in g.jobs
+            ),
         )
 
     def start(

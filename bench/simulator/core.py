@@ -169,12 +169,13 @@ class _Run:
             at_s += self._draw.one(self._delays.claim_s)
             worker = self._scheduler.worker(dispatch.worker)
             group = GroupRun(next(self._group_numbers), worker, dispatch, dispatch.jobs)
-            worker.send(group)
+            worker.send(group, at_s)
             self._at(at_s + self._staging_s(group), self._stage, group)
         self._free_at_s = at_s
-        self._scheduler.is_full = self._scheduler.cannot_start()
+        self._scheduler.is_full = self._scheduler.cannot_start(at_s)
         if turn.wake_at_s < float("inf"):
             self._ask(max(turn.wake_at_s, at_s))
+        self._scheduler.teach(at_s)
 
     def _staging_s(self, group: GroupRun) -> float:
         """Until its inputs are there: hooks run side by side."""
@@ -211,7 +212,7 @@ class _Run:
         self._at(now_s + hooks_s + self._draw.one(self._delays.settle_s), self._settle, group)
 
     def _settle(self, now_s: float, group: GroupRun) -> None:
-        group.worker.heard(group)
+        group.worker.heard(group, now_s)
         self._scheduler.hear(group)
         self._report.group_count += 1
         if self._keeps_groups and group.compute_s:
@@ -220,7 +221,8 @@ class _Run:
             self._end(job, now_s, Answer.EXPIRED)
         for job in group.jobs:
             self._end(job, now_s, Answer.ANSWERED, group)
-        if self._scheduler.has_pending:
+        # a policy that learns is told in the same turn
+        if self._scheduler.has_pending or self._scheduler.has_news:
             self._ask(max(self._free_at_s, now_s))
 
     def _end(

@@ -6,9 +6,10 @@ the device's turn, a last look at deadlines, the fused DAG, the run, hooks, sett
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from contract.function import FunctionRef
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
@@ -41,6 +42,14 @@ class GroupRun:
             self.rows[job.function] = self.rows.get(job.function, 0) + job.rows
 
 
+class _Sent(NamedTuple):
+    """A group that takes a place."""
+
+    predicted_s: float
+    at_s: float
+    names: Collection[str]
+
+
 class Worker:
     """What one worker holds and does; times are handed in."""
 
@@ -66,14 +75,17 @@ class Worker:
         # staged groups that wait for the device
         self._ready: deque[GroupRun] = deque()
         self._is_computing = False
-        # as the scheduler knows them: sent, and not yet heard of again; group -> predicted seconds
-        self._sent: dict[int, float] = {}
+        # as the scheduler knows them, in order: sent, and not yet heard of again
+        self._sent: dict[int, _Sent] = {}
+        self._heard_at_s = 0.0
+        # relative to the mean of all workers
+        self.speed = 1.0
         self._arriving: dict[int, frozenset[FunctionRef]] = {}
         self._view: WorkerView | None = None
 
-    def view(self) -> WorkerView:
+    def view(self, now_s: float) -> WorkerView:
         """As the policy sees it."""
-        if self._view is None:
+        if self._view is None or self._sent:
             resident = self.weights.resident
             for functions in self._arriving.values():
                 resident |= functions
@@ -82,24 +94,38 @@ class Worker:
                 self.device.places - len(self._sent),
                 self.device.budget_bytes,
                 resident,
-                sum(self._sent.values()) if self._sent else None,
+                sum(its.predicted_s for its in self._sent.values()) if self._sent else None,
                 resident_bytes=self.weights.bytes,
+                remaining_s=self._remaining_s(now_s),
+                speed=self.speed,
+                groups_of=Counter(name for its in self._sent.values() for name in its.names),
             )
         return self._view
 
-    def send(self, group: GroupRun) -> None:
+    def _remaining_s(self, now_s: float) -> float | None:
+        """As the scheduler's state works it out: groups run in the order they were sent."""
+        if not self._sent:
+            return None
+        first, *rest = self._sent.values()
+        began_s = max(first.at_s, self._heard_at_s)
+        first_s = max(0.0, began_s + first.predicted_s - now_s)
+        return first_s + sum(its.predicted_s for its in rest)
+
+    def send(self, group: GroupRun, now_s: float) -> None:
         """The scheduler has sent a group: it takes a place."""
         group.count_rows()
-        self._sent[group.number] = group.dispatch.predicted_s
+        names = {ref.name for ref in group.rows}
+        self._sent[group.number] = _Sent(group.dispatch.predicted_s, now_s, names)
         arriving = group.rows.keys() - self.weights.resident
         if arriving:
             self._arriving[group.number] = frozenset(arriving)
         self._view = None
 
-    def heard(self, group: GroupRun) -> None:
+    def heard(self, group: GroupRun, now_s: float) -> None:
         """The scheduler has heard that a group is over."""
         del self._sent[group.number]
         self._arriving.pop(group.number, None)
+        self._heard_at_s = now_s
         self._view = None
 
     def stage(self, group: GroupRun) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -22,7 +23,10 @@ from bench.simulator import (
 )
 from bench.simulator.profiles import Bandwidth
 from bench.simulator.workloads import closed_loop, poisson
+from workers.scheduling.costs import Costs
+from workers.scheduling.pending import Pending
 from workers.scheduling.policies import NAMES
+from workers.scheduling.records import Dispatch, Plan, WorkerView
 
 DELAYS = Delays((0.002,), (0.001,), (0.001,), (0.002,), (0.003,), (0.001,))
 
@@ -107,13 +111,24 @@ def test_a_history_by_hand() -> None:
     assert found[5:] == [("c", 1.034, 1.438, answered)]
 
 
+class AtOnce:
+    """Every job to the first worker with a free place, as it comes."""
+
+    def plan(
+        self, pending: Pending, workers: Sequence[WorkerView], costs: Costs, now_s: float
+    ) -> Plan:
+        """At most one job."""
+        free = [worker.id for worker in workers if worker.free_places]
+        return Plan([Dispatch(free[0], (job,), 0.1) for job in [*pending][:1] if free])
+
+
 def test_staging_overlaps_with_computing() -> None:
     """With two places the second group brings its weights in while the first computes."""
     slow = Bandwidth(host_bytes_per_s=1000.0)
     room = Device("w", budget_bytes=200)
     made = profile(3, bandwidth=slow)
     calls = [Call(0.0, "a"), Call(0.01, "c")]
-    report = simulate("laxity", Workload(calls), Fleet((room,)), made, 0)
+    report = simulate(AtOnce(), Workload(calls), Fleet((room,)), made, 0)
     # 100 bytes take 100 ms, from 15 ms on: c was heard at 12 ms and staged at 16 ms
     assert [(round(job.started_s, 6), round(job.ended_s, 6)) for job in report.jobs] == [
         (0.006, 0.110),

@@ -10,7 +10,6 @@ from typing import Any
 
 from contract.function import FunctionRef
 from contract.job import JobId
-from contract.store.queue import GroupReport
 from workers.scheduling.costs import Costs
 from workers.scheduling.policies import Policy, policy_named
 from workers.scheduling.records import PendingJob
@@ -39,7 +38,7 @@ def simulate(
     """Run a workload until every job has ended.
 
     `policy`: a name as in FUSEBOX_POLICY, or one that is made already; `costs`: what was learned
-    before, else each function is known by its mean at one row, as a probe at deploy tells;
+    before, else each function is known as a probe at deploy tells it;
     `heard` is told of every job as it ends.
     """
     if isinstance(policy, str):
@@ -51,11 +50,11 @@ def simulate(
 
 
 def probed(profile: Profile) -> Costs:
-    """Costs after one probe of each function."""
+    """Costs before any run: what was measured of each function at deploy, least and most rows."""
     costs, draw = Costs(), Draw(profile, Random(0))
-    for name in profile.functions:
-        mean_s = draw.mean_s(name, 1)
-        costs.learn(GroupReport("", "", [(name, 1, 1)], mean_s, 0.0, 0.0))
+    for name, function in profile.functions.items():
+        rows = {min(function.compute_s), max(function.compute_s)}
+        costs.expect(FunctionRef(name, 1), {count: draw.mean_s(name, count) for count in rows})
     return costs
 
 

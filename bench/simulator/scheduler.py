@@ -146,8 +146,11 @@ class Scheduler:
             began_at_s=group.started_s,
             ended_at_s=group.started_s + group.build_s + group.compute_s,
             jobs=len(group.jobs),
+            built=int(group.build_s > 0),
+            disk_bytes=group.disk_bytes,
+            disk_s=group.disk_s,
         )
-        for ref, compute_s in self._costs.learn(report):
+        for ref, compute_s in self._costs.learn(report, group.dispatch.predicted_s):
             self._pending.shares.charge(ref.name, compute_s)
         if self._learner is not None:
             self._reports.append(report)

@@ -30,6 +30,8 @@ class GroupRun:
     rows: dict[FunctionRef, int] = field(default_factory=dict)
     swap_s: float = 0.0
     swap_bytes: int = 0
+    disk_bytes: int = 0
+    disk_s: float = 0.0
     build_s: float = 0.0
     compute_s: float = 0.0
     started_s: float = 0.0
@@ -99,6 +101,8 @@ class Worker:
                 remaining_s=self._remaining_s(now_s),
                 speed=self.speed,
                 groups_of=Counter(name for its in self._sent.values() for name in its.names),
+                hosted=self.weights.hosted,
+                cached=self._dags.kept,
             )
         return self._view
 
@@ -188,12 +192,10 @@ class Worker:
     def _take_in(self, group: GroupRun, host_bytes: int, disk_bytes: int, count: int) -> None:
         if not count:
             return
-        group.swap_bytes = host_bytes + disk_bytes
-        group.swap_s = (
-            count * self._bandwidth.load_s
-            + host_bytes / self._bandwidth.host_bytes_per_s
-            + disk_bytes / self._bandwidth.disk_bytes_per_s
-        )
+        group.swap_bytes, group.disk_bytes = host_bytes + disk_bytes, disk_bytes
+        group.disk_s = disk_bytes / self._bandwidth.disk_bytes_per_s
+        host_s = host_bytes / self._bandwidth.host_bytes_per_s
+        group.swap_s = count * self._bandwidth.load_s + host_s + group.disk_s
         self.loads += count
         self.loaded_bytes += group.swap_bytes
         self._view = None

@@ -103,6 +103,8 @@ class Scheduler:
 
     def cannot_start(self, now_s: float) -> bool:
         """Whether a job that comes now has to wait for a signal."""
+        if any(worker.is_idle for worker in self._workers):
+            return False
         return not can_start(worker.view(now_s) for worker in self._workers)
 
     def turn(self, now_s: float) -> Turn:
@@ -130,13 +132,10 @@ class Scheduler:
             self._admission.settled(job.function.name)
         if not group.jobs:
             return
-        rows = Counter[FunctionRef]()
-        for job in group.jobs:
-            rows[job.function] += job.rows
         report = GroupReport(
             str(group.number),
             group.worker.device.id,
-            [(ref.name, ref.version, count) for ref, count in rows.items()],
+            [(ref.name, ref.version, count) for ref, count in group.ran.items()],
             # what it would have been on a worker of the mean speed
             group.compute_s * group.worker.speed,
             group.swap_s,

@@ -6,7 +6,7 @@ the device's turn, a last look at deadlines, the fused DAG, the run, hooks, sett
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -27,7 +27,9 @@ class GroupRun:
     worker: Worker
     dispatch: Dispatch
     jobs: Sequence[PendingJob]
-    rows: dict[FunctionRef, int] = field(default_factory=dict)
+    # by function: of all its jobs, and of those that were not expired when it began to compute
+    rows: dict[FunctionRef, int] = field(init=False)
+    ran: dict[FunctionRef, int] = field(init=False)
     swap_s: float = 0.0
     swap_bytes: int = 0
     disk_bytes: int = 0
@@ -37,11 +39,21 @@ class GroupRun:
     started_s: float = 0.0
     expired: list[PendingJob] = field(default_factory=list)
 
-    def count_rows(self) -> None:
-        """Rows by function of the jobs that are left."""
-        self.rows = {}
+    def __post_init__(self) -> None:
+        self.rows = self.ran = self._count_rows()
+
+    def expire(self, now_s: float) -> None:
+        """The last look at deadlines before it computes."""
+        self.expired = [job for job in self.jobs if job.deadline_s <= now_s]
+        if self.expired:
+            self.jobs = [job for job in self.jobs if job.deadline_s > now_s]
+            self.ran = self._count_rows()
+
+    def _count_rows(self) -> dict[FunctionRef, int]:
+        rows: dict[FunctionRef, int] = {}
         for job in self.jobs:
-            self.rows[job.function] = self.rows.get(job.function, 0) + job.rows
+            rows[job.function] = rows.get(job.function, 0) + job.rows
+        return rows
 
 
 class _Sent(NamedTuple):
@@ -100,11 +112,23 @@ class Worker:
                 resident_bytes=self.weights.bytes,
                 remaining_s=self._remaining_s(now_s),
                 speed=self.speed,
-                groups_of=Counter(name for its in self._sent.values() for name in its.names),
+                groups_of=self._groups_of(),
                 hosted=self.weights.hosted,
                 cached=self._dags.kept,
             )
         return self._view
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has no group, as far as the scheduler knows."""
+        return not self._sent
+
+    def _groups_of(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for its in self._sent.values():
+            for name in its.names:
+                found[name] = found.get(name, 0) + 1
+        return found
 
     def _remaining_s(self, now_s: float) -> float | None:
         """As the scheduler's state works it out: groups run in the order they were sent."""
@@ -117,7 +141,6 @@ class Worker:
 
     def send(self, group: GroupRun, now_s: float) -> None:
         """The scheduler has sent a group: it takes a place."""
-        group.count_rows()
         names = {ref.name for ref in group.rows}
         self._sent[group.number] = _Sent(group.dispatch.predicted_s, now_s, names)
         arriving = group.rows.keys() - self.weights.resident
@@ -134,7 +157,6 @@ class Worker:
 
     def stage(self, group: GroupRun) -> bool:
         """Bring in a group's weights, `swap_s` long; False: it waits until others let theirs go."""
-        group.count_rows()
         found = None if self._starved else self.weights.acquire(group.rows)
         if found is None:
             self._starved.append(group)
@@ -168,18 +190,11 @@ class Worker:
         group = self._ready.popleft()
         self._is_computing = True
         group.started_s = now_s
-        group.expired = [job for job in group.jobs if job.deadline_s <= now_s]
-        if not group.expired:
-            running = group.rows
-        else:
-            group.jobs = [job for job in group.jobs if job.deadline_s > now_s]
-            running = {}
-            for job in group.jobs:
-                running[job.function] = running.get(job.function, 0) + job.rows
-        if running:
-            group.compute_s = self._draw.compute_s(running) / self.device.speed
-            if not self._dags.find(running):
-                group.build_s = self._draw.build_s(len(running)) / self.device.speed
+        group.expire(now_s)
+        if group.ran:
+            group.compute_s = self._draw.compute_s(group.ran) / self.device.speed
+            if not self._dags.find(group.ran):
+                group.build_s = self._draw.build_s(len(group.ran)) / self.device.speed
                 self.builds += 1
         self.busy_s += group.build_s + group.compute_s
         return group

@@ -244,7 +244,7 @@ def test_the_screen_of_groups_has_a_line_of_the_last_second_per_worker() -> None
     with console.capture() as captured:
         console.print(screen(view(moment, moment), "u", "groups"))
     lines = captured.get().splitlines()
-    head = lines.index("the last second on each device, 60 columns".ljust(80))
+    head = lines.index("the last second on each device, 60 columns")
     for k, worker, before, width in ((1, "w-1", 15, 15), (2, "w-2", 30, 30)):
         name, line = lines[head + k][:13], lines[head + k][13:]
         assert name.strip() == worker

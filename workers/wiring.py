@@ -193,8 +193,9 @@ def wire(
     computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
-        worker, store, claims, stager, computer, patience, ThreadPoolExecutor(HOOK_THREADS, "late")
-    )
+        worker, store, claims, stager, computer, patience,
+        ThreadPoolExecutor(HOOK_THREADS, "late"), lanes.count if lanes else 1,
+    )  # fmt: skip
     rhythm = Rhythm(settings.heartbeat_s, settings.lease_s)
     mark = MemoryMark(gauge, budget_bytes, settings.worker_memory_mark_bytes, _ask_for_replacement)
     removed = Removed(

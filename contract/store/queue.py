@@ -76,7 +76,18 @@ class GroupReport(NamedTuple):
     behind: Sequence[tuple[str, int]] = ()
     # how members ran as one, of each run of the group; none where it had none
     strategies: Sequence[str] = ()
-    # what the scheduler took for swapping and computing
+    # per member: the tier it ran in, "" where its code was merged with others'
+    tiers: Sequence[str] = ()
+    # per member: seconds, where they ran one after another; else none
+    member_s: Sequence[float] = ()
+    # fused DAGs that no cache had
+    built: int = 0
+    # threads that members could run side by side on
+    lanes: int = 1
+    # the part of swap_bytes and swap_s that came from disk
+    disk_bytes: int = 0
+    disk_s: float = 0.0
+    # what the scheduler took for swapping, building and computing
     predicted_s: float = 0.0
     # Unix seconds: taken by the worker, first and last on the device; 0 where it was not on it
     taken_at_s: float = 0.0
@@ -88,7 +99,7 @@ class GroupReport(NamedTuple):
     @property
     def measured_s(self) -> float:
         """What `predicted_s` was to foresee."""
-        return self.swap_s + self.compute_s
+        return self.swap_s + self.build_s + self.compute_s
 
     def encode(self) -> bytes:
         """msgpack array in field order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -42,6 +42,12 @@ class WorkerView:
     behind: frozenset[FunctionRef] = frozenset()
     # what it holds now: functions that share weights take less together than one by one
     resident_bytes: float = inf
+    # functions whose weights are in host memory, or as near
+    hosted: frozenset[FunctionRef] = frozenset()
+    # groups of which it has the fused DAG: function and row bucket of each member
+    cached: Set[frozenset[tuple[FunctionRef, int]]] = frozenset()
+    # threads to run members side by side on
+    lanes: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from contract.store import Store
 from contract.store.scheduling import Decisions, SchedulingNow
+from contract.store.telemetry import PredictionError
 from contract.utility import Served
 from gateway.pages import in_bytes, in_ms
 from tests.integration.gateway.builders import (
@@ -100,6 +101,8 @@ def test_metrics_are_well_formed_and_true(
     publish(store, manifest=WITH_SLO)
     client.post(INVOKE, json=BODY)
     store.scheduling.publish(SCHEDULING)
+    errors = {"total": PredictionError(0.125, 0.5, 9), "echo@1": PredictionError(0.25, 0.5, 7)}
+    store.telemetry.set_prediction_error(errors)
     store.telemetry.count("rejected:queue_full", 2)
     store.server.redis.hset("fb:stats:echo", mapping={"late": 1, "rejected:queue_full": 2})
     store.telemetry.count("swap_bytes", 1000)
@@ -139,6 +142,8 @@ def test_metrics_are_well_formed_and_true(
     assert samples["fusebox_function_refused_total", "echo", "queue_full"] == 2
     assert samples["fusebox_goodput_per_second", "echo"] == 1.5
     assert samples["fusebox_utility", "echo"] == pytest.approx(log(2 / (0.1 / 0.2)))
+    assert samples["fusebox_prediction_error_ratio", "0.5", "total"] == 0.125
+    assert samples["fusebox_function_prediction_error_ratio", "echo@1", "0.9"] == 0.5
     assert samples["fusebox_policy", "laxity"] == 1
     assert samples["fusebox_dispatches_total",] == 40
     assert samples["fusebox_decision_seconds_sum",] == 0.25
@@ -170,6 +175,7 @@ def test_stats_tell_how_functions_are_served(
         "decision_p50_ms": 0.125,
         "decision_p99_ms": 3.0,
     }
+    assert stats["prediction_error"] == {}
 
 
 def test_the_last_groups_are_shown(client: FlaskClient, store: Store, worker: FakeWorker) -> None:
@@ -202,11 +208,20 @@ def test_the_status_page_shows_service_and_the_last_groups(
     publish(store, manifest=WITH_SLO)
     client.post(INVOKE, json=BODY)
     assert "No scheduler leads." in client.get("/?part").text
+    store.telemetry.set_prediction_error({"total": PredictionError(0.125, 0.5, 9)})
     store.scheduling.publish(SCHEDULING)
     store.server.redis.hset("fb:stats:echo", mapping={"late": 1, "rejected:queue_full": 2})
     part = client.get("/?part").text
     service = part[part.index("<h2>Service</h2>") : part.index("<h2>Workers</h2>")]
-    for text in ("laxity", "0.125 ms", "3.000 ms", ">1.5<", ">+1.39<", "queue_full"):
+    for text in (
+        "laxity",
+        "0.125 ms",
+        "3.000 ms",
+        ">1.5<",
+        ">+1.39<",
+        "queue_full",
+        "12 %, computing \u2013 %",
+    ):
         assert text in service
     assert len(re.findall(r'<rect class="fill', service)) == 1
     assert "1 groups on w1" in service

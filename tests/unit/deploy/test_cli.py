@@ -224,7 +224,7 @@ def test_no_platform_exits_with_4_and_names_the_url() -> None:
 def test_top_writes_a_line_of_json_per_refresh(fusebox: Fusebox, gateway: FakeGateway) -> None:
     """Without a terminal it is still of use."""
     jobs = {"queued": 1, "running": 2, "drift": 0}
-    stats = {"at_s": 1.0, "functions": [], "jobs": jobs, "scheduling": None}
+    stats = {"at_s": 1.0, "functions": [], "jobs": jobs, "scheduling": None, "prediction_error": {}}
     gateway.on("GET", "/v1/stats", (200, stats))
     gateway.on("GET", "/v1/workers", (200, {"workers": []}))
     gateway.on("GET", "/v1/groups", (200, {"groups": [{"id": "g"}]}))
@@ -257,6 +257,7 @@ WHY = {
         "predicted_ms": 12.0,
         "measured_ms": 13.0,
         "swap_ms": 3.0,
+        "build_ms": 0.0,
         "compute_ms": 10.0,
     },
 }
@@ -274,7 +275,7 @@ WHY = {
                 "g1 on w1",
                 "echo@2 x4",
                 "concat",
-                "13 ms, swap 3 ms, compute 10 ms",
+                "13 ms, swap 3 ms, build 0 ms, compute 10 ms",
             ],
         ),
     ],

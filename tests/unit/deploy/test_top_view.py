@@ -97,7 +97,9 @@ def stats(at_s: float, rows: int, *latencies_s: float, drift: int = 0) -> dict[s
         "decision_p50_ms": 0.125,
         "decision_p99_ms": None,
     }
-    return {"at_s": at_s, "functions": [function], "jobs": jobs, "scheduling": scheduling}
+    errors = {"total": {"median": 0.125, "p90": 0.5, "groups": 9}}
+    found = {"at_s": at_s, "functions": [function], "jobs": jobs, "scheduling": scheduling}
+    return found | {"prediction_error": errors}
 
 
 def test_rates_and_latencies_are_of_what_happened_in_between() -> None:
@@ -202,6 +204,7 @@ def test_the_screen_of_service_shows_what_became_of_the_slo() -> None:
     assert " ".join(lines[-1].split()) == "resnet-1@1 50 ms 12.5 ms 20.0 15.5 +4.38 4 3"
     assert any("policy laxity   100 decisions, 40 groups" in line for line in lines)
     assert any("a decision takes 0.125 ms (p99 -)" in line for line in lines)
+    assert "predictions off by 12%" in captured.get()
 
 
 def test_the_screen_of_service_says_when_nobody_decides() -> None:

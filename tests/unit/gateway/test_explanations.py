@@ -73,7 +73,7 @@ def test_an_answered_job_says_with_whom_it_ran_and_what_was_predicted() -> None:
     assert found["sentence"] == (
         "Answered in 57 ms; 41 ms waiting for a place behind 40 jobs (30 of resnet, 10 of bert), "
         "10 ms computing; ran on w1 in a group of 3 jobs of 2 functions (branches), "
-        "predicted 12 ms, measured 13 ms."
+        "predicted 12 ms, measured 14 ms."
     )
     assert (found["longest"], found["is_late"]) == ("queue", True)
     assert found["group"] == {
@@ -86,7 +86,7 @@ def test_an_answered_job_says_with_whom_it_ran_and_what_was_predicted() -> None:
         ],
         "strategies": ["branches"],
         "predicted_ms": 12.0,
-        "measured_ms": 13.0,
+        "measured_ms": 14.0,
         "swap_ms": 3.0,
         "build_ms": 1.0,
         "compute_ms": 10.0,
@@ -140,5 +140,5 @@ def test_a_timeline_is_of_the_second_before_the_last_end() -> None:
     ]
     assert a.bars[0][:2] == (0.0, WIDTH / 4)
     assert b.bars[0][:2] == (WIDTH / 2, WIDTH / 2)
-    assert a.bars[0].title == "echo@1 x2, bert@3 x4; branches; predicted 12 ms, measured 13 ms"
+    assert a.bars[0].title == "echo@1 x2, bert@3 x4; branches; predicted 12 ms, measured 14 ms"
     assert timelines([]) == []

@@ -105,7 +105,7 @@ def _scheduling(line: SchedulingLine | None) -> Text:
     if line is None:
         return Text("no scheduler leads", style="bold red")
     return Text(
-        f"policy {line.policy}   {line.decisions} decisions, {line.dispatches} groups   "
+        f"policy {line.policy}   {line.decisions} decisions, {line.dispatches} groups sent\n"
         f"a decision takes {human_ms(line.decision_p50_ms)} "
         f"(p99 {human_ms(line.decision_p99_ms)})   predictions off by "
         f"{_number(line.prediction_error, '.0%')}"

@@ -202,7 +202,7 @@ def test_the_screen_of_service_shows_what_became_of_the_slo() -> None:
         console.print(screen(view(*[Moment(stats(1.0, 0), [WORKER])] * 2), "u", "slo"))
     lines = captured.get().splitlines()
     assert " ".join(lines[-1].split()) == "resnet-1@1 50 ms 12.5 ms 20.0 15.5 +4.38 4 3"
-    assert any("policy laxity   100 decisions, 40 groups" in line for line in lines)
+    assert any("policy laxity   100 decisions, 40 groups sent" in line for line in lines)
     assert any("a decision takes 0.125 ms (p99 -)" in line for line in lines)
     assert "predictions off by 12%" in captured.get()
 

@@ -14,6 +14,7 @@ from flask import Flask, Response, request
 from werkzeug.wsgi import get_input_stream
 
 from contract.errors import MalformedBody, PayloadTooLarge, RequestTimeout
+from contract.probe import HEADER as COMPUTE_MS
 from contract.settings import Settings
 from contract.store import Store
 from gateway import api_keys, functions, health, jobs, pages
@@ -57,9 +58,10 @@ def create_app(settings: Settings, store: Store) -> Flask:
 def _route_functions(app: Flask, gateway: Gateway) -> None:
     def deploy(name: str) -> Response:
         headers = request.headers
-        content_type, digest = headers.get("Content-Type", ""), headers.get("Content-Digest", "")
+        fields = ("Content-Type", "Content-Digest", COMPUTE_MS)
+        upload = functions.Upload(*(headers.get(name, "") for name in fields))
         read = _reader(request.environ, gateway.settings.max_artifact_bytes)
-        return _respond(functions.deploy(gateway, name, content_type, digest, read))
+        return _respond(functions.deploy(gateway, name, upload, read))
 
     def show_log(name: str) -> Response:
         count, since = request.args.get("count", "100"), request.args.get("since", "0")

@@ -112,6 +112,8 @@ class State:
     def add_function(self, function: Function) -> None:
         """Take in what the policy must know of a version."""
         manifest = function.manifest
+        probe = {rows: ms / 1e3 for rows, ms in function.compute_ms.items()}
+        self.costs.expect(function.ref, probe)
         self.pending.functions[function.ref] = FunctionView(
             manifest.weight_bytes,
             manifest.activation_bytes_at,

@@ -6,7 +6,7 @@ the device's turn, a last look at deadlines, the fused DAG, the run, hooks, sett
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -69,6 +69,8 @@ class Worker:
         # as the scheduler knows them: sent, and not yet heard of again; group -> predicted seconds
         self._sent: dict[int, float] = {}
         self._arriving: dict[int, frozenset[FunctionRef]] = {}
+        # group -> names of its functions
+        self._names: dict[int, frozenset[str]] = {}
         self._view: WorkerView | None = None
 
     def view(self) -> WorkerView:
@@ -84,6 +86,7 @@ class Worker:
                 resident,
                 sum(self._sent.values()) if self._sent else None,
                 resident_bytes=self.weights.bytes,
+                groups_of=Counter(name for names in self._names.values() for name in names),
             )
         return self._view
 
@@ -91,6 +94,7 @@ class Worker:
         """The scheduler has sent a group: it takes a place."""
         group.count_rows()
         self._sent[group.number] = group.dispatch.predicted_s
+        self._names[group.number] = frozenset(ref.name for ref in group.rows)
         arriving = group.rows.keys() - self.weights.resident
         if arriving:
             self._arriving[group.number] = frozenset(arriving)
@@ -98,7 +102,7 @@ class Worker:
 
     def heard(self, group: GroupRun) -> None:
         """The scheduler has heard that a group is over."""
-        del self._sent[group.number]
+        del self._sent[group.number], self._names[group.number]
         self._arriving.pop(group.number, None)
         self._view = None
 

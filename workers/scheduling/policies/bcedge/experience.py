@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
-import torch
-from torch import Tensor
-
 from contract.function import FunctionRef
 from contract.store.queue import GroupReport
+from workers.scheduling.policies.bcedge.networks import Bools, Floats
 from workers.scheduling.policies.bcedge.replay import Transition
 from workers.scheduling.records import PendingJob
 
@@ -35,11 +33,11 @@ class Decision:
     at_s: float
     # predicted, on a worker that does nothing else
     alone_s: float
-    state: Tensor
-    allowed: Tensor
+    state: Floats
+    allowed: Bools
     action: int
     # of the interference predictor, for this action
-    beside: Tensor
+    beside: Floats
     reward: float | None = None
     following: Decision | None = None
 
@@ -50,11 +48,10 @@ class Decision:
         return Transition(
             self.state,
             self.allowed,
-            torch.tensor(self.action),
-            torch.tensor(self.reward),
+            self.action,
+            self.reward,
             self.following.state,
             self.following.allowed,
-            torch.tensor(1.0),
         )
 
 

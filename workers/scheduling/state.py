@@ -175,7 +175,9 @@ class State:
                 for ref in its.functions
             ),
             report.resident_bytes + arriving_bytes,
-            Counter(n for g in self.groups.values() if g.worker == report.id for n in g.jobs),
+            groups_of=Counter(
+                name for its in self.groups.values() if its.worker == report.id for name in its.jobs
+            ),
         )
 
     def start(

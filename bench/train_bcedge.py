@@ -1,10 +1,9 @@
-"""Train the `bcedge` policy in the simulator, and compare what was learned with other policies.
+"""Train the `bcedge` policy in the simulator.
 
 Every seed trains an agent on platforms drawn at random (`_bcedge_training.py`); between episodes it
 is measured, without exploring, on two platforms that no seed trains on. The agent with the highest
-utility there is written for the platform to ship (`--ship`). Then it plays six functions like
-BCEdge's against other policies, at several loads and seeds. Time is simulated: a busy machine
-changes how long this takes, not what comes out.
+utility there is the one to ship (`--ship`); `bcedge.py` plays it against other policies. Time is
+simulated: a busy machine changes how long this takes, not what comes out.
 """
 
 from __future__ import annotations
@@ -34,8 +33,6 @@ EPISODE_S = 8.0
 GROUPS_PER_STEP = 2
 VALIDATION_LOADS = (0.4, 0.8, 1.1)
 VALIDATION_S = 8.0
-LOADS = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2)
-COMPARED = ("fifo", "laxity")
 
 
 class Point(NamedTuple):
@@ -48,7 +45,7 @@ class Point(NamedTuple):
 
 
 def main() -> int:
-    """Train, ship, compare."""
+    """Train, choose, ship."""
     args = _arguments()
     torch.set_num_threads(1)
     print(header())

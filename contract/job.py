@@ -13,12 +13,15 @@ import msgpack
 
 from contract.errors import FuseboxError, decode_error
 from contract.function import FunctionRef
+from contract.trail import Trail
 
 JobId = NewType("JobId", str)
 JOB_ID_CHARS = 24
 # Payload of a function without hooks: named tensors as `tensors.pack_tensors` writes them.
 TENSORS = "application/vnd.fusebox.tensors"
-TIMINGS = ("queue", "swap", "build", "compute", "hooks", "total")
+# what a job waited for, milliseconds each: a place and the device; others of its group; weights;
+# the fused DAG; its run; its function's own code. All of them add up to the total.
+TIMINGS = ("queue", "group", "swap", "build", "compute", "hooks", "total")
 
 
 class Status(StrEnum):
@@ -169,6 +172,7 @@ class Job(NamedTuple):
     status: Status
     attempts: int
     outcome: Outcome | None
+    trail: Trail = Trail()
 
 
 class Claim(NamedTuple):

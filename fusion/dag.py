@@ -102,6 +102,8 @@ class FusedDag:
         self.choice = choice
         self.merged_programs = tuple(merged_programs)
         self._graphs = graphs
+        # the strategy of the latest run
+        self.ran = "serial"
         # how the latest run was repeated, where it was
         self._replayed: Replayed | None = None
         self._sizes = [(len(m.program.graph.weights), len(m.program.graph.inputs)) for m in members]
@@ -145,6 +147,7 @@ class FusedDag:
                 return self.run(calls)
         if len(calls) != len(self.members):
             raise IntegrityError(f"{len(calls)} calls for {len(self.members)} members")
+        self.ran = "serial"
         works = self._single_jobs(calls)
         if works is not None:
             outcomes = self._run(works)
@@ -168,6 +171,7 @@ class FusedDag:
 
     def _run_joined(self, plan: Plan) -> list[JobResult]:
         plan = plan.joined()
+        self.ran = "concat"
         return plan.run_apart() if plan.work is None else plan.results(*self._run([plan.work]))
 
     def _single_jobs(self, calls: Sequence[Call]) -> list[Work] | None:
@@ -197,6 +201,7 @@ class FusedDag:
         if self._graphs is not None:
             self._replayed = _repeat(self._graphs, works) if self.is_apart else None
             if self._replayed is not None:
+                self.ran = self._replayed.way
                 return self._replayed.outcomes
         choice = self.choice
         if not choice.is_open:
@@ -204,11 +209,13 @@ class FusedDag:
         if not self._has_settled_members():
             return attempt_each(works)
         if not self._has_settled_merged(works):
+            self.ran = "prefix"
             return self.strategies["prefix"](works)
         if self._quiet:
             self._quiet -= 1
+            self.ran = choice.best
             return self.strategies[choice.best](works)
-        name = choice.name()
+        self.ran = name = choice.name()
         started_s = perf_counter()
         outcomes = self.strategies[name](works)
         synchronize(works[0].inputs[0])

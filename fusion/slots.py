@@ -232,11 +232,12 @@ class SlotTable:
             is_verified = slot.request.is_verified or key in self._verified
             lent = slot.placement.borrowed()
         loader = slot.request.loader or self._loader
-        was_on_disk = loader.host_share(slot.request.path) < HOST_SHARE
+        was_on_disk = False
         began_s = self._clock()
         weights: ResidentWeights | None = None
         try:
-            weights = self._load(slot.request, is_verified, lent)
+            was_on_disk = loader.host_share(slot.request.path) < HOST_SHARE
+            weights = _load(loader, slot.request, is_verified, lent)
         finally:
             del lent
             with self._changed:
@@ -246,15 +247,6 @@ class SlotTable:
                         key, load_s, began_s + load_s, was_on_disk, is_verified
                     )
                 self._note_load(lease, key, weights, load_s)
-
-    def _load(
-        self, request: SlotRequest, is_verified: bool, lent: Mapping[int, Tensor]
-    ) -> ResidentWeights:
-        loader = request.loader or self._loader
-        if not lent:
-            return loader.load(request.path, request.index, is_verified)
-        sharing = cast(SharingLoader, loader)  # none other is lent anything
-        return sharing.load_rest(request.path, request.index, is_verified, lent)
 
     def _note_load(
         self, lease: Lease, key: str, weights: ResidentWeights | None, load_s: float
@@ -297,6 +289,15 @@ class SlotTable:
         left_s = None if deadline_s is None else deadline_s - time.monotonic()
         if (left_s is not None and left_s <= 0) or not self._changed.wait(left_s):
             raise TimeoutError(f"no room for {', '.join(what)} in time")
+
+
+def _load(
+    loader: Loader, request: SlotRequest, is_verified: bool, lent: Mapping[int, Tensor]
+) -> ResidentWeights:
+    if not lent:
+        return loader.load(request.path, request.index, is_verified)
+    sharing = cast(SharingLoader, loader)  # none other is lent anything
+    return sharing.load_rest(request.path, request.index, is_verified, lent)
 
 
 def open_slots(

@@ -232,9 +232,10 @@ class Computer:
         self._turn.after_run()
         tally.build_s += found.build_s
         tally.compute_s += found.compute_s
+        tally.note_run(found.strategy, found.build_s + found.compute_s, time.time())
         times = times._replace(build_s=found.build_s, compute_s=found.compute_s)
-        # whose own weights were here has waited for the others', not swapped
-        warm_times = times._replace(wait_s=times.wait_s + times.swap_s, swap_s=0.0)
+        # whose own weights were here has waited for its group, not swapped
+        warm_times = times._replace(swap_s=0.0)
         results = Results([], [])
         jobs, starved = jobs_of(run), []
         for job, result in zip(jobs, chain(*found.results), strict=True):
@@ -263,7 +264,7 @@ class Computer:
         call = first.blocks.call(first, rows, [job.inputs for job in batch], lease)
         found = self._dags.run_alone(call)
         self._blocks.note(first.slot.key, rows, found.compute_s)
-        return found
+        return found._replace(strategy="blocks")
 
 
 def launchable(run: Run, claims: Claims, tally: Tally) -> tuple[Run, list[Ended]]:

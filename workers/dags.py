@@ -68,6 +68,7 @@ class DagRun(NamedTuple):
     results: list[list[Tensors | MemberError]]
     build_s: float
     compute_s: float
+    strategy: str = "serial"
 
 
 class Dags:
@@ -154,8 +155,9 @@ class Dags:
         with self._cache.get(dag_key(members), lambda: self._build(members)) as fused:
             built_s = time.perf_counter()
             results = self._run_on(fused, calls, order)
+            strategy = fused.ran
             self._note([calls[k] for k in order], fused)
-        return DagRun(results, built_s - began_s, time.perf_counter() - built_s)
+        return DagRun(results, built_s - began_s, time.perf_counter() - built_s, strategy)
 
     @torch.inference_mode()
     def run_alone(self, call: Call) -> DagRun:
@@ -164,7 +166,7 @@ class Dags:
         fused = dag.build([make_member(call.program, call.rows, call.weight_keys, True)])
         built_s = time.perf_counter()
         results = self._run_on(fused, [call], [0])
-        return DagRun(results, built_s - began_s, time.perf_counter() - built_s)
+        return DagRun(results, built_s - began_s, time.perf_counter() - built_s, fused.ran)
 
     def _run_on(
         self, fused: FusedDag, calls: Sequence[Call], order: Sequence[int]

@@ -87,3 +87,15 @@ class Tally:
     expired: int = 0
     # functions whose weights had to be loaded
     cold: set[str] = field(default_factory=set)
+    # how members ran as one, once each
+    strategies: list[str] = field(default_factory=list)
+    # first and last on the device, Unix seconds; 0 before the first run
+    began_at_s: float = 0.0
+    ended_at_s: float = 0.0
+
+    def note_run(self, strategy: str, seconds: float, now_s: float) -> None:
+        """A run has ended that was on the device for so long."""
+        self.began_at_s = self.began_at_s or now_s - seconds
+        self.ended_at_s = now_s
+        if strategy not in self.strategies:
+            self.strategies.append(strategy)

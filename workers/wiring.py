@@ -61,6 +61,7 @@ from workers.paces import Paces
 from workers.prefetching import Prefetcher
 from workers.removed import Removed
 from workers.report import Reporter
+from workers.speed import find_speed
 from workers.stage import Stager
 from workers.tiers import Tiers
 from workers.warmup import warm_groups, warm_up
@@ -181,6 +182,9 @@ def wire(
         row_ceilings=ceilings.shown,
         blocks=lambda: blocks.reports(),
         prefetches=lambda: prefetcher.stats(),
+        speed=find_speed(
+            measurements, torch.device(str(device)), threads, float(settings.warm_up_s)
+        ),
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)

@@ -1,7 +1,9 @@
 """Counters and logs.
 
-Fields of `fb:stats:<name>`: `jobs:<status>`, `rows`, `latency:<bucket>`, `groups`, `cold`, and
-`us:<stage>` sums in microseconds for the stages of `contract.job.TIMINGS`.
+Fields of `fb:stats:<name>`: `jobs:<status>`, `rows`, `latency:<bucket>`, `groups`, `cold`, `late`
+(succeeded, but answered later than due), `us:<stage>` sums in microseconds for the stages of
+`contract.job.TIMINGS`, `us:answered` (total of those that succeeded), `rejected:<reason>`, and what
+`finish` counts: `expired:queue`, `refused:<reason>`, `abandoned`.
 Fields of `fb:counters`: `groups`, `group_jobs`, `group_functions`, `rejected:<reason>`,
 `expired:<stage>`, `abandoned` (cancelled because their caller hung up), `isolated` (fused runs
 repeated singly after a failure), `swap_bytes`, `fenced`.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     metavar="KEY",
     help="Run once, however often this is sent; failed connections are tried again.",
 )
+@click.option("--explain", "is_explained", is_flag=True, help="Say why it took as long as it did.")
 @click.option("--repeat", "count", type=click.IntRange(1), help="Call so often, and measure.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 1024), default=1, show_default=True, help="At once."
@@ -47,6 +48,7 @@ def invoke(
     is_async: bool,
     wait_s: float | None,
     idempotency_key: str | None,
+    is_explained: bool,
     count: int | None,
     concurrency: int,
 ) -> None:
@@ -59,6 +61,8 @@ def invoke(
         raise click.UsageError("--repeat waits for every answer: leave out --async and --wait")
     if count is not None and idempotency_key is not None:
         raise click.UsageError("--repeat is many calls: leave out --idempotency-key")
+    if is_explained and (is_async or count is not None):
+        raise click.UsageError("--explain is of one answer: leave out --async and --repeat")
     if is_async and wait_s is not None:
         raise click.UsageError("--async does not wait: leave out --wait")
     body = read_body(data, file, inputs, content_type)
@@ -70,6 +74,8 @@ def invoke(
                 record = client.submit(name, body, idempotency_key)
             else:
                 record = client.invoke(name, body, wait_s, idempotency_key)
+            if is_explained:
+                record["explanation"] = client.job(record["job"])["explanation"]
         _show_record(terminal, record, is_async)
 
 
@@ -114,6 +120,8 @@ def _print_answer(record: Record) -> None:
         dim=True,
         err=True,
     )
+    if "explanation" in record:
+        click.secho(record["explanation"]["sentence"], dim=True, err=True)
 
 
 def _invoke_often(terminal: Terminal, name: str, body: Body, count: int, concurrency: int) -> None:

@@ -20,8 +20,10 @@ from contract.store.queue import Cursor
 from workers.scheduling.coming import coming
 from workers.scheduling.costs import PRIOR_COMPUTE_S, Costs
 from workers.scheduling.groups import can_start
+from workers.scheduling.measures import Measures
 from workers.scheduling.policies import Learner, policy_named
 from workers.scheduling.records import Dispatch, Limits, PendingJob
+from workers.scheduling.sent import Sent
 from workers.scheduling.state import State, UnderWay
 
 log = Log("scheduler")
@@ -71,6 +73,8 @@ class Scheduler:
         self._token = f"{os.getpid()}-{secrets.token_hex(8)}"
         # what was learned outlives a lost leadership
         self._costs = Costs()
+        self._measures = Measures(settings.policy)
+        self._sent = Sent()
         self._has_published = False
         # on the monotonic clock
         self._reap_from_s = 0.0
@@ -117,6 +121,7 @@ class Scheduler:
                     upkeep_at_s = now_s + UPKEEP_S
                 if now_s >= measure_at_s:
                     self._publish_drain(state)
+                    self._publish_measures(state)
                     measure_at_s = now_s + MEASURE_EVERY_S
                 wake_in_s = min(upkeep_at_s - time.monotonic(), self._expiry_in_s(state))
                 wake_in_s = min(wake_in_s, self._decide_in_s(state))
@@ -174,6 +179,13 @@ class Scheduler:
             self._store.telemetry.set_drain(rates)
         self._has_published = bool(rates)
 
+    def _publish_measures(self, state: State) -> None:
+        """Tell people how functions are served and how long decisions take."""
+        scheduling = self._store.scheduling
+        measured = self._measures.now(state.settled, scheduling.answers, time.monotonic())
+        if measured is not None:
+            scheduling.publish(measured)
+
     def _learn_functions(self, state: State, unknown: set[FunctionRef]) -> None:
         for ref in unknown:
             try:
@@ -187,7 +199,9 @@ class Scheduler:
         self._expire(state, state.expired(now_s))
         if not state.pending:
             return
-        decided = self._policy.plan(state.pending, state.views(), state.costs, now_s)
+        views, began_s = state.views(), time.perf_counter()
+        decided = self._policy.plan(state.pending, views, state.costs, now_s)
+        self._measures.decisions.note(time.perf_counter() - began_s, len(decided.dispatches))
         for dispatch in decided.dispatches:
             self._dispatch(state, dispatch)
         state.wake_at_s = decided.wake_at_s
@@ -229,11 +243,16 @@ class Scheduler:
 
     def _dispatch(self, state: State, dispatch: Dispatch) -> None:
         group = secrets.token_hex(8)
-        lease_end_s = time.time() + self._settings.lease_s
+        now_s = time.time()
+        lease_end_s = now_s + self._settings.lease_s
         jobs = [job.id for job in dispatch.jobs]
-        claims = self._store.queue.claim(self._token, dispatch.worker, group, lease_end_s, jobs)
+        planned = [note.encode() for note in self._sent.explain(dispatch, now_s)]
+        claims = self._store.queue.claim(
+            self._token, dispatch.worker, group, lease_end_s, jobs, planned
+        )
         if claims is None:
             raise NotLeading
+        self._sent.note(dispatch, now_s)
         state.start(group, dispatch, claims, lease_end_s)
         if claims:
             # if this fails, the leases run out and the jobs come back

@@ -24,7 +24,7 @@ class PendingJob:
     deadline_s: float
     # Unix seconds
     accepted_at_s: float = 0.0
-    # higher goes first, whatever is due
+    # higher goes first, whatever is due; 0 to MAX_PRIORITY of contract.job
     priority: int = 0
 
 
@@ -42,8 +42,19 @@ class WorkerView:
     behind: frozenset[FunctionRef] = frozenset()
     # what it holds now: functions that share weights take less together than one by one
     resident_bytes: float = inf
+    # predicted time until those groups have ended; None where nobody knows when they began
+    remaining_s: float | None = None
+    # of arithmetic and memory, relative to the mean of all workers
+    speed: float = 1.0
     # groups that it has, by name of each function in them
     groups_of: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def free_in_s(self) -> float:
+        """Predicted time until a group that comes now begins to compute."""
+        if self.remaining_s is not None:
+            return self.remaining_s
+        return self.under_way_s or 0.0
 
 
 @dataclass(frozen=True, slots=True)

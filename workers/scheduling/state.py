@@ -18,6 +18,7 @@ from workers.scheduling.coming import Coming
 from workers.scheduling.costs import Costs
 from workers.scheduling.drain import ALL, Drain
 from workers.scheduling.pending import Pending
+from workers.scheduling.placement import Measured, relative_speeds
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
 
 
@@ -50,6 +51,8 @@ class State:
     # heap of the deadlines of pending jobs, and of some that wait no longer
     deadlines: list[tuple[float, JobId]] = field(default_factory=list)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
+    # relative to the mean of all workers
+    speeds: dict[str, float] = field(default_factory=dict)
     # groups that take no place any more: functions whose hooks the worker does not wait for
     behind: dict[str, Behind] = field(default_factory=dict)
     # functions sent to a worker since its last report
@@ -130,6 +133,9 @@ class State:
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
         """Take in fresh reports; what was arriving shows in them now."""
         self.workers = {report.id: report for report in reports}
+        self.speeds = relative_speeds(
+            {w: Measured(r.flops, r.memory_bytes_per_s) for w, r in self.workers.items()}
+        )
         self.arriving.clear()
 
     def hear_all(self, events: Iterable[Event]) -> bool:
@@ -147,6 +153,9 @@ class State:
                     functions = frozenset(FunctionRef(*pair) for pair in report.behind)
                     self.behind[report.group] = Behind(report.worker, functions)
                 if report.members:
+                    # what it would have been on a worker of the mean speed
+                    speed = self.speeds.get(report.worker, 1.0)
+                    report = report._replace(compute_s=report.compute_s * speed)
                     self.reports.append(report)
                     for ref, compute_s in self.costs.learn(report):
                         self.pending.shares.charge(ref.name, compute_s)
@@ -175,8 +184,9 @@ class State:
                 for ref in its.functions
             ),
             report.resident_bytes + arriving_bytes,
+            speed=self.speeds.get(report.id, 1.0),
             groups_of=Counter(
-                name for its in self.groups.values() if its.worker == report.id for name in its.jobs
+                n for g in self.groups.values() if g.worker == report.id for n in g.jobs
             ),
         )
 

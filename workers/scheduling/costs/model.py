@@ -82,6 +82,10 @@ class Costs:
         line = self.compute.get(ref)
         return line.predict_s(rows) if line else PRIOR_COMPUTE_S
 
+    def is_measured(self, ref: FunctionRef) -> bool:
+        """Whether a version has run, so that its prediction is more than a guess."""
+        return ref in self.compute
+
     def swap_s(self, swap_bytes: int) -> float:
         """Predicted time to bring in weights."""
         return swap_bytes / self.bandwidth_bytes_per_s

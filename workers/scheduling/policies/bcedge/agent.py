@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -38,12 +39,20 @@ class Agent:
         self._noise = np.random.default_rng(seed)
         self._actor = Forward(networks.actor)
         self._normal = networks.mean.numpy(), networks.scale.numpy()
-        self.replay = Replay(self.learning.capacity, networks.mean.numel(), actions)
-        rate = self.learning.rate
-        # the three losses are of different parameters: one backward and one step do for all
-        learned = [p for p in networks.parameters() if p.requires_grad]
-        self._steps = torch.optim.Adam(learned, rate, fused=True)
+        self._actions = actions
         self._followed = [*networks.critics.parameters()], [*networks.targets.parameters()]
+
+    # who only acts needs neither of these
+    @cached_property
+    def replay(self) -> Replay:
+        """What it learns from."""
+        return Replay(self.learning.capacity, self.networks.mean.numel(), self._actions)
+
+    @cached_property
+    def _steps(self) -> torch.optim.Optimizer:
+        # the three losses are of different parameters: one backward and one step do for all
+        learned = [p for p in self.networks.parameters() if p.requires_grad]
+        return torch.optim.Adam(learned, self.learning.rate, fused=True)
 
     def act(self, states: Floats, allowed: Bools, explores: bool) -> list[int]:
         """An action for each state [n, features]: drawn from the policy, or its most likely one.

@@ -7,6 +7,7 @@ predicted time of the group alone, on the group, what its worker has, and the wo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from math import log
 
 import numpy as np
@@ -33,7 +34,6 @@ class Predictor(nn.Module):
         super().__init__()
         self.net = mlp(INPUTS, _HIDDEN, _HIDDEN, 1)
         self._random = torch.Generator().manual_seed(seed)
-        self._steps = torch.optim.Adam(self.net.parameters(), _RATE, fused=True)
         self._ring = torch.zeros(_CAPACITY, INPUTS + 1)
         self._forward = Forward(self.net)
         self._rows = self._ring.numpy()
@@ -41,6 +41,11 @@ class Predictor(nn.Module):
 
     def __len__(self) -> int:
         return min(self._added, _CAPACITY)
+
+    @cached_property
+    def _steps(self) -> torch.optim.Optimizer:
+        # who only predicts needs none
+        return torch.optim.Adam(self.net.parameters(), _RATE, fused=True)
 
     def slowdown(self, inputs: Floats) -> Floats:
         """Of groups [..., INPUTS]: [...], at least 1."""

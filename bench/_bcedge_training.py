@@ -20,13 +20,10 @@ from simulator import (
     Workload,
     simulate,
 )
-from simulator.core import probed
 from simulator.profiles import line_through
 from simulator.workloads import gamma_bursts, poisson
 
-from contract.function import FunctionRef
 from contract.store.queue import GroupReport
-from workers.scheduling.costs import Costs
 from workers.scheduling.policies.bcedge.agent import Agent, Learning
 from workers.scheduling.policies.bcedge.grid import ACTIONS
 from workers.scheduling.policies.bcedge.interference import Predictor
@@ -50,17 +47,6 @@ _SIX = (
 DELAYS = Delays((0.001,), (0.0002,), (0.0003,), (0.0007,), (0.0007,), (0.0005,))
 
 
-class Told(Costs):
-    """Costs that keep the report they have learned last."""
-
-    last: GroupReport | None = None
-
-    def learn(self, report: GroupReport) -> list[tuple[FunctionRef, float]]:
-        """As ever."""
-        self.last = report
-        return super().learn(report)
-
-
 class Trainee:
     """An agent and what has become of it so far."""
 
@@ -82,24 +68,23 @@ class Trainee:
     def episode(
         self, profile: Profile, workload: Workload, fleet: Fleet, seed: int, groups_per_step: int
     ) -> None:
-        """Learn while a workload runs."""
+        """Learn while a workload runs on one worker."""
         policy = self.policy(fleet, adapts=True)
-        costs = Told()
-        costs.compute.update(probed(profile).compute)
+        [device] = fleet.devices
+        reported: set[int] = set()
 
         def heard(job: JobRecord) -> None:
-            report = costs.last
-            if job.outcome is not Answer.ANSWERED or report is None:
+            if job.outcome is not Answer.ANSWERED or job.group in reported:
                 return
-            if report.group != str(job.group):
-                return
-            costs.last = None
+            reported.add(job.group)
+            members = [(job.function, 1, job.rows)]
+            report = GroupReport(str(job.group), device.id, members, 0.0, 0.0, 0.0)
             policy.observe(report, job.ended_s)
             self.groups += 1
             if self.groups % groups_per_step == 0:
                 self._learn(policy)
 
-        simulate(policy, workload, fleet, profile, seed, costs=costs, heard=heard)
+        simulate(policy, workload, fleet, profile, seed, heard=heard)
 
     def _learn(self, policy: BCEdge) -> None:
         if not self._is_normalised:

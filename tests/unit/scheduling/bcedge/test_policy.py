@@ -130,7 +130,8 @@ def test_groups_in_time_are_rewarded_with_their_utility() -> None:
 def test_groups_that_are_late_are_penalised() -> None:
     """The SLO does not hold."""
     batch = _played(0.7).agent.replay
-    assert batch.sample(1, _random()).reward.item() == pytest.approx(REWARD_SCALE * PENALTY)
+    expected = REWARD_SCALE * (utility(0.5, 0.7, 0.5) - PENALTY)
+    assert batch.sample(1, _random()).reward.item() == pytest.approx(expected)
 
 
 def test_it_learns_only_where_it_is_told_to() -> None:

@@ -24,7 +24,7 @@ class Learning:
     batch: int = 64
     capacity: int = 20_000
     # entropy aimed at, as a part of what choosing at random among the allowed has
-    entropy: float = 0.2
+    entropy: float = 0.1
 
 
 class Agent:

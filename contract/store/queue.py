@@ -84,6 +84,17 @@ class GroupReport(NamedTuple):
     ended_at_s: float = 0.0
     # of those that ended with it
     jobs: int = 0
+    # per member: the tier it ran in, "" where its code was merged with others'
+    tiers: Sequence[str] = ()
+    # per member: seconds, where they ran one after another; else none
+    member_s: Sequence[float] = ()
+    # fused DAGs that no cache had
+    built: int = 0
+    # threads that members could run side by side on
+    lanes: int = 1
+    # the part of swap_bytes and swap_s that came from disk
+    disk_bytes: int = 0
+    disk_s: float = 0.0
 
     @property
     def measured_s(self) -> float:

@@ -18,8 +18,9 @@ from contract.store import Store
 from contract.store.coming import tell
 from contract.store.queue import Cursor
 from workers.scheduling.coming import coming
-from workers.scheduling.costs import PRIOR_COMPUTE_S, Costs
+from workers.scheduling.costs import PRIOR_COMPUTE_S
 from workers.scheduling.groups import can_start
+from workers.scheduling.learning import load_costs, save_costs
 from workers.scheduling.measures import Measures
 from workers.scheduling.policies import Learner, policy_named
 from workers.scheduling.records import Dispatch, Limits, PendingJob
@@ -34,6 +35,7 @@ LEADER_LEASE_S = 3.0
 UPKEEP_S = 1.0
 # Removed functions are only a leak.
 FORGET_S = 10.0
+FORGOTTEN_AT_ONCE = 256
 RETRY_S = 0.2
 # Jobs whose deadlines pass one after another expire together.
 EXPIRE_EVERY_S = 0.1
@@ -71,8 +73,6 @@ class Scheduler:
         self._learn_at_s = 0.0
         # the process id is for whoever wants to know which of them leads
         self._token = f"{os.getpid()}-{secrets.token_hex(8)}"
-        # what was learned outlives a lost leadership
-        self._costs = Costs()
         self._measures = Measures(settings.policy)
         self._sent = Sent()
         self._has_published = False
@@ -109,7 +109,7 @@ class Scheduler:
         under_way = {
             group: UnderWay(worker, PRIOR_COMPUTE_S, lease_end_s) for group, worker in groups
         }
-        state = State(cursor, under_way, self._costs)
+        state = State(cursor, under_way, load_costs(self._store))
         log.info("leading", groups=len(state.groups))
         link = self._store.server.blocking()
         upkeep_at_s = measure_at_s = tell_at_s = 0.0
@@ -139,6 +139,7 @@ class Scheduler:
                 if time.monotonic() >= tell_at_s:
                     self._tell_coming(state)
                     tell_at_s = time.monotonic() + TELL_EVERY_S
+            save_costs(self._store, self._token, state.costs)
         finally:
             link.close()
 
@@ -153,6 +154,7 @@ class Scheduler:
             its = state.groups.pop(group)
             log.warning("group_lost", group=group, worker=its.worker)
         self._forget(state)
+        save_costs(self._store, self._token, state.costs)
 
     def _reap(self) -> list[str]:
         """Queue again what is nobody's any more; the workers that are gone."""
@@ -169,7 +171,9 @@ class Scheduler:
 
     def _forget(self, state: State) -> None:
         if time.monotonic() >= state.forget_at_s:
-            state.forget_functions(self._store.functions.removed(state.pending.functions))
+            # those that ran longest ago too; the others are looked at when a scheduler takes over
+            known = {*state.pending.functions, *state.costs.refs()[:FORGOTTEN_AT_ONCE]}
+            state.forget_functions(self._store.functions.removed(known))
             state.forget_at_s = time.monotonic() + FORGET_S
 
     def _publish_drain(self, state: State) -> None:

@@ -15,11 +15,14 @@ from contract.job import Claim, JobId, JobSpec
 from contract.store.queue import Cursor, Event, GroupReport
 from contract.store.workers import WorkerReport
 from workers.scheduling.coming import Coming
-from workers.scheduling.costs import Costs
+from workers.scheduling.costs import Costs, Members, members_of
 from workers.scheduling.drain import ALL, Drain
 from workers.scheduling.pending import Pending
 from workers.scheduling.placement import Measured, relative_speeds
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
+
+# groups of a worker whose fused DAGs it is taken to have; about as many fit its cache
+CACHED = 512
 
 
 class UnderWay(NamedTuple):
@@ -64,6 +67,8 @@ class State:
     drain: Drain = field(default_factory=Drain)
     # reports of groups, for a policy that learns to take
     reports: list[GroupReport] = field(default_factory=list)
+    # by worker the groups it has run, the last one last: it has their fused DAGs
+    cached: dict[str, dict[Members, None]] = field(default_factory=dict)
     # what each worker was last told that is coming to it
     told: Coming = field(default_factory=dict)
     # when the policy wants to be asked again, whatever happens before; Unix seconds
@@ -157,7 +162,9 @@ class State:
                     speed = self.speeds.get(report.worker, 1.0)
                     report = report._replace(compute_s=report.compute_s * speed)
                     self.reports.append(report)
-                    for ref, compute_s in self.costs.learn(report):
+                    predicted_s = None if group is None else group.predicted_s
+                    self._note_cached(report)
+                    for ref, compute_s in self.costs.learn(report, predicted_s):
                         self.pending.shares.charge(ref.name, compute_s)
             is_worker_news |= event.kind == "worker"
         return is_worker_news
@@ -188,7 +195,19 @@ class State:
             groups_of=Counter(
                 n for g in self.groups.values() if g.worker == report.id for n in g.jobs
             ),
+            hosted=frozenset(map(FunctionRef.parse, report.hosted)),
+            cached=self.cached.get(report.id, {}).keys(),
+            lanes=report.threads,
         )
+
+    def _note_cached(self, report: GroupReport) -> None:
+        """A worker has the DAG of what it has run, as far as its cache reaches."""
+        its = self.cached.setdefault(report.worker, {})
+        members = members_of((FunctionRef(name, v), rows) for name, v, rows in report.members)
+        its.pop(members, None)
+        its[members] = None
+        if len(its) > CACHED:
+            del its[next(iter(its))]
 
     def start(
         self, group: str, dispatch: Dispatch, claims: list[Claim], lease_end_s: float
@@ -207,6 +226,7 @@ class State:
     def drop_workers(self, gone: Iterable[str]) -> None:
         """Workers are gone, and their groups with them."""
         lost = set(gone)
+        self.cached = {w: its for w, its in self.cached.items() if w not in lost}
         self.groups = {g: its for g, its in self.groups.items() if its.worker not in lost}
         self.behind = {g: its for g, its in self.behind.items() if its.worker not in lost}
         self.workers = {w: report for w, report in self.workers.items() if w not in lost}

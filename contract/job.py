@@ -13,6 +13,7 @@ import msgpack
 
 from contract.errors import FuseboxError, decode_error
 from contract.function import FunctionRef
+from contract.trail import Trail
 
 JobId = NewType("JobId", str)
 JOB_ID_CHARS = 24
@@ -20,7 +21,9 @@ JOB_ID_CHARS = 24
 TENSORS = "application/vnd.fusebox.tensors"
 # Of jobs; 0 unless their caller asks for more.
 MAX_PRIORITY = 9
-TIMINGS = ("queue", "swap", "build", "compute", "hooks", "total")
+# what a job waited for, milliseconds each: a place and the device; others of its group; weights;
+# the fused DAG; its run; its function's own code. All of them add up to the total.
+TIMINGS = ("queue", "group", "swap", "build", "compute", "hooks", "total")
 
 
 class Status(StrEnum):
@@ -175,6 +178,7 @@ class Job(NamedTuple):
     status: Status
     attempts: int
     outcome: Outcome | None
+    trail: Trail = Trail()
 
 
 class Claim(NamedTuple):

@@ -171,6 +171,12 @@ class Client:
         found: list[Record] = self._call("GET", "/v1/workers")["workers"]
         return found
 
+    def groups(self, count: int = 100) -> list[Record]:
+        """The groups that ended last, the newest first."""
+        params = {"count": str(count)}
+        found: list[Record] = self._call("GET", "/v1/groups", params=params)["groups"]
+        return found
+
     def create_key(
         self,
         name: str,

@@ -67,6 +67,15 @@ class Measurements:
         with self._lock:
             return dict(self._kept["ceilings"])
 
+    def speed(self, threads: int) -> Mapping[str, float]:
+        """What was measured of the device with so many threads; empty where nothing was."""
+        with self._lock:
+            return dict(self._kept["speed"].get(str(threads), {}))
+
+    def note_speed(self, threads: int, measured: Mapping[str, float]) -> None:
+        """Replace it."""
+        self._put("speed", str(threads), dict(measured))
+
     def note_tiers(self, architecture: str, measured: Mapping[int, Seconds]) -> None:
         """Replace what is known of an architecture."""
         self._put("tiers", architecture, {str(rows): dict(s) for rows, s in measured.items()})
@@ -98,6 +107,7 @@ class Measurements:
             for kind in ("tiers", "groups"):
                 merged = {**others[kind], **self._kept[kind]}
                 self._kept[kind] = dict([*merged.items()][-KEPT:])
+            self._kept["speed"] = {**others["speed"], **self._kept["speed"]}
             self._kept["ceilings"] = _lowest(others["ceilings"], self._kept["ceilings"])
             record = {"format": FORMAT, "device": self._device, **self._kept}
             text = json.dumps(record, separators=(",", ":"))
@@ -115,14 +125,16 @@ class Measurements:
                 self._is_changed = True
 
     def _read(self) -> dict[str, Any]:
-        nothing: dict[str, Any] = {"tiers": {}, "groups": {}, "hot": [], "ceilings": {}}
+        nothing: dict[str, Any] = {
+            "tiers": {}, "groups": {}, "hot": [], "ceilings": {}, "speed": {}
+        }  # fmt: skip
         try:
             record = json.loads(self._path.read_text())
             if (record["format"], record["device"]) != (FORMAT, self._device):
                 self.problem = f"{self._path}: of format {record['format']}, {record['device']}"
                 return nothing
-            # files from before there were ceilings have none
-            record.setdefault("ceilings", {})
+            # files from before these came have none
+            record = {"ceilings": {}, "speed": {}} | record
             return {kind: type(empty)(record[kind]) for kind, empty in nothing.items()}
         except FileNotFoundError:
             return nothing

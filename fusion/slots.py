@@ -232,11 +232,12 @@ class SlotTable:
             is_verified = slot.request.is_verified or key in self._verified
             lent = slot.placement.borrowed()
         loader = slot.request.loader or self._loader
-        was_on_disk = loader.host_share(slot.request.path) < HOST_SHARE
+        was_on_disk = False
         began_s = self._clock()
         weights: ResidentWeights | None = None
         try:
-            weights = self._load(slot.request, is_verified, lent)
+            was_on_disk = loader.host_share(slot.request.path) < HOST_SHARE
+            weights = _load(loader, slot.request, is_verified, lent)
         finally:
             del lent
             with self._changed:
@@ -245,19 +246,15 @@ class SlotTable:
                     self._memory.history.loaded(
                         key, load_s, began_s + load_s, was_on_disk, is_verified
                     )
-                self._note_load(lease, key, weights, load_s)
-
-    def _load(
-        self, request: SlotRequest, is_verified: bool, lent: Mapping[int, Tensor]
-    ) -> ResidentWeights:
-        loader = request.loader or self._loader
-        if not lent:
-            return loader.load(request.path, request.index, is_verified)
-        sharing = cast(SharingLoader, loader)  # none other is lent anything
-        return sharing.load_rest(request.path, request.index, is_verified, lent)
+                self._note_load(lease, key, weights, load_s, was_on_disk)
 
     def _note_load(
-        self, lease: Lease, key: str, weights: ResidentWeights | None, load_s: float
+        self,
+        lease: Lease,
+        key: str,
+        weights: ResidentWeights | None,
+        load_s: float,
+        was_on_disk: bool,
     ) -> None:
         slot = lease.slots[key]
         slot.is_loading = False
@@ -272,6 +269,9 @@ class SlotTable:
         lease.cold.add(key)
         lease.loaded_bytes += loaded_bytes
         lease.load_s += load_s
+        if was_on_disk:
+            lease.disk_bytes += loaded_bytes
+            lease.disk_s += load_s
         self._counts.loads += 1
         self._counts.loaded_bytes += loaded_bytes
         self._counts.load_s += load_s
@@ -297,6 +297,15 @@ class SlotTable:
         left_s = None if deadline_s is None else deadline_s - time.monotonic()
         if (left_s is not None and left_s <= 0) or not self._changed.wait(left_s):
             raise TimeoutError(f"no room for {', '.join(what)} in time")
+
+
+def _load(
+    loader: Loader, request: SlotRequest, is_verified: bool, lent: Mapping[int, Tensor]
+) -> ResidentWeights:
+    if not lent:
+        return loader.load(request.path, request.index, is_verified)
+    sharing = cast(SharingLoader, loader)  # none other is lent anything
+    return sharing.load_rest(request.path, request.index, is_verified, lent)
 
 
 def open_slots(

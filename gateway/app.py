@@ -20,6 +20,7 @@ from gateway import api_keys, functions, health, jobs, pages
 from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
+from gateway.explanations import groups_record
 from gateway.idempotency import invoke_once
 from gateway.invoke import invoke
 from gateway.metrics import metrics
@@ -32,6 +33,8 @@ from gateway.tar import READ_BYTES, Read
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+# that one answer shows
+MOST_GROUPS = 4000
 _BEFORE_NAME, _AFTER_NAME = "/v1/functions/", "/invoke"
 
 
@@ -92,6 +95,11 @@ def _route_jobs(app: Flask, gateway: Gateway) -> None:
 
 
 def _route_platform(app: Flask, gateway: Gateway) -> None:
+    def groups() -> Response:
+        count = query_number("count", request.args.get("count", "100"), 1, MOST_GROUPS)
+        last = gateway.store.scheduling.last_groups(int(count))
+        return _respond(json_answer(groups_record(last)))
+
     def workers() -> Answer:
         return json_answer({"workers": [asdict(worker) for worker in gateway.store.workers.all()]})
 
@@ -105,6 +113,7 @@ def _route_platform(app: Flask, gateway: Gateway) -> None:
     }
     for path, answer in answers.items():
         app.add_url_rule(path, path.strip("/"), lambda answer=answer: _respond(answer()))
+    app.add_url_rule("/v1/groups", "groups", groups)
 
 
 def _route_keys(app: Flask, gateway: Gateway) -> None:

@@ -224,11 +224,17 @@ def _platform() -> Record:
     def text(media: str) -> Record:
         return {"description": "The page.", "content": {media: _TEXT}}
 
+    groups = get("groups", "The groups that ended last", _shown("The newest first.", "Groups"),
+                 "invalid_input", *_STORE)  # fmt: skip
+    groups["get"]["parameters"] = [
+        _query("count", "Groups at most.", type="integer", minimum=1, maximum=4000, default=100)
+    ]
     status = get("status", "The status page", text("text/html"), "internal")
     status["get"]["responses"]["503"] = text("text/html")
     status["get"]["parameters"] = [_query("part", "Only what changes.", type="string")]
     return {
         "/v1/workers": get("workers", "The workers", _shown("By id.", "Workers"), *_STORE),
+        "/v1/groups": groups,
         "/v1/stats": get("stats", "All counters", _shown("Of this moment.", "Stats"), *_STORE),
         "/healthz": get("healthz", "Alive", _shown("This process answers.", "Status"), "internal"),
         "/readyz": get("readyz", "Able to answer a deployed function", _shown("It is.", "Status"),

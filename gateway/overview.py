@@ -10,8 +10,10 @@ from typing import Any
 from contract.function import Function
 from contract.job import SETTLED, TIMINGS
 from contract.store import Store
+from contract.store.scheduling import SchedulingNow
 from contract.store.telemetry import LATENCY_BOUNDS_S, Conservation, quantile_s
 from contract.store.workers import DagCacheReport, WorkerReport
+from gateway.serving import deciding, serving
 
 Counters = Mapping[str, int]
 
@@ -27,6 +29,8 @@ class Overview:
     counters: Counters
     conservation: Conservation
     workers: list[WorkerReport]
+    # None while no scheduler leads
+    scheduling: SchedulingNow | None = None
 
     @classmethod
     def read(cls, store: Store) -> Overview:
@@ -40,6 +44,7 @@ class Overview:
             store.telemetry.counters(),
             store.telemetry.conservation(),
             store.workers.all(),
+            store.scheduling.now(),
         )
 
     @property
@@ -72,6 +77,7 @@ class Overview:
             "loads": sum(worker.loads for worker in self.workers),
             "evictions": sum(worker.evictions for worker in self.workers),
             "counters": self.counters,
+            "scheduling": deciding(self.scheduling),
         }
 
     def function_stats(self, function: Function) -> dict[str, Any]:
@@ -92,6 +98,7 @@ class Overview:
             "p99_ms": _in_ms(quantile_s(dict(stats), 0.99)),
             "latency": latency_counts(stats),
             "stages_ms": {stage: stats.get(f"us:{stage}", 0) / 1000 for stage in TIMINGS},
+            **serving(function, stats, self.scheduling),
         }
 
 

@@ -212,6 +212,8 @@ class Computer:
             self._prefetcher.used(lease)
             tally.swap_s += lease.load_s
             tally.swap_bytes += lease.loaded_bytes
+            tally.disk_s += lease.disk_s
+            tally.disk_bytes += lease.disk_bytes
             tally.cold.update(key.partition("@")[0] for key in lease.cold)
             with self._turn.device:
                 wait_s = time.perf_counter() - began_s - swap_s
@@ -232,9 +234,11 @@ class Computer:
         self._turn.after_run()
         tally.build_s += found.build_s
         tally.compute_s += found.compute_s
+        tally.note_run(found.strategy, found.build_s + found.compute_s, time.time())
+        _note_members(tally, run, found)
         times = times._replace(build_s=found.build_s, compute_s=found.compute_s)
-        # whose own weights were here has waited for the others', not swapped
-        warm_times = times._replace(wait_s=times.wait_s + times.swap_s, swap_s=0.0)
+        # whose own weights were here has waited for its group, not swapped
+        warm_times = times._replace(swap_s=0.0)
         results = Results([], [])
         jobs, starved = jobs_of(run), []
         for job, result in zip(jobs, chain(*found.results), strict=True):
@@ -263,7 +267,14 @@ class Computer:
         call = first.blocks.call(first, rows, [job.inputs for job in batch], lease)
         found = self._dags.run_alone(call)
         self._blocks.note(first.slot.key, rows, found.compute_s)
-        return found
+        return found._replace(strategy="blocks")
+
+
+def _note_members(tally: Tally, run: Run, found: DagRun) -> None:
+    tally.built += found.is_built
+    seconds: Sequence[float | None] = found.member_s or [None] * len(run)
+    for batch, tier, its_s in zip(run, found.tiers, seconds, strict=True):
+        tally.note_member(batch[0].function.ref, tier, its_s)
 
 
 def launchable(run: Run, claims: Claims, tally: Tally) -> tuple[Run, list[Ended]]:

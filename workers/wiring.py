@@ -61,6 +61,7 @@ from workers.paces import Paces
 from workers.prefetching import Prefetcher
 from workers.removed import Removed
 from workers.report import Reporter
+from workers.speed import find_speed
 from workers.stage import Stager
 from workers.tiers import Tiers
 from workers.warmup import warm_groups, warm_up
@@ -181,6 +182,9 @@ def wire(
         row_ceilings=ceilings.shown,
         blocks=lambda: blocks.reports(),
         prefetches=lambda: prefetcher.stats(),
+        speed=find_speed(
+            measurements, torch.device(str(device)), threads, float(settings.warm_up_s)
+        ),
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
@@ -193,8 +197,9 @@ def wire(
     computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
-        worker, store, claims, stager, computer, patience, ThreadPoolExecutor(HOOK_THREADS, "late")
-    )
+        worker, store, claims, stager, computer, patience,
+        ThreadPoolExecutor(HOOK_THREADS, "late"), lanes.count if lanes else 1,
+    )  # fmt: skip
     rhythm = Rhythm(settings.heartbeat_s, settings.lease_s)
     mark = MemoryMark(gauge, budget_bytes, settings.worker_memory_mark_bytes, _ask_for_replacement)
     removed = Removed(

@@ -27,6 +27,7 @@ from contract.job import (
 )
 from contract.store.link import Argument
 from contract.store.server import Server
+from contract.trail import Trail
 
 
 class StaleVersion(FuseboxError):
@@ -91,14 +92,18 @@ class Jobs:
 
     def watch(self, job_id: str, gateway_id: str) -> Job:
         """The job now; unless it has settled, its reply will come on this gateway's channel."""
-        spec, status, attempts, outcome = self._server.run("watch", [job_id, gateway_id])
+        spec, status, attempts, outcome, *notes, worker, group = self._server.run(
+            "watch", [job_id, gateway_id]
+        )
         if spec is None:
             raise UnknownJob(job_id=job_id)
+        ahead, planned, ran = (note or b"" for note in notes)
         return Job(
             JobSpec.decode(spec),
             Status(status.decode()),
             int(attempts),
             None if outcome is None else Outcome.decode(outcome),
+            Trail(ahead, planned, ran, (worker or b"").decode(), (group or b"").decode()),
         )
 
     def cancel(self, job_id: str) -> None:

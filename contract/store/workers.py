@@ -116,6 +116,9 @@ class WorkerReport:
     prefetch_hits: int = 0
     # of weights that several functions hold: in `functions` with each, in resident_bytes once
     shared_bytes: int = 0
+    # measured at start: float operations and bytes of memory a second; 0 where that was skipped
+    flops: float = 0.0
+    memory_bytes_per_s: float = 0.0
 
     def encode(self) -> str:
         """JSON."""

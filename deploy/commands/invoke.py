@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 9),
     help="Higher goes first, whatever is due; 0 by default.",
 )
+@click.option("--explain", "is_explained", is_flag=True, help="Say why it took as long as it did.")
 @click.option("--repeat", "count", type=click.IntRange(1), help="Call so often, and measure.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 1024), default=1, show_default=True, help="At once."
@@ -53,6 +54,7 @@ def invoke(
     wait_s: float | None,
     idempotency_key: str | None,
     priority: int | None,
+    is_explained: bool,
     count: int | None,
     concurrency: int,
 ) -> None:
@@ -65,6 +67,8 @@ def invoke(
         raise click.UsageError("--repeat waits for every answer: leave out --async and --wait")
     if count is not None and idempotency_key is not None:
         raise click.UsageError("--repeat is many calls: leave out --idempotency-key")
+    if is_explained and (is_async or count is not None):
+        raise click.UsageError("--explain is of one answer: leave out --async and --repeat")
     if is_async and wait_s is not None:
         raise click.UsageError("--async does not wait: leave out --wait")
     body = read_body(data, file, inputs, content_type)
@@ -76,6 +80,8 @@ def invoke(
                 record = client.submit(name, body, idempotency_key, priority)
             else:
                 record = client.invoke(name, body, wait_s, idempotency_key, priority)
+            if is_explained:
+                record["explanation"] = client.job(record["job"])["explanation"]
         _show_record(terminal, record, is_async)
 
 
@@ -120,6 +126,8 @@ def _print_answer(record: Record) -> None:
         dim=True,
         err=True,
     )
+    if "explanation" in record:
+        click.secho(record["explanation"]["sentence"], dim=True, err=True)
 
 
 def _invoke_often(

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fusion.blocks import plan as plans
-from fusion.blocks.cut import Cut, Piece, Step, cut, returned_weights, sink_views, steps_of
-from fusion.blocks.plan import BlockPlan, Extent, Load
+from fusion.blocks.cut import Cut, cut
+from fusion.blocks.records import BlockPlan, Extent, Load, Piece
+from fusion.blocks.steps import Step, returned_weights, sink_views, steps_of
 from fusion.errors import BudgetExceeded
 from fusion.ir import Graph
 from fusion.weights import WeightsIndex

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.blocks.plan import PAGE_BYTES, Extent
+from fusion.blocks.records import PAGE_BYTES, Extent
 from fusion.errors import WeightsError
 
 THREADS = 4

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from fusion.bindings import dtype
 from fusion.blocks.body import BlockedGraph
-from fusion.blocks.plan import Block, Extent
 from fusion.blocks.reader import THREADS, BlockFile, Memory, chunks_of
+from fusion.blocks.records import Block, Extent
 from fusion.blocks.tables import FileTable
 from fusion.ir import WeightSpec
 

@@ -15,10 +15,14 @@ from contract.job import Claim, JobId, JobSpec
 from contract.store.queue import Cursor, Event, GroupReport
 from contract.store.workers import WorkerReport
 from workers.scheduling.coming import Coming
-from workers.scheduling.costs import Costs
+from workers.scheduling.costs import Costs, Members, members_of
 from workers.scheduling.drain import ALL, Drain
 from workers.scheduling.pending import Pending
+from workers.scheduling.placement import Measured, relative_speeds
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
+
+# groups of a worker whose fused DAGs it is taken to have; about as many fit its cache
+CACHED = 512
 
 
 class UnderWay(NamedTuple):
@@ -52,6 +56,8 @@ class State:
     # heap of the deadlines of pending jobs, and of some that wait no longer
     deadlines: list[tuple[float, JobId]] = field(default_factory=list)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
+    # relative to the mean of all workers
+    speeds: dict[str, float] = field(default_factory=dict)
     # groups that take no place any more: functions whose hooks the worker does not wait for
     behind: dict[str, Behind] = field(default_factory=dict)
     # when each worker ended its last group, as far as was heard; Unix seconds
@@ -63,6 +69,10 @@ class State:
     # jobs of groups that have ended, by function, and of all under drain.ALL
     settled: Counter[str] = field(default_factory=Counter)
     drain: Drain = field(default_factory=Drain)
+    # reports of groups, for a policy that learns to take
+    reports: list[GroupReport] = field(default_factory=list)
+    # by worker the groups it has run, the last one last: it has their fused DAGs
+    cached: dict[str, dict[Members, None]] = field(default_factory=dict)
     # what each worker was last told that is coming to it
     told: Coming = field(default_factory=dict)
     # when the policy wants to be asked again, whatever happens before; Unix seconds
@@ -138,6 +148,9 @@ class State:
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
         """Take in fresh reports; what was arriving shows in them now."""
         self.workers = {report.id: report for report in reports}
+        self.speeds = relative_speeds(
+            {w: Measured(r.flops, r.memory_bytes_per_s) for w, r in self.workers.items()}
+        )
         self.arriving.clear()
 
     def hear_all(self, events: Iterable[Event], now_s: float = 0.0) -> bool:
@@ -156,7 +169,13 @@ class State:
                     functions = frozenset(FunctionRef(*pair) for pair in report.behind)
                     self.behind[report.group] = Behind(report.worker, functions)
                 if report.members:
-                    for ref, compute_s in self.costs.learn(report):
+                    # what it would have been on a worker of the mean speed
+                    speed = self.speeds.get(report.worker, 1.0)
+                    report = report._replace(compute_s=report.compute_s * speed)
+                    self.reports.append(report)
+                    predicted_s = None if group is None else group.predicted_s
+                    self._note_cached(report)
+                    for ref, compute_s in self.costs.learn(report, predicted_s):
                         self.pending.shares.charge(ref.name, compute_s)
             is_worker_news |= event.kind == "worker"
         return is_worker_news
@@ -185,6 +204,13 @@ class State:
             ),
             report.resident_bytes + arriving_bytes,
             self._remaining_s(report.id, its_groups, now_s),
+            speed=self.speeds.get(report.id, 1.0),
+            groups_of=Counter(
+                n for g in self.groups.values() if g.worker == report.id for n in g.jobs
+            ),
+            hosted=frozenset(map(FunctionRef.parse, report.hosted)),
+            cached=self.cached.get(report.id, {}).keys(),
+            lanes=report.threads,
         )
 
     def _remaining_s(
@@ -196,6 +222,15 @@ class State:
         began_at_s = max(groups[0].sent_at_s, self.ended_at_s.get(worker, 0.0))
         first_s = max(0.0, began_at_s + groups[0].predicted_s - now_s)
         return first_s + sum(group.predicted_s for group in groups[1:])
+
+    def _note_cached(self, report: GroupReport) -> None:
+        """A worker has the DAG of what it has run, as far as its cache reaches."""
+        its = self.cached.setdefault(report.worker, {})
+        members = members_of((FunctionRef(name, v), rows) for name, v, rows in report.members)
+        its.pop(members, None)
+        its[members] = None
+        if len(its) > CACHED:
+            del its[next(iter(its))]
 
     def start(
         self,
@@ -221,6 +256,7 @@ class State:
     def drop_workers(self, gone: Iterable[str]) -> None:
         """Workers are gone, and their groups with them."""
         lost = set(gone)
+        self.cached = {w: its for w, its in self.cached.items() if w not in lost}
         self.groups = {g: its for g, its in self.groups.items() if its.worker not in lost}
         self.behind = {g: its for g, its in self.behind.items() if its.worker not in lost}
         self.workers = {w: report for w, report in self.workers.items() if w not in lost}

@@ -19,7 +19,7 @@ from fusion.blocks import cut as cutting
 from fusion.blocks import reader
 from fusion.blocks.body import BlockedGraph, in_blocks, least_bytes
 from fusion.blocks.loading import BlockedWeights, BlocksLoader
-from fusion.blocks.plan import PAGE_BYTES
+from fusion.blocks.records import PAGE_BYTES
 from fusion.blocks.tables import runs_of
 from fusion.blocks.times import Rates
 from fusion.codegen import generate

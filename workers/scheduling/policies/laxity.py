@@ -20,7 +20,8 @@ from workers.scheduling.forecast import Forecast
 from workers.scheduling.groups import sent_ahead_in_s
 from workers.scheduling.order import Turn, Turns
 from workers.scheduling.pending import Pending
-from workers.scheduling.records import Dispatch, Limits, PendingJob, Plan, WorkerView
+from workers.scheduling.placement import first_to_end
+from workers.scheduling.records import Dispatch, Limits, Plan, WorkerView
 from workers.scheduling.refusals import unmeetable
 
 # Jobs that are looked at in vain for one group: bounds a decision's time under a long queue.
@@ -110,7 +111,7 @@ class _Decision:
         if not able:
             self._turns.drop_line()
             return None
-        worker = self._soonest(job, able)
+        worker = first_to_end(job, able, self._functions, self._forecast)
         if worker.under_way_s is None:
             return worker
         function = self._functions[job.function]
@@ -127,20 +128,7 @@ class _Decision:
             # one group there takes them all, and ends sooner than weights come in here
             self._turns.drop_line()
             return None
-        return self._soonest(job, idle)
-
-    def _soonest(self, job: PendingJob, able: Sequence[WorkerView]) -> WorkerView:
-        """The worker that could begin it first, then the one with most free places."""
-        if len(able) == 1:
-            return able[0]
-        ref = job.function
-        swap_s = self._forecast.swap_s(self._functions[ref].weight_bytes)
-
-        def begin(worker: WorkerView) -> tuple[float, int]:
-            its_swap_s = 0.0 if ref in worker.resident else swap_s
-            return worker.free_in_s + its_swap_s, -worker.free_places
-
-        return min(able, key=begin)
+        return first_to_end(job, idle, self._functions, self._forecast)
 
     def _fill(self, first: Turn, worker: WorkerView) -> Filling:
         """The first job, whatever it costs, and those after it that fit beside it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import exp, log
+from math import exp, log, sqrt
 from typing import NamedTuple
 
 from contract.function import FunctionRef
@@ -23,7 +23,7 @@ class Measured(NamedTuple):
     @property
     def power(self) -> float:
         """One number for both: models are bound by either."""
-        return (self.flops * self.memory_bytes_per_s) ** 0.5
+        return sqrt(self.flops * self.memory_bytes_per_s)
 
 
 def relative_speeds(workers: Mapping[str, Measured]) -> dict[str, float]:

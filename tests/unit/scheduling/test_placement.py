@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from contract.function import FunctionRef
 from contract.store.queue import GroupReport
-from tests.unit.scheduling.test_policy import A, B, job, worker
 from tests.unit.scheduling.test_policy import FUNCTIONS as SMALL
+from tests.unit.scheduling.test_policy import A, B, job, worker
 from workers.scheduling.costs import Costs
 from workers.scheduling.placement import Measured, end_in_s, first_to_end, relative_speeds
 from workers.scheduling.records import WorkerView

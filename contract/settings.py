@@ -113,7 +113,9 @@ class Settings:
         "bytes of fetched artifacts kept in FUSEBOX_DATA",
     )
     device: str = _from("FUSEBOX_DEVICE", "auto", _device, "device of a worker")
-    workers: int = _from("FUSEBOX_WORKERS", 1, _int_from(1, 256), "worker processes")
+    workers: int = _from(
+        "FUSEBOX_WORKERS", 1, _int_from(0, 256), "worker processes on this machine"
+    )
     gateways: int = _from("FUSEBOX_GATEWAYS", 2, _int_from(1, 64), "gateway processes")
     memory_budget_bytes: int | None = _from(
         "FUSEBOX_MEMORY_BUDGET",

@@ -192,7 +192,8 @@ class Artifacts:
             shutil.rmtree(grave, ignore_errors=True)
         self._remove_abandoned()
         if self._storing is not None:
-            self._storing.remove(removed)
+            # not what was deployed again meanwhile
+            self._storing.remove([*{*removed} - self._arriving() - needed()])
         log.info("swept", removed=len(removed))
         return removed
 

@@ -257,7 +257,7 @@ def host_budget_bytes(settings: Settings, ram_bytes: int) -> int:
     """For a worker's pinned copies of weights, of which a CPU has none."""
     if settings.host_budget_bytes is not None:
         return settings.host_budget_bytes
-    return int(ram_bytes * HOST_SHARE) // settings.workers
+    return int(ram_bytes * HOST_SHARE) // max(1, settings.workers)
 
 
 def host_limits(settings: Settings) -> HostLimits:

@@ -25,6 +25,8 @@ _OPTIONS = {
 def run_workers(environ: Mapping[str, str]) -> None:
     """Run FUSEBOX_WORKERS workers until SIGINT or SIGTERM, then let them finish their groups."""
     settings = read_settings(environ)
+    if not settings.workers:
+        raise SettingError("FUSEBOX_WORKERS: expected at least 1, got 0")
     settings.data.mkdir(parents=True, exist_ok=True)
     supervisor = Supervisor(child_environ(environ, settings), settings.drain_s + MARGIN_S)
     for asked in (signal.SIGINT, signal.SIGTERM):

@@ -121,9 +121,9 @@ def _options(url: str, key: str) -> dict[str, Any]:
         timeout = ClientTimeout(sock_connect=SILENCE_S, sock_read=SILENCE_S)
         return {"client_kwargs": {"headers": headers, "timeout": timeout}}
     if url.startswith("s3"):
-        # tried again here; credentials and endpoint are in the environment, as AWS names them
+        # credentials and endpoint are in the environment, as AWS names them
         config = {"connect_timeout": SILENCE_S, "read_timeout": SILENCE_S}
-        return {"config_kwargs": config, "retries": 1}
+        return {"config_kwargs": config}
     return {}
 
 

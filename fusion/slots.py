@@ -73,6 +73,11 @@ class SlotTable:
         self._verified: set[str] = set()
         self._counts = _Counts()
 
+    @property
+    def loader(self) -> Loader:
+        """What brings weights to the device, where a request brings no loader of its own."""
+        return self._loader
+
     def acquire(
         self,
         requests: Iterable[SlotRequest],

@@ -26,6 +26,8 @@ from fusion.errors import BudgetExceeded
 from fusion.loaders import MappedLoader
 from fusion.plan import row_bucket
 from fusion.slots import Lease, SlotTable
+from fusion.swapping.blocks import DeviceBlocks, DeviceBlocksLoader
+from fusion.swapping.loader import ArenaLoader
 from fusion.tiers import Run, Tiers
 from workers.dags import Call
 from workers.library import Loaded
@@ -39,14 +41,16 @@ BLOCKS = "blocks"
 class InBlocks(NamedTuple):
     """A function's graphs as they run in blocks."""
 
-    loader: BlocksLoader
+    loader: BlocksLoader | DeviceBlocksLoader
 
     def call(self, loaded: Loaded, rows: int, jobs: list[Tensors], lease: Lease) -> Call:
         """Jobs of the function, with a program of its own."""
         body = loaded.at(rows)
         number = loaded.bodies.index(body)
         weights = lease.slots[loaded.slot.key].weights
-        assert isinstance(weights, BlockedWeights), "its slot has the loader of its plan"
+        assert isinstance(weights, BlockedWeights | DeviceBlocks), (
+            "its slot has the loader of its plan"
+        )
 
         def run(_: object, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
             return weights.run(number, inputs)
@@ -63,14 +67,13 @@ def _program(plain: Program, run: Run) -> Program:
 class Blocks:
     """Plans of functions that are larger than the budget, made when they are first wanted."""
 
-    def __init__(
-        self, slots: SlotTable, device_kind: str, known: Callable[[], Iterable[str]]
-    ) -> None:
+    def __init__(self, slots: SlotTable, known: Callable[[], Iterable[str]]) -> None:
         self._slots = slots
-        self._is_able = device_kind == "cpu"
+        # is for weights alone; on a CPU, which has none, they share their room with activations
+        self._arena = slots.loader if isinstance(slots.loader, ArenaLoader) else None
         # keys of functions that were not removed
         self._known = known
-        self._whole = MappedLoader()
+        self._whole = self._arena or MappedLoader()
         # one plan at a time: two of one function would differ, and it has one slot
         self._planning = threading.Lock()
         self._lock = threading.Lock()  # guards what is below
@@ -82,14 +85,14 @@ class Blocks:
         """As it is where it fits; else in blocks; BudgetExceeded says what it would need."""
         slot = loaded.slot
         whole_bytes = self._whole.slot_bytes(slot.index)
-        whole_bytes += function.manifest.activation_bytes_at(1)
+        whole_bytes += self._activations(function, 1)
         room_bytes = self._slots.room_bytes(slot)
-        is_whole = whole_bytes <= room_bytes or not self._is_able
+        is_whole = whole_bytes <= room_bytes
         if is_whole and slot.key not in self._found:
             return loaded
         with self._planning:
             found = self._found.get(slot.key)
-            if found is not None and _fits(function, found, room_bytes) and not is_whole:
+            if found is not None and self._fits(function, found, room_bytes) and not is_whole:
                 return found
             # its slot's bytes are counted as it was asked for: it changes only where that is free
             if not self._slots.evict(slot.key) and slot.key in self._slots.stats().resident:
@@ -150,9 +153,9 @@ class Blocks:
     def _planned(self, function: Function, loaded: Loaded, room_bytes: int) -> Loaded:
         """In blocks beside as many rows as its jobs may have, else beside one."""
         manifest = function.manifest
-        least_bytes = manifest.activation_bytes_at(1)
+        least_bytes = self._activations(function, 1)
         try:
-            most_bytes = manifest.activation_bytes_at(manifest.max_batch)
+            most_bytes = self._activations(function, manifest.max_batch)
             bodies = self._bodies(loaded, room_bytes - most_bytes)
         except BudgetExceeded:
             try:
@@ -161,7 +164,9 @@ class Blocks:
                 whole_bytes = self._whole.slot_bytes(loaded.slot.index)
                 needed_bytes = min(error.needed_bytes, whole_bytes) + least_bytes
                 raise BudgetExceeded(needed_bytes, room_bytes, str(function.ref)) from None
-        loader = BlocksLoader(bodies)
+        loader: BlocksLoader | DeviceBlocksLoader = BlocksLoader(bodies)
+        if self._arena is not None:
+            loader = DeviceBlocksLoader(bodies, self._arena)
         report = _report(bodies[0])
         log.info(
             "in_blocks",
@@ -177,26 +182,36 @@ class Blocks:
         slot = loaded.slot
         read_bytes_per_s = self._read_bytes_per_s(slot.path, slot.index.file_bytes)
         return [
-            in_blocks(body.graph, slot.index, available_bytes, self._rates, read_bytes_per_s)
+            in_blocks(
+                body.graph,
+                slot.index,
+                available_bytes,
+                self._rates,
+                read_bytes_per_s,
+                is_cpu=self._arena is None,
+            )
             for body in loaded.bodies
         ]
 
+    def _activations(self, function: Function, rows: int) -> int:
+        """What so many rows take of the same room."""
+        return function.manifest.activation_bytes_at(rows) if self._arena is None else 0
+
+    def _fits(self, function: Function, found: Loaded, room_bytes: int) -> bool:
+        """Whether its plan holds beside one row."""
+        assert found.blocks is not None
+        held_bytes = found.blocks.loader.slot_bytes(found.slot.index)
+        return held_bytes + self._activations(function, 1) <= room_bytes
+
     @cached_property
     def _rates(self) -> Rates:
-        return measure_rates()
+        return measure_rates(str(self._arena.memory().device) if self._arena else "cpu")
 
     def _read_bytes_per_s(self, path: Path, file_bytes: int) -> float:
         """Of the first file that was asked for: all of them lie in one folder."""
         if self._read_rate is None:
             self._read_rate = measure_read_bytes_per_s(path, file_bytes)
         return self._read_rate
-
-
-def _fits(function: Function, found: Loaded, room_bytes: int) -> bool:
-    """Whether its plan holds beside one row."""
-    assert found.blocks is not None
-    held_bytes = found.blocks.loader.slot_bytes(found.slot.index)
-    return held_bytes + function.manifest.activation_bytes_at(1) <= room_bytes
 
 
 def _report(body: BlockedGraph) -> BlocksReport:

@@ -188,7 +188,7 @@ def wire(
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
-    blocks = Blocks(slots, device.kind, library.known)
+    blocks = Blocks(slots, library.known)
     prefetcher = Prefetcher(slots, library, find, fitted=blocks.fitted)
     paces = Paces()
     stager = Stager(find, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces)

@@ -62,6 +62,7 @@ def in_blocks(
     rates: Rates,
     read_bytes_per_s: float,
     rows: int = 1,
+    is_cpu: bool = True,
 ) -> BlockedGraph:
     """The fastest way found; BudgetExceeded names the least bytes that would do."""
     from fusion.blocks.times import estimate
@@ -77,7 +78,7 @@ def in_blocks(
         if made.pieces in tried or (found and limit == LEAST_PIECE_BYTES):
             continue
         tried.add(made.pieces)
-        for variant in (made._replace(graph=for_cpu(made.graph)), made):
+        for variant in (made._replace(graph=for_cpu(made.graph)), made) if is_cpu else (made,):
             stepped = _stepped(variant)
             seconds = estimate(stepped.graph, rates, rows)
             try:

@@ -61,7 +61,7 @@ class Bench:
         turn = DeviceTurn(lambda: None)
         self.computer = Computer(
             library, self.slots, self.dags, self.claims, turn, _no_eager_runs,
-            Ceilings(measurements), Blocks(self.slots, "cuda", library.known),
+            Ceilings(measurements), Blocks(self.slots, library.known),
             Prefetcher(self.slots, library, self.functions.__getitem__),
         )  # fmt: skip
         self.capturing = Capturing(

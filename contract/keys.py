@@ -13,6 +13,10 @@ fb:counts              hash    accepted, and one per settled status, ever (jobs)
 fb:queued              hash    function -> queued jobs, where there are any (jobs)
 fb:drain               hash    function -> jobs settled per second while more waited, '' -> of
                                all; only what is measured, and only of late (scheduler)
+fb:costs               hash    what the scheduler has learned of costs, by function version, set of
+                               members, worker; at most some megabytes (learn)
+fb:prediction          hash    how far predictions were off: compute, total, <name>@<n> -> median
+                               and p90 of relative errors, groups (predicted)
 fb:inflight            hash    <name>@<n> -> queued and running jobs, where there are any (jobs)
 fb:groups              hash    group id -> worker that has it (claim, settle, reap)
 fb:signals             stream  k -> kind, d -> data: what the scheduler must hear (settle, workers);
@@ -48,6 +52,8 @@ LEASES = "fb:leases"
 COUNTS = "fb:counts"
 QUEUED = "fb:queued"
 DRAIN = "fb:drain"
+COSTS = "fb:costs"
+PREDICTION = "fb:prediction"
 INFLIGHT = "fb:inflight"
 GROUPS = "fb:groups"
 SIGNALS = "fb:signals"

@@ -266,10 +266,15 @@ class SlotTable:
                     self._memory.history.loaded(
                         key, load_s, began_s + load_s, was_on_disk, is_verified
                     )
-                self._note_load(lease, key, weights, load_s)
+                self._note_load(lease, key, weights, load_s, was_on_disk)
 
     def _note_load(
-        self, lease: Lease, key: str, weights: ResidentWeights | None, load_s: float
+        self,
+        lease: Lease,
+        key: str,
+        weights: ResidentWeights | None,
+        load_s: float,
+        was_on_disk: bool,
     ) -> None:
         slot = lease.slots[key]
         slot.is_loading = False
@@ -284,6 +289,9 @@ class SlotTable:
         lease.cold.add(key)
         lease.loaded_bytes += loaded_bytes
         lease.load_s += load_s
+        if was_on_disk:
+            lease.disk_bytes += loaded_bytes
+            lease.disk_s += load_s
         self._counts.loads += 1
         self._counts.loaded_bytes += loaded_bytes
         self._counts.load_s += load_s

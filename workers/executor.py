@@ -70,6 +70,7 @@ class Executor:
         computer: Computer,
         patience: Patience,
         threads: ThreadPoolExecutor,
+        lanes: int = 1,
     ) -> None:
         self._worker = worker
         self._store = store
@@ -78,6 +79,7 @@ class Executor:
         self._computer = computer
         self._patience = patience
         self._threads = threads
+        self._lanes = lanes
         self._stopped = Event()
 
     def run_group(self, group: str, claims: Sequence[Claim]) -> None:
@@ -188,7 +190,7 @@ class Executor:
         now_s = time.time()
         settlements = settle.settlements(ended, rest.fetched_at_s, now_s)
         counters = settle.counters(ended, tally, rest.fetched_at_s, now_s)
-        report = settle.report(rest.group, self._worker, ended, tally, rest.behind)
+        report = settle.report(rest.group, self._worker, ended, tally, rest.behind, self._lanes)
         report = report._replace(predicted_s=rest.predicted_s, taken_at_s=rest.fetched_at_s)
         last = max((one.spec.deadline_s for one in ended), default=time.time())
         give_up_at_s = self._patience.until_s(last)

@@ -68,6 +68,7 @@ def report(
     ended: Sequence[Ended],
     tally: Tally,
     behind: Iterable[FunctionRef] = (),
+    lanes: int = 1,
 ) -> GroupReport:
     """What the scheduler learns from the group; members are the functions that computed."""
     rows: Counter[tuple[str, int]] = Counter()
@@ -87,7 +88,20 @@ def report(
         began_at_s=tally.began_at_s,
         ended_at_s=tally.ended_at_s,
         jobs=len(ended),
+        tiers=["+".join(tally.tiers.get(FunctionRef(*ref), ())) for ref in rows],
+        member_s=_member_s(tally, [FunctionRef(*ref) for ref in rows]),
+        built=tally.built,
+        lanes=lanes,
+        disk_bytes=tally.disk_bytes,
+        disk_s=tally.disk_s,
     )
+
+
+def _member_s(tally: Tally, members: Sequence[FunctionRef]) -> list[float]:
+    """Per member, as far as all of them are known."""
+    if not all(ref in tally.member_s for ref in members):
+        return []
+    return [tally.member_s[ref] for ref in members]
 
 
 def _seconds(ended: Ended, fetched_at_s: float, now_s: float) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 `open_store(settings.redis_url)` connects; the parts are grouped by what they keep:
 `jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
-(the registry), `workers`, `telemetry` (counters and logs), `api_keys`, `scheduling` (what the
-scheduler says of itself, and the groups that ran).
+(the registry), `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the scheduler
+has learned), `scheduling` (what it says of itself, and the groups that ran).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from contract.store.access import ApiKeys
+from contract.store.costs import LearnedCosts
 from contract.store.functions import Functions
 from contract.store.jobs import Jobs
 from contract.store.queue import Queue
@@ -34,6 +35,7 @@ class Store:
     telemetry: Telemetry
     api_keys: ApiKeys
     scheduling: Scheduling
+    costs: LearnedCosts
 
     def close(self) -> None:
         """Close every connection."""
@@ -52,4 +54,5 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         Telemetry(server),
         ApiKeys(server),
         Scheduling(server),
+        LearnedCosts(server),
     )

@@ -48,6 +48,7 @@ class ArrivingWeights:
         layout: Layout,
         own: Mapping[int, Tensor],
         lent: Mapping[int, Tensor],
+        began: Mark,
         marks: Sequence[tuple[int, Mark]],
     ) -> None:
         self._copies = copies
@@ -57,6 +58,7 @@ class ArrivingWeights:
         self._tensors = [every[number] for number in range(len(layout.tensors))]
         # (end of the data that is there, from when on), ascending
         self.marks = tuple(marks)
+        self._began = began
         # those that are not over: several groups may read one function's weights at once
         self._uses: list[Mark] = []
 
@@ -81,6 +83,13 @@ class ArrivingWeights:
     def is_arriving(self) -> bool:
         """Whether copies are still under way."""
         return not self.marks[-1][1].query()
+
+    @property
+    def copy_s(self) -> float | None:
+        """What the copies took, between the first and the last; None while they are under way."""
+        if self.is_arriving:
+            return None
+        return self._copies.seconds_between(self._began, self.marks[-1][1])
 
     def mark_used(self) -> None:
         """Note that what was computed so far may still be reading."""
@@ -160,9 +169,10 @@ class ArenaLoader:
         """
         layout = self.layout(index)
         runs = [*runs_at(layout, lent, index.data_bytes, address)]
+        began = self.copies.mark(is_timed=True)
         marks = [*self._copied(path, index, is_verified, runs)]
         own = self._views_at(index, layout, lent, address)
-        return ArrivingWeights(self.copies, layout, own, lent, marks)
+        return ArrivingWeights(self.copies, layout, own, lent, began, marks)
 
     def memory(self) -> Tensor:
         """The arena, [arena_bytes] uint8, device."""
@@ -187,7 +197,7 @@ class ArenaLoader:
                         marked = copied
                         yield end, self.copies.mark()
         # also where nothing was copied: what is lent may be on its way
-        yield index.data_bytes, self.copies.mark()
+        yield index.data_bytes, self.copies.mark(is_timed=True)
 
     def _pieces(
         self, path: Path, index: WeightsIndex, is_verified: bool, runs: Sequence[Run]

@@ -97,7 +97,7 @@ class Group:
         rows = self.rows | {job.function: rows_before + job.rows}
         if _bytes(rows, self.worker, functions) > self.worker.budget_bytes:
             return False
-        compute_s = _compute_s(rows, costs) / self.worker.speed
+        compute_s = costs.group_s(rows, self.worker) / self.worker.speed
         if compute_s > LONG_GROUP_S:
             return False
         swap_s = _swap_s(rows, self.worker, functions, costs)
@@ -113,7 +113,8 @@ class Group:
     def dispatch(self, functions: Mapping[FunctionRef, FunctionView], costs: Costs) -> Dispatch:
         """The group as it is."""
         predicted_s = _swap_s(self.rows, self.worker, functions, costs)
-        predicted_s += _compute_s(self.rows, costs) / self.worker.speed
+        predicted_s += costs.build_s(self.rows, self.worker)
+        predicted_s += costs.group_s(self.rows, self.worker) / self.worker.speed
         return Dispatch(self.worker.id, tuple(self.jobs), predicted_s)
 
 
@@ -136,15 +137,10 @@ def _bytes(
     return min(resident, worker.resident_bytes) + cold + activations
 
 
-def _compute_s(rows: Mapping[FunctionRef, int], costs: Costs) -> float:
-    return sum(costs.compute_s(ref, n) for ref, n in rows.items())
-
-
 def _swap_s(
     rows: Mapping[FunctionRef, int],
     worker: WorkerView,
     functions: Mapping[FunctionRef, FunctionView],
     costs: Costs,
 ) -> float:
-    cold_bytes = sum(functions[ref].weight_bytes for ref in rows if ref not in worker.resident)
-    return costs.swap_s(cold_bytes)
+    return costs.load_s({ref: functions[ref].weight_bytes for ref in rows}, worker)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
@@ -48,6 +48,12 @@ class WorkerView:
     speed: float = 1.0
     # groups that it has, by name of each function in them
     groups_of: Mapping[str, int] = field(default_factory=dict, hash=False)
+    # functions whose weights are in host memory, or as near
+    hosted: frozenset[FunctionRef] = frozenset()
+    # groups of which it has the fused DAG: function and row bucket of each member
+    cached: Set[frozenset[tuple[FunctionRef, int]]] = frozenset()
+    # threads to run members side by side on
+    lanes: int = 1
 
     @property
     def free_in_s(self) -> float:
@@ -94,6 +100,8 @@ class Refusal(NamedTuple):
     job: PendingJob
     # when it could have ended at the earliest, Unix seconds
     earliest_end_s: float
+    # `too_long`: its run alone takes longer than it has; `workers_busy`: what workers have does
+    reason: str = "workers_busy"
 
 
 class Plan(NamedTuple):

@@ -18,7 +18,8 @@ from fusion.export import export
 from fusion.slots import SlotRequest, SlotTable, open_slots
 from fusion.swapping.blocks import DeviceBlocks, DeviceBlocksLoader
 from fusion.swapping.cuda import CudaCopies
-from fusion.swapping.loader import ArenaLoader, ArrivingWeights
+from fusion.swapping.loader import ArenaLoader
+from fusion.swapping.weights import ArrivingWeights
 from fusion.weights import write_weights
 from tests.unit.fusion_swapping.shared import MIB, plain, sibling, stored
 

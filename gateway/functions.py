@@ -53,9 +53,7 @@ def deploy(gateway: Gateway, name: str, upload: Upload, read: Read) -> Answer:
     gateway.lookup.forget(ref)
     log.info("deployed", function=function.ref, digest=digest)
     location = ("Location", f"/v1/functions/{function.ref}")
-    budget_bytes = budget_for_blocks(function.manifest, workers)
-    in_blocks = {} if budget_bytes is None else {"blocks_budget_bytes": budget_bytes}
-    return json_answer(_describe(gateway, function) | in_blocks, 201, [location])
+    return json_answer(_describe(gateway, function), 201, [location])
 
 
 def show_all(gateway: Gateway) -> Answer:
@@ -130,7 +128,9 @@ def _describe(gateway: Gateway, function: Function) -> dict[str, Any]:
         versions = gateway.store.functions.versions(function.name)
     except UnknownFunction:
         versions = []  # removed since it was read
-    return record | {"versions": versions, "execution": execution(function, workers)}
+    budget_bytes = budget_for_blocks(function.manifest, workers)
+    in_blocks = {} if budget_bytes is None else {"blocks_budget_bytes": budget_bytes}
+    return record | {"versions": versions, "execution": execution(function, workers)} | in_blocks
 
 
 def _record(function: Function, place: str) -> dict[str, Any]:

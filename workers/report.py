@@ -11,6 +11,7 @@ from contract.store.workers import BlocksReport, DagCacheReport, FunctionMemory,
 from fusion.cache import CacheStats
 from workers.gauge import Gauge
 from workers.prefetching import PrefetchStats
+from workers.speed import NOT_MEASURED, Speed
 from workers.tiers import HOST
 
 
@@ -42,6 +43,7 @@ class Reporter:
     row_ceilings: Callable[[], dict[str, int]]
     blocks: Callable[[], dict[str, BlocksReport]]
     prefetches: Callable[[], PrefetchStats]
+    speed: Speed = NOT_MEASURED
 
     def report(self, is_draining: bool) -> WorkerReport:
         """The worker now."""
@@ -83,4 +85,6 @@ class Reporter:
             prefetches=prefetches.prefetches,
             prefetch_hits=prefetches.hits,
             shared_bytes=slots.shared_bytes,
+            flops=self.speed.flops,
+            memory_bytes_per_s=self.speed.memory_bytes_per_s,
         )

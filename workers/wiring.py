@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 
 from contract import keys
+from contract.function import Function
 from contract.heap import settle_heap
 from contract.log import Log
 from contract.settings import Settings
@@ -48,19 +49,22 @@ from workers.dags import Dags
 from workers.eager import EagerRuns
 from workers.eager_slots import Opening
 from workers.executor import Executor, Patience
+from workers.foresight import Foresight
 from workers.gauge import Gauge
 from workers.handlers.hosts import Hosts
 from workers.handlers.log_writer import LogWriter
 from workers.handlers.starting import HostLimits
 from workers.heartbeat import Heartbeat, Rhythm
 from workers.leaving import Leaving
-from workers.library import Library
+from workers.library import Library, Loaded
 from workers.mark import MemoryMark
 from workers.measuring import Measuring
 from workers.paces import Paces
 from workers.prefetching import Prefetcher
 from workers.removed import Removed
+from workers.replanning import Replanning
 from workers.report import Reporter
+from workers.speed import find_speed
 from workers.stage import Stager
 from workers.tiers import Tiers
 from workers.warmup import warm_groups, warm_up
@@ -76,6 +80,8 @@ HOST_SHARE = 0.25
 GRAPH_SHARE = 0.2
 # between two looks for functions that are removed
 REMOVED_S = 5.0
+# between two looks for new functions that will run in blocks
+FORESIGHT_S = 2.0
 FUNCTIONS_KEPT = 4096
 # a thread for every function whose hooks run or are waited for; started when needed
 HOOK_THREADS = 256
@@ -181,10 +187,13 @@ def wire(
         row_ceilings=ceilings.shown,
         blocks=lambda: blocks.reports(),
         prefetches=lambda: prefetcher.stats(),
+        speed=find_speed(
+            measurements, torch.device(str(device)), threads, float(settings.warm_up_s)
+        ),
     )
     # versions are immutable, so what was read once holds
     find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
-    blocks = Blocks(slots, device.kind, library.known)
+    blocks = Blocks(slots, device.kind, library.known, Replanning(measurements))
     prefetcher = Prefetcher(slots, library, find, fitted=blocks.fitted)
     paces = Paces()
     stager = Stager(find, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces)
@@ -209,6 +218,12 @@ def wire(
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
         compiling.look, measuring.look, tiers.look,
     ]  # fmt: skip
+    if device.kind == "cpu":
+
+        def plan(function: Function) -> Loaded:
+            return blocks.fitted(function, library.get(function))
+
+        chores.append(Foresight(store.functions, budget_bytes, plan, FORESIGHT_S).look)
     capturing = None
     if graphs is not None:
         capturing = Capturing(graphs, dags, library, slots, computer, find, lambda: claims.is_idle)

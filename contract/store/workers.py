@@ -62,6 +62,8 @@ class BlocksReport:
     ring_bytes: int
     # what stays in memory beside the ring
     resident_bytes: int
+    # by times that runs have taken, no longer by estimates
+    is_measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,9 @@ class WorkerReport:
     prefetch_hits: int = 0
     # of weights that several functions hold: in `functions` with each, in resident_bytes once
     shared_bytes: int = 0
+    # measured at start: float operations and bytes of memory a second; 0 where that was skipped
+    flops: float = 0.0
+    memory_bytes_per_s: float = 0.0
 
     def encode(self) -> str:
         """JSON."""

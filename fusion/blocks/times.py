@@ -21,7 +21,8 @@ _COPIED_BYTES = 4 * 2**20
 _TRIALS = 5
 # one is special to broadcasting
 _PROBED_ROWS = 2
-_PRODUCTS = ("linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "einsum")
+# the argument whose last dimension is summed over; einsum's is not looked for
+_PRODUCTS = {"linear": 0, "mm": 0, "matmul": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
 
 
 class Rates(NamedTuple):
@@ -87,6 +88,10 @@ def _operations(
         )
         return results[0].numel() * prod(kernel[0].shape[1:]) if kernel else 0.0
     if node.operator in _PRODUCTS:
+        left = node.args[_PRODUCTS[node.operator]]
+        given = _tensors(values, [left] if isinstance(left, Ref) else [])
+        return results[0].numel() * float(max((x.shape[-1] for x in given if x.dim()), default=1))
+    if node.operator == "einsum":
         given = _tensors(values, [*node.refs()])
         return results[0].numel() * float(max((x.shape[-1] for x in given if x.dim()), default=1))
     return 0.0

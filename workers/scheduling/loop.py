@@ -22,7 +22,7 @@ from workers.scheduling.costs import PRIOR_COMPUTE_S
 from workers.scheduling.groups import can_start
 from workers.scheduling.learning import load_costs, save_costs
 from workers.scheduling.measures import Measures
-from workers.scheduling.policies import policy_named
+from workers.scheduling.policies import Learner, policy_named
 from workers.scheduling.records import Dispatch, Limits, PendingJob
 from workers.scheduling.sent import Sent
 from workers.scheduling.state import State, UnderWay
@@ -42,6 +42,8 @@ EXPIRE_EVERY_S = 0.1
 MEASURE_EVERY_S = 0.25
 # Workers hear this often what is coming to them, where it has changed.
 TELL_EVERY_S = 0.1
+# A policy that learns takes a few milliseconds for it no more often than this.
+LEARN_EVERY_S = 0.1
 # Jobs that one move of the store expires, so that it never stalls the others for long.
 EXPIRE_AT_ONCE = 256
 # After the store was away, workers get this long to report and to renew before they count as gone.
@@ -66,6 +68,9 @@ class Scheduler:
         self._send = send
         limits = Limits(settings.group_functions, settings.group_jobs)
         self._policy = policy_named(settings.policy, limits)
+        if isinstance(self._policy, Learner):
+            self._policy.adapts = settings.policy_adapts == "on"
+        self._learn_at_s = 0.0
         # the process id is for whoever wants to know which of them leads
         self._token = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._measures = Measures(settings.policy)
@@ -130,6 +135,7 @@ class Scheduler:
                 if state.hear_all(news.events):
                     state.set_workers(self._store.workers.all())
                 self._decide(state)
+                self._teach(state)
                 if time.monotonic() >= tell_at_s:
                     self._tell_coming(state)
                     tell_at_s = time.monotonic() + TELL_EVERY_S
@@ -204,6 +210,18 @@ class Scheduler:
             self._dispatch(state, dispatch)
         state.wake_at_s = decided.wake_at_s
         state.note_waiting(time.monotonic())
+
+    def _teach(self, state: State) -> None:
+        """Tell a policy that learns what became of its groups; what is to be sent was sent."""
+        reports, state.reports = state.reports, []
+        if not isinstance(self._policy, Learner) or not self._policy.adapts:
+            return
+        now_s = time.time()
+        for report in reports:
+            self._policy.observe(report, now_s)
+        if time.monotonic() >= self._learn_at_s:
+            self._policy.learn()
+            self._learn_at_s = time.monotonic() + LEARN_EVERY_S
 
     def _tell_coming(self, state: State) -> None:
         """Tell workers which functions still have jobs that wait."""

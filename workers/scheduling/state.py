@@ -18,6 +18,7 @@ from workers.scheduling.coming import Coming
 from workers.scheduling.costs import Costs, Members, members_of
 from workers.scheduling.drain import ALL, Drain
 from workers.scheduling.pending import Pending
+from workers.scheduling.placement import Measured, relative_speeds
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
 
 # groups of a worker whose fused DAGs it is taken to have; about as many fit its cache
@@ -53,6 +54,8 @@ class State:
     # heap of the deadlines of pending jobs, and of some that wait no longer
     deadlines: list[tuple[float, JobId]] = field(default_factory=list)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
+    # relative to the mean of all workers
+    speeds: dict[str, float] = field(default_factory=dict)
     # groups that take no place any more: functions whose hooks the worker does not wait for
     behind: dict[str, Behind] = field(default_factory=dict)
     # functions sent to a worker since its last report
@@ -62,6 +65,8 @@ class State:
     # jobs of groups that have ended, by function, and of all under drain.ALL
     settled: Counter[str] = field(default_factory=Counter)
     drain: Drain = field(default_factory=Drain)
+    # reports of groups, for a policy that learns to take
+    reports: list[GroupReport] = field(default_factory=list)
     # by worker the groups it has run, the last one last: it has their fused DAGs
     cached: dict[str, dict[Members, None]] = field(default_factory=dict)
     # what each worker was last told that is coming to it
@@ -135,6 +140,9 @@ class State:
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
         """Take in fresh reports; what was arriving shows in them now."""
         self.workers = {report.id: report for report in reports}
+        self.speeds = relative_speeds(
+            {w: Measured(r.flops, r.memory_bytes_per_s) for w, r in self.workers.items()}
+        )
         self.arriving.clear()
 
     def hear_all(self, events: Iterable[Event]) -> bool:
@@ -152,6 +160,10 @@ class State:
                     functions = frozenset(FunctionRef(*pair) for pair in report.behind)
                     self.behind[report.group] = Behind(report.worker, functions)
                 if report.members:
+                    # what it would have been on a worker of the mean speed
+                    speed = self.speeds.get(report.worker, 1.0)
+                    report = report._replace(compute_s=report.compute_s * speed)
+                    self.reports.append(report)
                     predicted_s = None if group is None else group.predicted_s
                     self._note_cached(report)
                     for ref, compute_s in self.costs.learn(report, predicted_s):
@@ -181,9 +193,13 @@ class State:
                 for ref in its.functions
             ),
             report.resident_bytes + arriving_bytes,
-            frozenset(map(FunctionRef.parse, report.hosted)),
-            self.cached.get(report.id, {}).keys(),
-            report.threads,
+            speed=self.speeds.get(report.id, 1.0),
+            groups_of=Counter(
+                n for g in self.groups.values() if g.worker == report.id for n in g.jobs
+            ),
+            hosted=frozenset(map(FunctionRef.parse, report.hosted)),
+            cached=self.cached.get(report.id, {}).keys(),
+            lanes=report.threads,
         )
 
     def _note_cached(self, report: GroupReport) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from contract.function import FunctionRef
 from contract.store.queue import Cursor, Event, GroupReport
 from contract.store.workers import DagCacheReport, WorkerReport
@@ -61,3 +65,17 @@ def test_nothing_is_kept_of_a_function_that_is_gone_in_every_version() -> None:
     assert state.pending.shares.used_s == {"a": 1.0}
     state.forget_functions([FunctionRef("a", 2)])
     assert (state.pending.shares.used_s, dict(state.settled)) == ({}, {})
+
+
+def test_costs_are_those_of_the_mean_speed() -> None:
+    """What a fast worker measured would take the mean of all workers longer."""
+    state = State(Cursor(), {}, Costs())
+    fast = replace(a_worker("w"), flops=4e10, memory_bytes_per_s=1e10)
+    slow = replace(a_worker("other"), flops=1e10, memory_bytes_per_s=1e10)
+    state.set_workers([fast, slow])
+    ended = GroupReport("g", "w", [("a", 1, 1)], 1.0, 0.0, 0.0)
+    state.hear_all([Event("group", ended.encode())])
+    assert state.costs.compute_s(FunctionRef("a", 1), 1) == pytest.approx(2**0.5)
+    assert {view.id: view.speed for view in state.views()} == pytest.approx(
+        {"w": 2**0.5, "other": 0.5**0.5}
+    )

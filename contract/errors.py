@@ -29,7 +29,8 @@ FuseboxError                      internal               500
 ├── OutOfMemory                   out_of_memory          507
 ├── StorageFull                   storage_full           507
 ├── Unavailable                   unavailable            503
-│   └── StoreUnavailable          store_unavailable      503
+│   ├── StoreUnavailable          store_unavailable      503
+│   └── DeadlineUnmeetable        deadline_unmeetable    503
 └── DeadlineExceeded              deadline_exceeded      504
 
 Every class carries a stable `code` and an `http_status`; its docstring is the default message.
@@ -239,6 +240,12 @@ class StoreUnavailable(Unavailable):
     """The job store does not answer, so nothing was accepted."""
 
     code = "store_unavailable"
+
+
+class DeadlineUnmeetable(Unavailable):
+    """No worker could end the job before its deadline, so it was not begun; try again later."""
+
+    code = "deadline_unmeetable"
 
 
 class DeadlineExceeded(FuseboxError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from contract.function import NAME
-from contract.job import JOB_ID_CHARS, TIMINGS, Status
+from contract.job import JOB_ID_CHARS, MAX_PRIORITY, TIMINGS, Status
 from contract.probe import HEADER as COMPUTE_MS
 from gateway.answer import JSON
 from gateway.functions import TAR
@@ -62,10 +62,17 @@ _IDEMPOTENCY_KEY = _header(
     "caller to the same function, is the same job and gets its answer.",
     schema={"type": "string", "pattern": IDEMPOTENCY_KEY, "maxLength": 512},
 )
+_PRIORITY = _header(
+    "Fusebox-Priority",
+    "Jobs of a higher priority go first, whatever is due, until those of lower ones have waited "
+    "for long.",
+    schema={"type": "integer", "minimum": 0, "maximum": MAX_PRIORITY, "default": 0},
+)
 _STORE = ("store_unavailable", "internal")
 _OF_JOBS = (
     "function_failed", "handler_failed", "handler_timeout", "worker_lost",
-    "out_of_memory", "deadline_exceeded", "job_cancelled",
+    "out_of_memory", "deadline_exceeded", "deadline_unmeetable",
+    "job_cancelled",
 )  # fmt: skip
 
 
@@ -97,6 +104,7 @@ def _invoke() -> Record:
         "preprocess takes the whole body, of any type, as its payload.",
         parameters=[
             _header("Prefer", "`respond-async` answers 202 at once, `wait=S` after S seconds."),
+            _PRIORITY,
             _IDEMPOTENCY_KEY,
             _ACCEPT,
         ],

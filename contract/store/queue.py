@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from contract import keys
-from contract.errors import DeadlineExceeded, WorkerLost
+from contract.errors import DeadlineExceeded, DeadlineUnmeetable, WorkerLost
 from contract.job import Claim, JobId, JobSpec, Outcome, Status
 from contract.store.link import Argument, Link
 from contract.store.server import Server, store_errors
@@ -252,6 +252,13 @@ class Queue:
         args: list[Argument] = [self._ttl_s, str(Status.EXPIRED), outcome.encode()]
         replies = self._server.run("finish", [*args, f"expired:{stage}", 1, *jobs])
         return sum(now is not None and now.startswith(b"now ") for now in replies)
+
+    def refuse(self, refusals: Sequence[tuple[JobId, DeadlineUnmeetable]]) -> int:
+        """Settle queued jobs as refused, each for its own reason; how many were still queued."""
+        args: list[Argument] = [self._ttl_s, str(Status.REFUSED), "refused:deadline_unmeetable"]
+        for job, error in refusals:
+            args += [job, Outcome.of_error(error, Status.REFUSED).encode()]
+        return sum(self._server.run("refuse", args))
 
     def renew(self, claims: Iterable[Claim], lease_end_s: float) -> set[JobId]:
         """Prolong leases; the jobs that this worker has lost."""

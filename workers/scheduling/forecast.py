@@ -1,4 +1,4 @@
-"""What a policy asks of the cost model, remembered for the moment: it asks the same many times."""
+"""What a policy asks of the cost model, remembered for one decision: it asks the same often."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from contract.function import FunctionRef
 from workers.scheduling.costs import Costs
 from workers.scheduling.records import FunctionView
 
-# Predictions change little from one group to the next.
-KEEP_S = 0.05
+# Activations of a version never change; this only bounds what is remembered.
+KEEP_S = 60.0
 
 
 class Forecast:
     """Predictions of one policy."""
 
-    __slots__ = ("_activations", "_asked_at_s", "_compute_s", "_costs")
+    __slots__ = ("_activations", "_compute_s", "_costs", "_since_s")
 
     def __init__(self) -> None:
         self._costs: Costs | None = None
-        self._asked_at_s = -inf
+        self._since_s = -inf
         self._compute_s: dict[tuple[FunctionRef, int], float] = {}
         self._activations: dict[tuple[FunctionRef, int], int] = {}
 
     def at(self, costs: Costs, now_s: float) -> Forecast:
-        """Ask this cost model from now on."""
-        if costs is not self._costs or not 0 <= now_s - self._asked_at_s < KEEP_S:
-            self._costs, self._asked_at_s = costs, now_s
-            self._compute_s.clear()
+        """Ask this cost model as it is now; for one decision."""
+        self._costs = costs
+        self._compute_s.clear()
+        if not 0 <= now_s - self._since_s < KEEP_S:
+            self._since_s = now_s
             self._activations.clear()
         return self
 

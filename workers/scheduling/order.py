@@ -30,6 +30,8 @@ BURST_S = 0.5
 OWED_S = 2.0
 # For how long a step of priority lets later jobs overtake.
 OVERTAKEN_S = 1.0
+# Where as large a part of what waits is late, one in so many, more comes than can be served.
+OVERLOADED = 4
 _URGENT, _IN_TURN, _LATE, _HOPELESS = range(4)
 # behind every priority
 _LAST = 1_000
@@ -61,34 +63,58 @@ class Turn(NamedTuple):
         return self.job.deadline_s if self.is_late else self.due_at_s
 
 
+class _Part(NamedTuple):
+    line: Line
+    at: int
+    stop: int
+    place: int
+
+
 class Turns:
     """The jobs that wait, in the order in which they should be taken; the queue stays as it is.
 
-    `start_s`: when a device is free. O(functions) to begin, O(log functions) for each job.
+    `start_s`: when a device is free; `target_s`: how long groups are where many wait. Under
+    overload what could not bear such a group is given up for what can, or every group would be a
+    single job that is nearly late (early drop of Nexus; Shen et al., SOSP 2019).
+    It takes O(functions) to begin and O(log functions) for each job.
     """
 
-    def __init__(self, pending: Pending, forecast: Forecast, start_s: float, now_s: float) -> None:
+    def __init__(
+        self,
+        pending: Pending,
+        forecast: Forecast,
+        start_s: float,
+        now_s: float,
+        target_s: float = 0.0,
+    ) -> None:
         self._forecast = forecast
         self._start_s = start_s
+        self._urgent_until_s = start_s + URGENT_WITHIN_S
         self._used_s = used_s = pending.shares.used_s
         had_s = [used_s.get(name, 0.0) for name in pending.names()]
         self._least_s = min(had_s, default=0.0)
         self._owed_until_s = max(had_s, default=0.0) - self._least_s - OWED_S
         self._heap: list[Turn] = []
         self._skipped: list[Turn] = []
-        if pending.priorities() <= 1:
-            for line in pending.lines():
-                self._enter(line, 0, len(line.jobs), 0)
-        else:
-            for place, priority in enumerate(_by_age(pending, now_s)):
-                for line in pending.lines():
-                    first, stop = line.span(priority)
-                    if first < stop:
-                        self._enter(line, first, stop, place)
+        # parts of lines that are late, until it is their turn
+        self._late_parts: list[_Part] = []
+        parts = _parts(pending, now_s)
+        late = sum([self._enter(part, 0.0) for part in parts])
+        if target_s and late * OVERLOADED >= len(pending):
+            self._heap.clear()
+            self._late_parts.clear()
+            for part in parts:
+                self._enter(part, target_s)
+        if pending.priorities() > 1:
+            # late jobs of a higher priority do not wait for those of a lower one
+            self._take_in_late()
         heapify(self._heap)
 
     def first(self) -> Turn | None:
         """Whose turn it is now."""
+        if not self._heap:
+            self._take_in_late()
+            heapify(self._heap)
         while self._heap:
             turn = self._heap[0]
             job = turn.job
@@ -145,38 +171,46 @@ class Turns:
             )
         heapreplace(self._heap, following)
 
-    def _enter(self, line: Line, index: int, stop: int, place: int) -> None:
-        """Part of a line, all of one priority."""
-        job, ref = line.jobs[index], line.ref
-        end_s = self._start_s + self._forecast.compute_s(ref, job.rows)
+    def _enter(self, part: _Part, target_s: float) -> int:
+        """Part of a line, all of one priority; how many of it are late."""
+        line, at, stop, place = part
+        job, ref = line.jobs[at], line.ref
+        end_s = self._start_s + max(target_s, self._forecast.compute_s(ref, job.rows))
         ahead_s = self._used_s.get(ref.name, 0.0) - self._least_s
+        late = 0
         if job.due_at_s < end_s:
-            first = bisect_left(line.order, (-job.priority, end_s), index, stop)
-            self._enter_late(line, index, first, place, ahead_s, end_s)
+            first = bisect_left(line.order, (-job.priority, end_s), at, stop)
+            late = first - at
+            self._late_parts.append(_Part(line, at, first, place))
+            if ahead_s < self._owed_until_s:
+                self._take_in_late()
             if first == stop:
-                return
-            index, job = first, line.jobs[first]
-        self._heap.append(self._in_time(place, job, line, index, stop, ahead_s))
+                return late
+            at, job = first, line.jobs[first]
+        self._heap.append(self._in_time(place, job, line, at, stop, ahead_s))
+        return late
 
-    def _enter_late(
-        self, line: Line, index: int, stop: int, place: int, ahead_s: float, end_s: float
-    ) -> None:
-        """Those of a line that are due before they could end."""
-        first = bisect_left(line.jobs, end_s, index, stop, key=_DEADLINE)
-        for begin, end, is_hopeless in ((index, first, True), (first, stop, False)):
-            if begin < end:
-                job = line.jobs[begin]
-                its_place = _LAST if is_hopeless else place
-                turn = self._late(
-                    its_place, job, line, begin, end, ahead_s, is_hopeless=is_hopeless
-                )
-                self._heap.append(turn)
+    def _take_in_late(self) -> None:
+        """Jobs that are due before they could end, each line's in two: hopeless or not."""
+        for line, at, stop, place in self._late_parts:
+            end_s = self._start_s + self._forecast.compute_s(line.ref, line.jobs[at].rows)
+            ahead_s = self._used_s.get(line.ref.name, 0.0) - self._least_s
+            first = bisect_left(line.jobs, end_s, at, stop, key=_DEADLINE)
+            if at < first:
+                job = line.jobs[at]
+                single = (_LAST, job, line, at, first, ahead_s)
+                self._heap.append(self._late(*single, is_hopeless=True))
+            if first < stop:
+                job = line.jobs[first]
+                single = (place, job, line, first, stop, ahead_s)
+                self._heap.append(self._late(*single, is_hopeless=False))
+        self._late_parts.clear()
 
     def _in_time(
         self, place: int, job: PendingJob, line: Line, index: int, stop: int, ahead_s: float
     ) -> Turn:
         due_at_s = job.due_at_s
-        if due_at_s <= self._start_s + URGENT_WITHIN_S and ahead_s <= BURST_S:
+        if due_at_s <= self._urgent_until_s and ahead_s <= BURST_S:
             kind, virtual_s = _URGENT, 0.0
         else:
             kind, virtual_s = _IN_TURN, ahead_s
@@ -201,6 +235,18 @@ class Turns:
         return Turn(
             place, kind, ahead_s, job.due_at_s, job.id, job, line, index, stop, ahead_s, True
         )
+
+
+def _parts(pending: Pending, now_s: float) -> list[_Part]:
+    """Every line, cut by priority."""
+    if pending.priorities() <= 1:
+        return [_Part(line, 0, len(line.jobs), 0) for line in pending.lines()]
+    cuts = [
+        (place, line, *line.span(priority))
+        for place, priority in enumerate(_by_age(pending, now_s))
+        for line in pending.lines()
+    ]
+    return [_Part(line, at, stop, place) for place, line, at, stop in cuts if at < stop]
 
 
 def in_order(

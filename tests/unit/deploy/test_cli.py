@@ -154,7 +154,8 @@ def test_exit_codes_are_stable(code: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "expected"), [("succeeded", 0), ("failed", 1), ("cancelled", 1), ("expired", 5)]
+    ("status", "expected"),
+    [("succeeded", 0), ("failed", 1), ("cancelled", 1), ("expired", 5), ("refused", 5)],
 )
 def test_waiting_exits_with_how_the_job_ended(
     fusebox: Fusebox, gateway: FakeGateway, status: str, expected: int
@@ -383,3 +384,16 @@ def test_an_idempotency_key_is_sent_as_a_quoted_string(fusebox: Fusebox, full: F
     assert sent == [r'"order \"7\""'] * 2
     assert fusebox(*call, "--repeat", "2").exit_code == 2
     assert fusebox(*call[:-1], "").exit_code == 2
+
+
+def test_a_priority_is_sent_as_a_header(fusebox: Fusebox, full: FakeGateway) -> None:
+    """With and without waiting, once or often; none unless it is given; only 0 to 9."""
+    call = ["invoke", "echo", "--data", "1"]
+    assert fusebox(*call, "--priority", "7").exit_code == 0
+    assert fusebox(*call, "--priority", "3", "--repeat", "2").exit_code == 0
+    assert fusebox(*call).exit_code == 0
+    full.on("POST", INVOKE, (202, job("queued")))
+    assert fusebox(*call, "--priority", "0", "--async").exit_code == 0
+    sent = [asked.headers.get("fusebox-priority") for asked in full.asked]
+    assert sent == ["7", "3", "3", None, "0"]
+    assert fusebox(*call, "--priority", "10").exit_code == 2

@@ -15,7 +15,7 @@ from dataclasses import replace
 from math import inf
 
 from workers.scheduling.costs import Costs
-from workers.scheduling.filling import Filling, Fit
+from workers.scheduling.filling import SAFETY, Filling, Fit, longest_s
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.groups import sent_ahead_in_s
 from workers.scheduling.order import Turn, Turns
@@ -75,8 +75,8 @@ class _Decision:
         self._free, self._costs, self._forecast = free, costs, forecast
         self._limits, self._now_s = limits, now_s
         start_s = now_s + min(worker.free_in_s for worker in free)
-        self._turns = Turns(pending, forecast, start_s, now_s)
-        self._aim_s = pending.aims.tightest_s(now_s)
+        self._longest_s = longest_s(pending.aims.tightest_s(now_s))
+        self._turns = Turns(pending, forecast, start_s, now_s, SAFETY * self._longest_s)
         self._waiting = len(pending)
         # jobs that are refused
         self.gone: set[str] = set()
@@ -134,7 +134,13 @@ class _Decision:
         """The first job, whatever it costs, and those after it that fit beside it."""
         turns, most = self._turns, self._limits.jobs
         filling = Filling(
-            first, worker, self._limits, self._functions, self._forecast, self._now_s, self._aim_s
+            first,
+            worker,
+            self._limits,
+            self._functions,
+            self._forecast,
+            self._now_s,
+            self._longest_s,
         )
         turns.take()
         others = [w for w in self._free if w is not worker and w.under_way_s is None]

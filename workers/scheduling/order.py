@@ -91,13 +91,12 @@ class Turns:
         self._skipped: list[Turn] = []
         # parts of lines that are late, until it is their turn
         self._late_parts: list[Part] = []
-        parts = parts_of(pending, now_s, served_s)
-        late = sum([self._enter(part, 0.0) for part in parts])
-        if target_s and late * OVERLOADED >= len(pending):
-            self._heap.clear()
-            self._late_parts.clear()
-            for part in parts:
-                self._enter(part, target_s)
+        # lines of which some jobs are late
+        self.late: list[Line] = []
+        if pending.due_before(start_s) * OVERLOADED < len(pending):
+            target_s = 0.0
+        for part in parts_of(pending, now_s, served_s):
+            self._enter(*part, target_s)
         if pending.priorities() > 1:
             # late jobs of a higher priority do not wait for those of a lower one
             self._take_in_late()
@@ -164,24 +163,21 @@ class Turns:
             )
         heapreplace(self._heap, following)
 
-    def _enter(self, part: Part, target_s: float) -> int:
-        """Part of a line, all of one priority; how many of it are late."""
-        line, at, stop, place = part
+    def _enter(self, line: Line, at: int, stop: int, place: int, target_s: float) -> None:
+        """Part of a line, all of one priority."""
         job, ref = line.jobs[at], line.ref
         end_s = self._start_s + max(target_s, self._forecast.compute_s(ref, job.rows))
         ahead_s = self._used_s.get(ref.name, 0.0) - self._least_s
-        late = 0
         if job.due_at_s < end_s:
             first = bisect_left(line.order, (-job.priority, end_s), at, stop)
-            late = first - at
+            self.late.append(line)
             self._late_parts.append(Part(line, at, first, place))
             if ahead_s < self._owed_until_s:
                 self._take_in_late()
             if first == stop:
-                return late
+                return
             at, job = first, line.jobs[first]
         self._heap.append(self._in_time(place, job, line, at, stop, ahead_s))
-        return late
 
     def _take_in_late(self) -> None:
         """Jobs that are due before they could end, each line's in two: hopeless or not."""
@@ -207,9 +203,9 @@ class Turns:
             kind, virtual_s = _URGENT, 0.0
         else:
             kind, virtual_s = _IN_TURN, ahead_s
-        return Turn(
-            place, kind, virtual_s, due_at_s, job.id, job, line, index, stop, ahead_s, False
-        )
+        # as Turn makes it, without the call of its __new__: there is one for each function
+        fields = (place, kind, virtual_s, due_at_s, job.id, job, line, index, stop, ahead_s, False)
+        return tuple.__new__(Turn, fields)
 
     def _late(
         self,

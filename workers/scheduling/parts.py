@@ -6,7 +6,7 @@ step between them, since its oldest job came or since it was served last.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -26,16 +26,18 @@ class Part(NamedTuple):
     place: int
 
 
-def parts_of(pending: Pending, now_s: float, served_s: Mapping[int, float]) -> list[Part]:
+def parts_of(
+    pending: Pending, now_s: float, served_s: Mapping[int, float]
+) -> Iterable[tuple[Line, int, int, int]]:
     """Every line, cut by priority; `served_s`: when a job of each priority was served last."""
     if pending.priorities() <= 1:
-        return [Part(line, 0, len(line.jobs), 0) for line in pending.lines()]
+        return ((line, 0, len(line.jobs), 0) for line in pending.lines())
     cuts = [
         (place, line, *line.span(priority))
         for place, priority in enumerate(_by_age(pending, now_s, served_s))
         for line in pending.lines()
     ]
-    return [Part(line, at, stop, place) for place, line, at, stop in cuts if at < stop]
+    return [(line, at, stop, place) for place, line, at, stop in cuts if at < stop]
 
 
 def _by_age(pending: Pending, now_s: float, served_s: Mapping[int, float]) -> list[int]:

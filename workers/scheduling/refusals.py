@@ -7,7 +7,7 @@ were never measured are not refused, nor is anything while no worker is there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from contract.errors import DeadlineUnmeetable
 from contract.store.jobs import retry_after_ms
@@ -21,15 +21,19 @@ CERTAIN = 0.5
 
 
 def unmeetable(
-    pending: Pending, workers: Sequence[WorkerView], forecast: Forecast, now_s: float
+    pending: Pending,
+    lines: Iterable[Line],
+    workers: Sequence[WorkerView],
+    forecast: Forecast,
+    now_s: float,
 ) -> list[Refusal]:
-    """The first jobs of each function that will miss their deadline for certain."""
+    """The first jobs of each of these lines that will miss their deadline for certain."""
     if not workers:
         return []
     start_s = now_s + CERTAIN * min(view.remaining_s or 0.0 for view in workers)
     found: list[Refusal] = []
     several = pending.priorities() > 1
-    for line in pending.lines():
+    for line in lines:
         first = line.jobs[0]
         cost_s = CERTAIN * forecast.compute_s(line.ref, first.rows)
         if (several or first.deadline_s < start_s + cost_s) and forecast.is_measured(line.ref):

@@ -194,7 +194,7 @@ def test_on_one_machine_what_can_be_in_time_is(dues_cs: list[int]) -> None:
     """Jobs one by one: if any order has all of them in time, so has the policy's (Jackson)."""
     cost_s = 0.1
     learned = costs(a=cost_s, b=cost_s)
-    jobs = [job(n, (A, B)[n % 2], cs / 100, 60) for n, cs in enumerate(dues_cs)]
+    jobs = [job(n, (A, B)[n % 2], cs / 100 + 0.005, 60) for n, cs in enumerate(dues_cs)]
     pending, now_s, in_time = waiting(jobs, {A: SINGLE, B: SINGLE}), NOW_S, 0
     policy = LeastLaxity(Limits(1, 1))
     while pending:

@@ -36,3 +36,30 @@ def line_plot(
         is_svg = Path(path).suffix == ".svg"
         figure.savefig(path, metadata={"Date": None} if is_svg else None)
         plt.close(figure)
+
+
+def scatter_plot(path: str | Path, title: str, x_label: str, y_label: str, series: Series) -> None:
+    """Points of each name on logarithmic axes, with the line on which y is x.
+
+    The same points give the same file.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fusebox"}):
+        figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
+        for name, points in series.items():
+            if points:
+                axes.scatter(*zip(*points, strict=True), s=8, alpha=0.4, label=name)
+        every = [value for points in series.values() for point in points for value in point]
+        if every:
+            ends = (min(every), max(every))
+            axes.plot(ends, ends, color="black", linewidth=0.8)
+        axes.set(title=title, xlabel=x_label, ylabel=y_label, xscale="log", yscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        is_svg = Path(path).suffix == ".svg"
+        figure.savefig(path, metadata={"Date": None} if is_svg else None)
+        plt.close(figure)

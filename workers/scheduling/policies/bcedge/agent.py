@@ -40,7 +40,10 @@ class Agent:
         self._actor = Forward(networks.actor)
         self._normal = networks.mean.numpy(), networks.scale.numpy()
         self._actions = actions
-        self._followed = [*networks.critics.parameters()], [*networks.targets.parameters()]
+        self._followed: tuple[list[Tensor], list[Tensor]] = (
+            [*networks.critics.parameters()],
+            [*networks.targets.parameters()],
+        )
 
     # who only acts needs neither of these
     @cached_property

@@ -198,7 +198,7 @@ def wire(
         settings, lambda: {*slots.stats().resident, *map(str, [*hosts.pids(), *eager_hosts.pids()])}
     )
     find = fetching.finding(known) if fetching else known
-    blocks = Blocks(slots, device.kind, library.known, Replanning(measurements))
+    blocks = Blocks(slots, library.known, Replanning(measurements))
     prefetcher = Prefetcher(slots, library, find, fitted=blocks.fitted)
     paces = Paces()
     stager = Stager(known, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces, fetching)

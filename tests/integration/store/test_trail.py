@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from contract.errors import DeadlineUnmeetable
 from contract.job import Claim, JobId, Outcome, Status
 from contract.store import Store
 from contract.store.queue import GroupReport, Settlement
@@ -94,9 +95,13 @@ def test_refusals_and_expiries_are_counted_by_function_too(store: Store) -> None
     assert store.jobs.submit([a_submission(function)], 1, 1) != [None]
     assert store.queue.expire([submission.spec.id], "queue") == 1
     assert store.queue.expire([submission.spec.id], "queue") == 0
+    [other] = submit(store, function)
+    for refused in (1, 0):
+        assert store.queue.refuse([(other.spec.id, DeadlineUnmeetable())]) == refused
+    counters = {"rejected:queue_full": 1, "expired:queue": 1, "refused:deadline_unmeetable": 1}
     stats = store.telemetry.stats(["echo"])["echo"]
-    assert stats == {"rejected:queue_full": 1, "jobs:expired": 1, "expired:queue": 1}
-    assert store.telemetry.counters() == {"rejected:queue_full": 1, "expired:queue": 1}
+    assert stats == counters | {"jobs:expired": 1, "jobs:refused": 1}
+    assert store.telemetry.counters() == counters
 
 
 def test_the_last_groups_are_read_from_the_signals(store: Store) -> None:

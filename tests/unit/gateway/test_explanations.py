@@ -7,7 +7,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from contract.errors import DeadlineExceeded
+from contract.errors import DeadlineExceeded, DeadlineUnmeetable
 from contract.job import TENSORS, Job, JobId, JobSpec, Outcome, Status
 from contract.store.queue import GroupReport
 from contract.trail import Planned, Trail
@@ -102,6 +102,21 @@ def test_a_job_that_was_not_answered_says_why() -> None:
     assert found["reason"] == "deadline_exceeded"
     assert found["sentence"].startswith("Expired: ")
     assert "is_late" not in found
+
+
+def test_a_refused_job_says_what_was_predicted() -> None:
+    """When it could have ended at the earliest, and by when it would have had to."""
+    error = DeadlineUnmeetable(
+        "The job would end in 3 s.", reason="workers_busy", earliest_end=103.0, deadline=101.0
+    )
+    refused = Outcome.of_error(error, Status.REFUSED)
+    found = explain(a_job(Status.REFUSED, refused, ahead=b"9 1"), 200.0)
+    assert found == {
+        "sentence": "Refused: The job would end in 3 s.",
+        "queue": {"jobs_ahead": 9, "own_jobs_ahead": 1},
+        "reason": "deadline_unmeetable",
+        "refused": {"why": "workers_busy", "earliest_end_s": 103.0, "deadline_s": 101.0},
+    }
 
 
 @pytest.mark.parametrize(

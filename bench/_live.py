@@ -22,8 +22,7 @@ from contract.store.queue import Event, GroupReport
 from contract.trail import Planned
 
 NPZ = "application/x-npz"
-EXPIRED = 504
-REFUSED = (429, 503)
+EXPIRED, TOO_MANY, UNMEETABLE = 504, 429, "deadline_unmeetable"
 
 
 class Told(NamedTuple):
@@ -38,6 +37,11 @@ class Told(NamedTuple):
     # milliseconds per stage, of answers
     timings_ms: Mapping[str, float]
     job: str
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it was told early that it cannot be met, or that too many wait."""
+        return self.status == TOO_MANY or self.code == UNMEETABLE
 
 
 class Ran(NamedTuple):
@@ -77,10 +81,10 @@ class Played:
     @property
     def failures(self) -> list[Told]:
         """Calls that were neither answered nor refused nor expired."""
-        return [one for one in self.told if one.status not in (200, EXPIRED, *REFUSED)]
+        return [one for one in self.told if one.status not in (200, EXPIRED) and not one.is_refused]
 
     def report(self, slos_s: Mapping[str, float], timeouts_s: Mapping[str, float]) -> Report:
-        """The same run as the simulator reports one; failures count as expired."""
+        """The same run as the simulator reports one; what else failed counts as expired."""
         report = Report(slos_s, timeouts_s)
         for one in self.told:
             ended_s = one.sent_s + one.latency_s
@@ -89,7 +93,7 @@ class Played:
                 times = one.timings_ms
                 started_s = ended_s - (times.get("compute", 0.0) + times.get("hooks", 0.0)) / 1e3
                 outcome = Answer.ANSWERED
-            elif one.status in REFUSED:
+            elif one.is_refused:
                 outcome = Answer.REFUSED
             call = one.call
             report.add(

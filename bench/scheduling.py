@@ -150,7 +150,7 @@ def of_overload(served: Served, capacity: float, found: Found, seconds: float) -
         for (policy, _), runs in found.items()
         if policy == DEFAULT
     )
-    refused_s = sorted(one.latency_s for one in played.told if one.status == 429)
+    refused_s = sorted(one.latency_s for one in played.told if one.is_refused)
     p99_s = refused_s[int(len(refused_s) * 0.99)] if refused_s else None
     return [
         Row("overload: goodput over its peak", summary.goodput / peak, "x", GOODPUT_BAR),

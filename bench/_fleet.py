@@ -47,7 +47,7 @@ class Day(NamedTuple):
     policy: str = "laxity"
 
 
-FULL_DAY = Day(3_000, 256, 32, 40.0, DAY_S)
+FULL_DAY = Day(3_000, 256, 64, 25.0, DAY_S)
 QUICK_DAY = Day(300, 16, 4, 10.0, 60.0)
 
 

@@ -172,6 +172,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if wrong := set(chosen) - set(parts):
         parser.error(f"parts: expected some of {', '.join(parts)}, got {', '.join(sorted(wrong))}")
     length = QUICK if options.quick else FULL
+    if not (options.profile / "profile.json").exists():
+        parser.error(f"{options.profile}: no profile.json; bench/scheduling.py --record makes one")
     profile = Profile.read(options.profile / "profile.json")
     rows: list[Row] = []
     if "validation" in chosen:

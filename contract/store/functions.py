@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from contract import keys
@@ -19,9 +20,15 @@ class Functions:
         self._server = server
         self._ttl_s = int(result_ttl_s)
 
-    def publish(self, name: str, digest: str, manifest: Manifest) -> Function:
+    def publish(
+        self,
+        name: str,
+        digest: str,
+        manifest: Manifest,
+        compute_ms: Mapping[int, float] = MappingProxyType({}),
+    ) -> Function:
         """Make this artifact the latest version, atomically."""
-        function = Function(name, 0, digest, time.time(), manifest)
+        function = Function(name, 0, digest, time.time(), manifest, dict(compute_ms))
         record = function.encode().replace(b'"version": 0', b'"version": "%VERSION%"', 1)
         version = self._server.run("publish", [name, record])
         return self.get(FunctionRef(name, version))

@@ -56,11 +56,13 @@ def _of_line(line: Line, forecast: Forecast, start_s: float, now_s: float) -> li
 def refusal_error(refusal: Refusal, now_s: float) -> DeadlineUnmeetable:
     """What the job's caller is told: the prediction, and when it may be worth to try again."""
     job, end_s = refusal.job, refusal.earliest_end_s
+    # some policies admit only what will be in time for its SLO
+    limit_s = job.deadline_s if end_s > job.deadline_s else job.due_at_s
     return DeadlineUnmeetable(
         f"The job would end in {end_s - now_s:.3g} s at the earliest, "
-        f"but its deadline is in {job.deadline_s - now_s:.3g} s.",
+        f"but had to in {limit_s - now_s:.3g} s.",
         reason=refusal.reason,
         earliest_end=end_s,
-        deadline=job.deadline_s,
-        retry_after_ms=retry_after_ms(1000 * (end_s - job.deadline_s)),
+        deadline=limit_s,
+        retry_after_ms=retry_after_ms(1000 * (end_s - limit_s)),
     )

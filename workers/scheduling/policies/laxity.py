@@ -10,7 +10,7 @@ its deadline any more is refused (`refusals.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -36,6 +36,8 @@ class LeastLaxity:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._forecast = Forecast()
+        # by priority, when it was served last; Unix seconds
+        self._served_s: dict[int, float] = {}
 
     def plan(
         self, pending: Pending, workers: Sequence[WorkerView], costs: Costs, now_s: float
@@ -52,10 +54,12 @@ class LeastLaxity:
         free = [worker for worker in workers if worker.free_places > 0]
         if not free:
             return Plan([], refused)
-        decision = _Decision(pending, free, costs, forecast, self._limits, now_s)
+        decision = _Decision(pending, free, costs, forecast, self._limits, now_s, self._served_s)
         for refusal in refused:
             decision.gone.add(refusal.job.id)
         dispatches = decision.dispatches()
+        for dispatch in dispatches:
+            self._served_s.update((job.priority, now_s) for job in dispatch.jobs)
         return Plan(dispatches, refused, decision.wake_at_s)
 
 
@@ -70,13 +74,14 @@ class _Decision:
         forecast: Forecast,
         limits: Limits,
         now_s: float,
+        served_s: Mapping[int, float],
     ) -> None:
         self._pending, self._functions = pending, pending.functions
         self._free, self._costs, self._forecast = free, costs, forecast
         self._limits, self._now_s = limits, now_s
         start_s = now_s + min(worker.free_in_s for worker in free)
         self._longest_s = longest_s(pending.aims.tightest_s(now_s))
-        self._turns = Turns(pending, forecast, start_s, now_s, SAFETY * self._longest_s)
+        self._turns = Turns(pending, forecast, start_s, now_s, SAFETY * self._longest_s, served_s)
         self._waiting = len(pending)
         # jobs that are refused
         self.gone: set[str] = set()

@@ -142,6 +142,11 @@ class Hub:
         up += ["--port", str(port), "--data", str(folder / "hub")]
         self.process = host.popen(up, self.environ, self.log)
 
+    @property
+    def of_workers(self) -> dict[str, str]:
+        """What machines with one worker each are set to."""
+        return self.environ | {"FUSEBOX_WORKERS": "1"}
+
     def is_healthy(self) -> bool:
         """Whether the gateway answers."""
         assert self.process.poll() is None, self.log.read_text()[-3000:]
@@ -180,7 +185,7 @@ def test_a_machine_that_is_cut_off_loses_no_job(
         deploy_source(hub.url, tmp_path, "plain", SOURCE)
         artifacts = f"{hub.url}/v1/artifacts"
         machines = [
-            start_worker(tmp_path / host.name, hub.store, artifacts, hub.environ, host)
+            start_worker(tmp_path / host.name, hub.store, artifacts, hub.of_workers, host)
             for host in around
         ]
         eventually(lambda: len(reports(hub.url)) == 2, "two workers")

@@ -1,8 +1,8 @@
-"""What a second worker adds: answers per second of one and of two workers, one compute thread each.
+"""What a second worker adds: answers per second of one and of two workers, a compute thread each.
 
-The function takes tens of milliseconds of one core per row, so that little else takes part; clients,
-gateway and scheduler are on the same cores and count against the workers. Both platforms run all the
-time and are called in turn.
+The function takes tens of milliseconds of one core per row, so that little else takes part;
+clients, gateway and scheduler are on the same cores and count against the workers. Both platforms
+run all the time and are called in turn.
 """
 
 from __future__ import annotations

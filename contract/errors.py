@@ -30,7 +30,8 @@ FuseboxError                      internal               500
 ├── StorageFull                   storage_full           507
 ├── Unavailable                   unavailable            503
 │   ├── ArtifactUnavailable       artifact_unavailable   503
-│   └── StoreUnavailable          store_unavailable      503
+│   ├── StoreUnavailable          store_unavailable      503
+│   └── DeadlineUnmeetable        deadline_unmeetable    503
 └── DeadlineExceeded              deadline_exceeded      504
 
 Every class carries a stable `code` and an `http_status`; its docstring is the default message.
@@ -246,6 +247,12 @@ class StoreUnavailable(Unavailable):
     """The job store does not answer, so nothing was accepted."""
 
     code = "store_unavailable"
+
+
+class DeadlineUnmeetable(Unavailable):
+    """No worker could end the job before its deadline, so it was not begun; try again later."""
+
+    code = "deadline_unmeetable"
 
 
 class DeadlineExceeded(FuseboxError):

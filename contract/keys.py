@@ -5,17 +5,23 @@ fb:functions           set     names of deployed functions (publish, retire)
 fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publish, retire)
 fb:retired             hash    <name>@<n> -> Function, until its last job settles (retire, forget)
 fb:job:<id>            hash    spec, function, version, status, fence, attempts, entry, payload,
-                               waiters, worker, group, outcome, idem; expires a set time after
-                               it settled (jobs)
+                               waiters, worker, group, outcome, idem, and the notes of trail.py:
+                               ahead, planned, ran; expires a set time after it settled (jobs)
 fb:pending             stream  j -> job id, s -> JobSpec: exactly the queued jobs (jobs)
 fb:leases              zset    job id -> end of its lease: exactly the running jobs (jobs)
 fb:counts              hash    accepted, and one per settled status, ever (jobs)
 fb:queued              hash    function -> queued jobs, where there are any (jobs)
 fb:drain               hash    function -> jobs settled per second while more waited, '' -> of
                                all; only what is measured, and only of late (scheduler)
+fb:costs               hash    what the scheduler has learned of costs, by function version, set of
+                               members, worker; at most some megabytes (learn)
+fb:prediction          hash    how far predictions were off: compute, total, <name>@<n> -> median
+                               and p90 of relative errors, groups (predicted)
 fb:inflight            hash    <name>@<n> -> queued and running jobs, where there are any (jobs)
 fb:groups              hash    group id -> worker that has it (claim, settle, reap)
-fb:signals             stream  k -> kind, d -> data: what the scheduler must hear (settle, workers)
+fb:signals             stream  k -> kind, d -> data: what the scheduler must hear (settle, workers);
+                               the last groups are read from it
+fb:scheduling          string  SchedulingNow; expires when no scheduler leads (scheduler)
 fb:stats:<name>        hash    counters of one function, see store/telemetry.py (settle); expires a
                                set time after the function was removed (forget)
 fb:counters            hash    counters of the platform, see store/telemetry.py (jobs)
@@ -46,9 +52,12 @@ LEASES = "fb:leases"
 COUNTS = "fb:counts"
 QUEUED = "fb:queued"
 DRAIN = "fb:drain"
+COSTS = "fb:costs"
+PREDICTION = "fb:prediction"
 INFLIGHT = "fb:inflight"
 GROUPS = "fb:groups"
 SIGNALS = "fb:signals"
+SCHEDULING = "fb:scheduling"
 COUNTERS = "fb:counters"
 WORKERS = "fb:workers"
 API_KEYS = "fb:keys"

@@ -157,8 +157,15 @@ class Settings:
     policy: str = _from(
         "FUSEBOX_POLICY",
         "laxity",
-        _one_of("laxity", "fifo"),
-        "how the scheduler decides: laxity, deadlines and fair shares; fifo, one job at a time",
+        _one_of("laxity", "fifo", "bcedge"),
+        "how the scheduler decides: laxity, deadlines and fair shares; fifo, one job at a time; "
+        "bcedge, batch size and concurrency by a trained agent",
+    )
+    policy_adapts: str = _from(
+        "FUSEBOX_POLICY_ADAPTS",
+        "off",
+        _one_of("on", "off"),
+        "whether a policy that can (bcedge) goes on learning from the groups it sends",
     )
     places: int = _from("FUSEBOX_PLACES", 2, _int_from(1, 16), "groups in flight per worker")
     group_functions: int = _from(

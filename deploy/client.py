@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import requests
 
 from contract.errors import FuseboxError, InvalidInput, MalformedBody, decode_error
+from contract.probe import HEADER, format_probe
 from deploy.errors import Unreachable, WaitTimeout
 from deploy.options import API_KEY_VARIABLE, DEFAULT_URL
 
@@ -33,7 +34,7 @@ FIRST_RETRY_S = 0.2
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
 _PROBLEM = "application/problem+json"
 _OF_HTTP = frozenset({"type", "title", "status", "instance"})
-_SETTLED = frozenset({"succeeded", "failed", "expired", "cancelled"})
+_SETTLED = frozenset({"succeeded", "failed", "expired", "refused", "cancelled"})
 
 
 class Body(NamedTuple):
@@ -80,10 +81,21 @@ class Client:
         """Close the connection."""
         self._session.close()
 
-    def deploy(self, name: str, artifact: Path, digest: str) -> Record:
-        """Upload an artifact, whose sha-256 is `digest` in hexadecimal; the new version."""
+    def deploy(
+        self,
+        name: str,
+        artifact: Path,
+        digest: str,
+        compute_ms: Mapping[int, float] = MappingProxyType({}),
+    ) -> Record:
+        """Upload an artifact, whose sha-256 is `digest` in hexadecimal; the new version.
+
+        `compute_ms` is what a run took here, by rows.
+        """
         field = base64.b64encode(bytes.fromhex(digest)).decode()
         headers = {"Content-Digest": f"sha-256=:{field}:", "Content-Type": "application/x-tar"}
+        if compute_ms:
+            headers[HEADER] = format_probe(compute_ms)
         with artifact.open("rb") as tar:
             return self._call("PUT", _function(name), data=tar, headers=headers, wait_s=PATIENCE_S)
 
@@ -93,6 +105,7 @@ class Client:
         body: Body,
         wait_s: float | None = None,
         idempotency_key: str | None = None,
+        priority: int | None = None,
     ) -> Record:
         """Call a function; a job without result where it has none within `wait_s`.
 
@@ -100,14 +113,22 @@ class Client:
         a failed connection is tried again: the platform runs the call once.
         """
         headers = {"Content-Type": body.content_type} | _idempotency(idempotency_key)
+        headers |= _priority(priority)
         if wait_s is not None:
             headers["Prefer"] = f"wait={wait_s:g}"
         return self._invoke(name, body, headers)
 
-    def submit(self, name: str, body: Body, idempotency_key: str | None = None) -> Record:
+    def submit(
+        self,
+        name: str,
+        body: Body,
+        idempotency_key: str | None = None,
+        priority: int | None = None,
+    ) -> Record:
         """Call a function without waiting; the job as it was accepted. See `invoke`."""
         headers = {"Content-Type": body.content_type, "Prefer": "respond-async"}
-        return self._invoke(name, body, headers | _idempotency(idempotency_key))
+        headers |= _idempotency(idempotency_key) | _priority(priority)
+        return self._invoke(name, body, headers)
 
     def job(self, job_id: str, wait_s: float | None = None) -> Record:
         """A job as it is, or as it is when it settles or `wait_s` have passed."""
@@ -160,6 +181,12 @@ class Client:
     def workers(self) -> list[Record]:
         """Every worker as it reports itself."""
         found: list[Record] = self._call("GET", "/v1/workers")["workers"]
+        return found
+
+    def groups(self, count: int = 100) -> list[Record]:
+        """The groups that ended last, the newest first."""
+        params = {"count": str(count)}
+        found: list[Record] = self._call("GET", "/v1/groups", params=params)["groups"]
         return found
 
     def create_key(
@@ -233,6 +260,10 @@ def _idempotency(key: str | None) -> dict[str, str]:
         raise InvalidInput.of("idempotency key", expected, repr(key[:100]))
     escaped = key.replace("\\", r"\\").replace('"', r"\"")
     return {"Idempotency-Key": f'"{escaped}"'}
+
+
+def _priority(priority: int | None) -> dict[str, str]:
+    return {} if priority is None else {"Fusebox-Priority": str(priority)}
 
 
 def _function(name: str) -> str:

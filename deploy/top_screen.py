@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from deploy.render import human_bytes, human_ms
+from deploy.top_serving import groups_part, serving_part
 from deploy.top_view import FunctionLine, MemoryLine, View, WorkerLine
 
 _TIER_STYLES = {"device": "green", "host": "yellow", "disk": "dim"}
 _BAR_COLUMNS = 24
 
 
-def screen(view: View, url: str, is_of_memory: bool = False) -> RenderableType:
-    """The whole screen; what functions answer, or where their weights are."""
-    lower = _memory(view) if is_of_memory else _functions(view)
-    return Group(_head(view, url), "", _workers(view), "", lower)
+def screen(view: View, url: str, lower: str = "functions") -> RenderableType:
+    """The whole screen; its lower part is one of LOWER."""
+    return Group(_head(view, url), "", _workers(view), "", _LOWER[lower](view))
 
 
 def _head(view: View, url: str) -> Text:
@@ -138,3 +140,12 @@ def _table(*headings: str) -> Table:
         justify = "right" if heading.startswith(">") else "left"
         table.add_column(heading.removeprefix(">"), justify=justify, no_wrap=True)  # type: ignore[arg-type]  # one of rich's literals
     return table
+
+
+_LOWER: dict[str, Callable[[View], RenderableType]] = {
+    "functions": _functions,
+    "memory": _memory,
+    "slo": serving_part,
+    "groups": groups_part,
+}
+LOWER = tuple(_LOWER)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from contract.store.telemetry import quantile_s
 from deploy.client import Record
+from deploy.top_serving import SchedulingLine, ServingLine, scheduling_line, serving_line
 
 
 class Moment(NamedTuple):
@@ -15,6 +17,8 @@ class Moment(NamedTuple):
 
     stats: Record
     workers: list[Record]
+    # GET /v1/groups, where it is asked for
+    groups: Sequence[Record] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,9 @@ class View:
     functions: tuple[FunctionLine, ...]
     workers: tuple[WorkerLine, ...]
     memory: tuple[MemoryLine, ...]
+    serving: tuple[ServingLine, ...] = ()
+    scheduling: SchedulingLine | None = None
+    groups: tuple[Record, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The view as plain JSON values."""
@@ -119,6 +126,9 @@ def view(before: Moment, after: Moment) -> View:
             for worker in after.workers
             for function in reversed(worker["memory"])
         ),
+        serving=tuple(serving_line(function) for function in after.stats["functions"]),
+        scheduling=scheduling_line(after.stats),
+        groups=tuple(after.groups),
     )
 
 

@@ -21,7 +21,14 @@ from fusion.strategies.lanes import Lanes
 from fusion.strategies.prefix import MergedCode, merged_rows
 from fusion.strategies.stack import make_stacks
 from fusion.strategies.verified import Verified
-from fusion.strategies.work import MEMBER_ERRORS, Outcome, Strategy, Work, attempt_each
+from fusion.strategies.work import (
+    MEMBER_ERRORS,
+    Outcome,
+    Strategy,
+    Work,
+    attempt_each,
+    time_each,
+)
 from fusion.tiers import Measured, synchronize
 
 # of a DAG and of each member: what it takes beside merged code, about
@@ -102,6 +109,10 @@ class FusedDag:
         self.choice = choice
         self.merged_programs = tuple(merged_programs)
         self._graphs = graphs
+        # the strategy of the latest run
+        self.ran = "serial"
+        # seconds of each member in it, where they are known: they ran one after another on a CPU
+        self.member_s: list[float] = []
         # how the latest run was repeated, where it was
         self._replayed: Replayed | None = None
         self._sizes = [(len(m.program.graph.weights), len(m.program.graph.inputs)) for m in members]
@@ -145,6 +156,7 @@ class FusedDag:
                 return self.run(calls)
         if len(calls) != len(self.members):
             raise IntegrityError(f"{len(calls)} calls for {len(self.members)} members")
+        self.ran, self.member_s = "serial", []
         works = self._single_jobs(calls)
         if works is not None:
             outcomes = self._run(works)
@@ -168,6 +180,7 @@ class FusedDag:
 
     def _run_joined(self, plan: Plan) -> list[JobResult]:
         plan = plan.joined()
+        self.ran = "concat"
         return plan.run_apart() if plan.work is None else plan.results(*self._run([plan.work]))
 
     def _single_jobs(self, calls: Sequence[Call]) -> list[Work] | None:
@@ -197,23 +210,30 @@ class FusedDag:
         if self._graphs is not None:
             self._replayed = _repeat(self._graphs, works) if self.is_apart else None
             if self._replayed is not None:
+                self.ran = self._replayed.way
                 return self._replayed.outcomes
         choice = self.choice
-        if not choice.is_open:
-            return attempt_each(works)
-        if not self._has_settled_members():
-            return attempt_each(works)
+        if not choice.is_open or not self._has_settled_members():
+            return self._run_as("serial", works)
         if not self._has_settled_merged(works):
-            return self.strategies["prefix"](works)
+            return self._run_as("prefix", works)
         if self._quiet:
             self._quiet -= 1
-            return self.strategies[choice.best](works)
+            return self._run_as(choice.best, works)
         name = choice.name()
         started_s = perf_counter()
-        outcomes = self.strategies[name](works)
+        outcomes = self._run_as(name, works)
         synchronize(works[0].inputs[0])
         choice.record(name, perf_counter() - started_s)
         self._quiet = choice.take_quiet()
+        return outcomes
+
+    def _run_as(self, name: str, works: Sequence[Work]) -> list[Outcome]:
+        if len(self.members) > 1:  # of one member it says how its jobs ran
+            self.ran = name
+        if name != "serial" or works[0].inputs[0].is_cuda:
+            return self.strategies[name](works)
+        outcomes, self.member_s = time_each(works)
         return outcomes
 
     def _has_settled_merged(self, works: Sequence[Work]) -> bool:

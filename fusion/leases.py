@@ -99,6 +99,8 @@ class Lease:
     cold: set[str] = field(default_factory=set)  # keys that this lease loaded itself
     loaded_bytes: int = 0
     load_s: float = 0.0
+    disk_bytes: int = 0  # the part of both whose bytes were on disk alone
+    disk_s: float = 0.0
     is_released: bool = False
     has_run: bool = True  # False: its functions only came in, and nothing used them
 

@@ -2,7 +2,7 @@
 
 The whole next window is asked for before this one is waited for, so that the disk always has
 requests queued: faults alone would ask for one read-ahead (128 KiB, as most disks are set up) at a
-time. Of pages that are cached, asking looks each up and costs a tenth of making them present.
+time. Of pages that are cached, asking looks each up, which is little beside making them present.
 Threads that populate stripes of a file measured no faster than one that is asked ahead.
 """
 

@@ -69,6 +69,8 @@ class Tiers:
         self.runs = 0
         # of the set of tiers and of what is known of them
         self.version = 0
+        # the tier of the latest run; lanes that run at once may mix theirs up
+        self.ran = GENERATED
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -135,11 +137,13 @@ class Tiers:
         if self._replay is not None:
             replayed = self._replay(rows, weights, inputs)
             if replayed is not None:
+                self.ran = GRAPH
                 return replayed
         quiet = self._quiet.get(rows)
         if quiet is None or not quiet.left:
             return self._run_measured(rows, weights, inputs)
         quiet.left -= 1
+        self.ran = quiet.name
         try:
             return quiet.run(weights, inputs)
         except MEMBER_ERRORS as error:
@@ -186,6 +190,7 @@ class Tiers:
         return choice
 
     def _call(self, name: str, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+        self.ran = name
         run = self._runs.get(name, self._generated)  # dropped meanwhile by another thread
         if run is self._generated:
             return run(weights, inputs)

@@ -14,12 +14,14 @@ from flask import Flask, Response, request
 from werkzeug.wsgi import get_input_stream
 
 from contract.errors import MalformedBody, PayloadTooLarge, RequestTimeout
+from contract.probe import HEADER as COMPUTE_MS
 from contract.settings import Settings
 from contract.store import Store
 from gateway import api_keys, functions, health, jobs, pages
 from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
+from gateway.explanations import groups_record
 from gateway.handing_out import hand_out
 from gateway.idempotency import invoke_once
 from gateway.invoke import invoke
@@ -33,6 +35,8 @@ from gateway.tar import READ_BYTES, Read
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+# that one answer shows
+MOST_GROUPS = 4000
 _BEFORE_NAME, _AFTER_NAME = "/v1/functions/", "/invoke"
 
 
@@ -55,9 +59,10 @@ def create_app(settings: Settings, store: Store) -> Flask:
 def _route_functions(app: Flask, gateway: Gateway) -> None:
     def deploy(name: str) -> Response:
         headers = request.headers
-        content_type, digest = headers.get("Content-Type", ""), headers.get("Content-Digest", "")
+        fields = ("Content-Type", "Content-Digest", COMPUTE_MS)
+        upload = functions.Upload(*(headers.get(name, "") for name in fields))
         read = _reader(request.environ, gateway.settings.max_artifact_bytes)
-        return _respond(functions.deploy(gateway, name, content_type, digest, read))
+        return _respond(functions.deploy(gateway, name, upload, read))
 
     def show_log(name: str) -> Response:
         count, since = request.args.get("count", "100"), request.args.get("since", "0")
@@ -98,6 +103,11 @@ def _route_jobs(app: Flask, gateway: Gateway) -> None:
 
 
 def _route_platform(app: Flask, gateway: Gateway) -> None:
+    def groups() -> Response:
+        count = query_number("count", request.args.get("count", "100"), 1, MOST_GROUPS)
+        last = gateway.store.scheduling.last_groups(int(count))
+        return _respond(json_answer(groups_record(last)))
+
     def workers() -> Answer:
         return json_answer({"workers": [asdict(worker) for worker in gateway.store.workers.all()]})
 
@@ -111,6 +121,7 @@ def _route_platform(app: Flask, gateway: Gateway) -> None:
     }
     for path, answer in answers.items():
         app.add_url_rule(path, path.strip("/"), lambda answer=answer: _respond(answer()))
+    app.add_url_rule("/v1/groups", "groups", groups)
 
 
 def _route_keys(app: Flask, gateway: Gateway) -> None:

@@ -13,6 +13,7 @@ from contract.errors import FuseboxError, NotAcceptable, decode_error
 from contract.job import Job, JobSpec, Outcome
 from contract.tensors import Tensors
 from gateway.answer import JSON, Answer, Header, dumps, rfc3339
+from gateway.explanations import explain
 from gateway.numpy_files import write_npy, write_npz
 from gateway.preferences import MSGPACK, NO_PREFERENCE, NPY, NPZ, Prefer, negotiate
 from gateway.problems import problem
@@ -63,7 +64,8 @@ def shown(job: Job, accept: str) -> Answer:
         else:
             body = _array_file(outcome, media)
             return Answer(body, 200, media, _headers(job.spec, timings_ms, NO_PREFERENCE))
-    body = _dumps(_record(job, media), media)
+    record = _record(job, media) | {"explanation": explain(job, time.time())}
+    body = _dumps(record, media)
     return Answer(body, 200, media, _headers(job.spec, timings_ms, NO_PREFERENCE))
 
 

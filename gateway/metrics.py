@@ -22,9 +22,10 @@ from contract.store.telemetry import LATENCY_BOUNDS_S
 from contract.store.workers import WorkerReport
 from gateway.answer import Answer
 from gateway.metrics_memory import memory_metrics
+from gateway.metrics_scheduling import scheduling_metrics
 from gateway.overview import Overview, latency_counts, tier
 
-_STAGES = ("queue", "swap", "build", "compute", "hooks")
+_STAGES = ("queue", "group", "swap", "build", "compute", "hooks")
 # counters of the platform with a fixed name: (field, metric, help)
 _PLAIN = (
     ("groups", "fusebox_groups", "Groups that ran"),
@@ -37,6 +38,7 @@ _PLAIN = (
 # counters of the platform with a label in their field: (prefix, metric, label, help)
 _LABELLED = (
     ("rejected:", "fusebox_rejected", "reason", "Jobs refused at the enqueue"),
+    ("refused:", "fusebox_refused", "reason", "Accepted jobs found not to be met in time"),
     ("expired:", "fusebox_deadline_missed", "stage", "Jobs whose deadline passed, by stage"),
 )
 # of each worker: (metric, kind, help, value)
@@ -97,6 +99,7 @@ class _Collector:
         yield from _platform(self._overview)
         yield from _workers(self._overview)
         yield from memory_metrics(self._overview.workers)
+        yield from scheduling_metrics(self._overview)
 
 
 def _jobs(overview: Overview) -> Iterator[Metric]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
 
 from contract.access import MAX_LIFE_S, MAX_NAME_CHARS, RATE, Scope
 from contract.errors import BY_CODE
@@ -11,17 +10,20 @@ from contract.function import Manifest
 from contract.job import SETTLED, TIMINGS, Status
 from contract.store.workers import DagCacheReport, FunctionMemory, WorkerReport
 from contract.tensors import DTYPES
+from gateway.openapi_explanation import EXPLANATION, GROUP_RUN
+from gateway.openapi_json import COUNT as _COUNT
+from gateway.openapi_json import FLAG as _FLAG
+from gateway.openapi_json import MAP_OF_COUNTS as _MAP_OF_COUNTS
+from gateway.openapi_json import NUMBER as _NUMBER
+from gateway.openapi_json import OPTIONAL as _OPTIONAL
+from gateway.openapi_json import STRING as _STRING
+from gateway.openapi_json import Schema
+from gateway.openapi_json import list_of as _list
+from gateway.openapi_json import map_of as _map_of
+from gateway.openapi_json import object_of as _object
 
-Schema = dict[str, Any]
-
-_STRING: Schema = {"type": "string"}
-_NUMBER: Schema = {"type": "number"}
-_COUNT: Schema = {"type": "integer", "minimum": 0}
-_FLAG: Schema = {"type": "boolean"}
-_OPTIONAL: Schema = {"type": ["number", "null"]}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _TIER: Schema = {"type": "string", "enum": ["device", "host", "disk"]}
-_MAP_OF_COUNTS: Schema = {"type": "object", "additionalProperties": {"type": "integer"}}
 _TIMES: Schema = {"type": "object", "additionalProperties": _NUMBER}
 _MAP_OF_TIMES: Schema = {"type": "object", "additionalProperties": _TIMES}
 _OF_ANNOTATION = {
@@ -31,22 +33,6 @@ _OF_ANNOTATION = {
     "bool": _FLAG,
     "float | None": _OPTIONAL,
 }
-
-
-def _object(properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": [name for name in properties if name not in optional],
-    }
-
-
-def _list(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
-def _map_of(values: Schema) -> Schema:
-    return {"type": "object", "additionalProperties": values}
 
 
 def _ref(name: str) -> Schema:
@@ -106,7 +92,14 @@ _KEY_WISH: Schema = {
 
 
 def _blocks() -> Schema:
-    return _object({"block_bytes": _list(_COUNT), "ring_bytes": _COUNT, "resident_bytes": _COUNT})
+    return _object(
+        {
+            "block_bytes": _list(_COUNT),
+            "ring_bytes": _COUNT,
+            "resident_bytes": _COUNT,
+            "is_measured": _FLAG,
+        }
+    )
 
 
 def _function() -> Schema:
@@ -136,7 +129,7 @@ def _function() -> Schema:
         "digest": _STRING,
         "versions": _list(_COUNT),
         "execution": _object(execution, optional=("blocks",)),
-        # of an answer to a deployment: the bytes in which it will run in blocks
+        # of a function that no worker holds as a whole: the bytes in which it runs in blocks
         "blocks_budget_bytes": _COUNT,
     }
     optional = ("versions", "execution", "blocks_budget_bytes")
@@ -161,6 +154,22 @@ def _stats() -> Schema:
             "p99_ms": _OPTIONAL,
             "latency": _list(_COUNT),
             "stages_ms": _object(dict.fromkeys(TIMINGS, _NUMBER)),
+            "late": _COUNT,
+            "violations": _COUNT,
+            "refusals": _MAP_OF_COUNTS,
+            "answered_per_s": _OPTIONAL,
+            "goodput_per_s": _OPTIONAL,
+            "latency_ms": _OPTIONAL,
+            "utility": _OPTIONAL,
+        }
+    )
+    scheduling = _object(
+        {
+            "policy": _STRING,
+            "decisions": _COUNT,
+            "dispatches": _COUNT,
+            "decision_p50_ms": _OPTIONAL,
+            "decision_p99_ms": _OPTIONAL,
         }
     )
     totals = {str(status): {"type": "integer"} for status in Status}
@@ -174,6 +183,10 @@ def _stats() -> Schema:
             "loads": _COUNT,
             "evictions": _COUNT,
             "counters": _MAP_OF_COUNTS,
+            "scheduling": scheduling | {"type": ["object", "null"]},
+            "prediction_error": _map_of(
+                _object({"median": _NUMBER, "p90": _NUMBER, "groups": _COUNT})
+            ),
         }
     )
 
@@ -243,7 +256,8 @@ def schemas() -> Schema:
         "PackedInputs": _object({"inputs": packed}),
         "Result": _object(identity | _OUTCOME, optional=("outputs", "result", "error")),
         "Job": _object(
-            identity | state | _OUTCOME, optional=("outputs", "result", "error", "group")
+            identity | state | _OUTCOME | {"explanation": EXPLANATION},
+            optional=("outputs", "result", "error", "group", "explanation"),
         ),
         "TensorSpec": _TENSOR_SPEC,
         "Function": _function(),
@@ -263,6 +277,7 @@ def schemas() -> Schema:
         "Workers": _object({"workers": _list(_ref("Worker"))}),
         "DagCache": _object(_of_record(DagCacheReport, {})),
         "FunctionMemory": _object(_of_record(FunctionMemory, {"tier": _TIER})),
+        "Groups": _object({"groups": _list(GROUP_RUN)}),
         "Stats": _stats(),
         "ApiKey": _object(_API_KEY),
         "NewApiKey": _object(_API_KEY | {"key": _STRING}),

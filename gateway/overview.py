@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from contract.function import Function
 from contract.job import SETTLED, TIMINGS
 from contract.store import Store
-from contract.store.telemetry import LATENCY_BOUNDS_S, Conservation, quantile_s
+from contract.store.scheduling import SchedulingNow
+from contract.store.telemetry import (
+    LATENCY_BOUNDS_S,
+    Conservation,
+    PredictionError,
+    quantile_s,
+)
 from contract.store.workers import DagCacheReport, WorkerReport
+from gateway.serving import deciding, serving
 
 Counters = Mapping[str, int]
 
@@ -27,6 +34,10 @@ class Overview:
     counters: Counters
     conservation: Conservation
     workers: list[WorkerReport]
+    # None while no scheduler leads
+    scheduling: SchedulingNow | None = None
+    # of COMPUTE and TOTAL times of groups, and by NAME@VERSION
+    prediction: Mapping[str, PredictionError] = field(default_factory=dict)
 
     @classmethod
     def read(cls, store: Store) -> Overview:
@@ -40,6 +51,8 @@ class Overview:
             store.telemetry.counters(),
             store.telemetry.conservation(),
             store.workers.all(),
+            store.scheduling.now(),
+            store.telemetry.prediction_error(),
         )
 
     @property
@@ -72,6 +85,8 @@ class Overview:
             "loads": sum(worker.loads for worker in self.workers),
             "evictions": sum(worker.evictions for worker in self.workers),
             "counters": self.counters,
+            "scheduling": deciding(self.scheduling),
+            "prediction_error": {k: error._asdict() for k, error in self.prediction.items()},
         }
 
     def function_stats(self, function: Function) -> dict[str, Any]:
@@ -92,6 +107,7 @@ class Overview:
             "p99_ms": _in_ms(quantile_s(dict(stats), 0.99)),
             "latency": latency_counts(stats),
             "stages_ms": {stage: stats.get(f"us:{stage}", 0) / 1000 for stage in TIMINGS},
+            **serving(function, stats, self.scheduling),
         }
 
 

@@ -10,21 +10,25 @@ from markupsafe import Markup, escape
 
 from contract.errors import BY_CODE, StoreUnavailable
 from gateway.context import Gateway
+from gateway.explanations import group_record
 from gateway.openapi import document
 from gateway.overview import Overview, newest_groups
+from gateway.timeline import timelines
 
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:"
 )
 # of each worker, on the status page
 GROUPS, FUNCTIONS = 8, 24
+# looked at for the last second of each device, and listed
+LAST_GROUPS, SHOWN_GROUPS = 1000, 8
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def route(app: Flask, gateway: Gateway) -> None:
     """Add the pages and what their templates need."""
     app.jinja_env.filters |= {
-        filter_.__name__: filter_ for filter_ in (in_bytes, in_ms, in_s, number, marked)
+        filter_.__name__: filter_ for filter_ in (in_bytes, in_ms, in_s, number, decimal, marked)
     }
     app.add_url_rule("/", "status", lambda: _status(gateway))
     app.add_url_rule("/docs", "docs", lambda: _docs(gateway))
@@ -42,6 +46,7 @@ def _status(gateway: Gateway) -> Response:
     except StoreUnavailable:
         return _page(template, 503, stats=None)
     groups = {worker.id: newest_groups(worker, GROUPS) for worker in overview.workers}
+    last = gateway.store.scheduling.last_groups(LAST_GROUPS)
     # the last asked for is the last in a report
     newest = {w.id: [*w.memory.items()][: -FUNCTIONS - 1 : -1] for w in overview.workers}
     return _page(
@@ -50,6 +55,8 @@ def _status(gateway: Gateway) -> Response:
         workers=overview.workers,
         groups=groups,
         newest=newest,
+        timelines=timelines(last),
+        last=[group_record(group) for group in last[:SHOWN_GROUPS]],
     )
 
 
@@ -97,6 +104,11 @@ def in_s(seconds: float | None) -> str:
 def number(count: float) -> str:
     """A whole number with thin spaces between thousands."""
     return f"{count:,.0f}".replace(",", "\u202f")
+
+
+def decimal(value: float | None, form: str = ".1f") -> str:
+    """A number with its decimals; a dash where there is none."""
+    return "\u2013" if value is None else format(value, form)
 
 
 def marked(text: str) -> Markup:

@@ -31,6 +31,8 @@ from workers.measuring import in_ms
 SHOWN = 32
 # groups whose runs are counted; the least recent go
 COUNTED = 1024
+# strategies that run no member's own code
+MERGED = frozenset({"prefix", "stack"})
 
 Group = tuple[tuple[str, int], ...]
 # of one function, in the graph's order, device
@@ -68,6 +70,13 @@ class DagRun(NamedTuple):
     results: list[list[Tensors | MemberError]]
     build_s: float
     compute_s: float
+    strategy: str = "serial"
+    # per call; "" where its code was merged with others'
+    tiers: Sequence[str] = ()
+    # per call, where members ran one after another
+    member_s: Sequence[float] = ()
+    # whether no cache had the DAG
+    is_built: bool = False
 
 
 class Dags:
@@ -151,11 +160,18 @@ class Dags:
         is_alone = len(calls) == 1
         members = [make_member(c.program, c.rows, c.weight_keys, is_alone) for c in calls]
         order = arrange(members)
-        with self._cache.get(dag_key(members), lambda: self._build(members)) as fused:
+        built: list[FusedDag] = []
+
+        def build() -> FusedDag:
+            built.append(self._build(members))
+            return built[0]
+
+        with self._cache.get(dag_key(members), build) as fused:
             built_s = time.perf_counter()
             results = self._run_on(fused, calls, order)
+            found = _run_of(fused, order, results, built_s - began_s, bool(built))
             self._note([calls[k] for k in order], fused)
-        return DagRun(results, built_s - began_s, time.perf_counter() - built_s)
+        return found._replace(compute_s=time.perf_counter() - built_s)
 
     @torch.inference_mode()
     def run_alone(self, call: Call) -> DagRun:
@@ -164,7 +180,8 @@ class Dags:
         fused = dag.build([make_member(call.program, call.rows, call.weight_keys, True)])
         built_s = time.perf_counter()
         results = self._run_on(fused, [call], [0])
-        return DagRun(results, built_s - began_s, time.perf_counter() - built_s)
+        found = _run_of(fused, [0], results, built_s - began_s, True)
+        return found._replace(compute_s=time.perf_counter() - built_s)
 
     def _run_on(
         self, fused: FusedDag, calls: Sequence[Call], order: Sequence[int]
@@ -188,6 +205,24 @@ class Dags:
             name = " + ".join(sorted(f"{call.name} x{call.rows}" for call in calls))
             shown = _Shown(ref(fused), tuple(call.name for call in calls))
             _keep(self._shown, name, shown, SHOWN)
+
+
+def _run_of(
+    fused: FusedDag,
+    order: Sequence[int],
+    results: list[list[Tensors | MemberError]],
+    build_s: float,
+    is_built: bool,
+) -> DagRun:
+    """How the DAG ran, by call; `order[k]` is the call of its member k. Without compute time."""
+    is_merged = fused.ran in MERGED
+    tiers, member_s = [""] * len(order), [0.0] * len(order)
+    for k, (call, member) in enumerate(zip(order, fused.members, strict=True)):
+        tiers[call] = "" if is_merged else member.program.tiers.ran
+        if fused.member_s:
+            member_s[call] = fused.member_s[k]
+    known_s = member_s if fused.member_s else []
+    return DagRun(results, build_s, 0.0, fused.ran, tiers, known_s, is_built)
 
 
 def _keep(entries: OrderedDict[K, T], key: K, value: T, most: int) -> None:

@@ -114,6 +114,8 @@ class EagerRuns:
         compute_s = time.perf_counter() - began_s
         self._turn.after_run()
         tally.compute_s += compute_s
+        tally.note_run(EAGER, compute_s, time.time())
+        tally.note_member(function.ref, EAGER, compute_s)
         rows = [job.rows for job in batch]
         times = times._replace(compute_s=compute_s)
         if isinstance(found, FuseboxError):

@@ -16,6 +16,7 @@ from contract.job import Claim
 from contract.log import Log, bound
 from contract.store import Store
 from contract.store.queue import Fetched
+from contract.trail import Planned
 from workers import settle
 from workers.claims import Claims
 from workers.compute import Computer, expired
@@ -51,6 +52,8 @@ class Rest:
 
     group: str
     fetched_at_s: float
+    # for its run, weights included; by the scheduler
+    predicted_s: float = 0.0
     behind: dict[FunctionRef, Late] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
 
@@ -67,6 +70,7 @@ class Executor:
         computer: Computer,
         patience: Patience,
         threads: ThreadPoolExecutor,
+        lanes: int = 1,
     ) -> None:
         self._worker = worker
         self._store = store
@@ -75,6 +79,7 @@ class Executor:
         self._computer = computer
         self._patience = patience
         self._threads = threads
+        self._lanes = lanes
         self._stopped = Event()
 
     def run_group(self, group: str, claims: Sequence[Claim]) -> None:
@@ -105,6 +110,7 @@ class Executor:
         tally = Tally()
         try:
             fetched = self._fetch(claims)
+            rest.predicted_s = _predicted_s(fetched)
             ended = self._end_quick(fetched, rest, tally)
         except StoreUnavailable:
             log.warning("group_given_up", jobs=len(claims))
@@ -181,9 +187,11 @@ class Executor:
         if self._stopped.is_set():
             # its hooks may have failed only because their hosts were ended
             return
-        settlements = settle.settlements(ended, rest.fetched_at_s, time.time())
-        counters = settle.counters(ended, tally, rest.fetched_at_s)
-        report = settle.report(rest.group, self._worker, ended, tally, rest.behind)
+        now_s = time.time()
+        settlements = settle.settlements(ended, rest.fetched_at_s, now_s)
+        counters = settle.counters(ended, tally, rest.fetched_at_s, now_s)
+        report = settle.report(rest.group, self._worker, ended, tally, rest.behind, self._lanes)
+        report = report._replace(predicted_s=rest.predicted_s, taken_at_s=rest.fetched_at_s)
         last = max((one.spec.deadline_s for one in ended), default=time.time())
         give_up_at_s = self._patience.until_s(last)
         while True:
@@ -196,3 +204,8 @@ class Executor:
         void = settled.count(False)
         if void:
             log.warning("settled_in_vain", jobs=void)
+
+
+def _predicted_s(fetched: Sequence[Fetched]) -> float:
+    """What the scheduler took the group for; it says the same of each of its jobs."""
+    return Planned.decode(fetched[0].planned).predicted_s if fetched and fetched[0].planned else 0.0

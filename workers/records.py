@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from contract.errors import FuseboxError
-from contract.function import Function
+from contract.function import Function, FunctionRef
 from contract.job import Claim, JobSpec, Status
 from contract.store.queue import Fetched
 from contract.tensors import Tensors
@@ -87,3 +87,31 @@ class Tally:
     expired: int = 0
     # functions whose weights had to be loaded
     cold: set[str] = field(default_factory=set)
+    # how members ran as one, once each
+    strategies: list[str] = field(default_factory=list)
+    # by function: the tiers it ran in, and seconds where they were measured for it alone
+    tiers: dict[FunctionRef, list[str]] = field(default_factory=dict)
+    member_s: dict[FunctionRef, float] = field(default_factory=dict)
+    # fused DAGs that no cache had
+    built: int = 0
+    # the part of the bytes and seconds of loads that came from disk
+    disk_bytes: int = 0
+    disk_s: float = 0.0
+    # first and last on the device, Unix seconds; 0 before the first run
+    began_at_s: float = 0.0
+    ended_at_s: float = 0.0
+
+    def note_run(self, strategy: str, seconds: float, now_s: float) -> None:
+        """A run has ended that was on the device for so long."""
+        self.began_at_s = self.began_at_s or now_s - seconds
+        self.ended_at_s = now_s
+        if strategy not in self.strategies:
+            self.strategies.append(strategy)
+
+    def note_member(self, ref: FunctionRef, tier: str, seconds: float | None) -> None:
+        """What a run says of one of its members."""
+        tiers = self.tiers.setdefault(ref, [])
+        if tier not in tiers:
+            tiers.append(tier)
+        if seconds is not None:
+            self.member_s[ref] = self.member_s.get(ref, 0.0) + seconds

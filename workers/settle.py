@@ -32,20 +32,20 @@ def settlements(ended: Sequence[Ended], fetched_at_s: float, now_s: float) -> li
 
 def timings_ms(ended: Ended, fetched_at_s: float, now_s: float) -> dict[str, float]:
     """Milliseconds per stage of `contract.job.TIMINGS`."""
-    seconds = _seconds(ended, fetched_at_s)
+    seconds = _seconds(ended, fetched_at_s, now_s)
     timings = {stage: round(value * 1000, 3) for stage, value in seconds.items()}
     timings["total"] = round(_total_s(ended, now_s) * 1000, 3)
     return timings
 
 
 def counters(
-    ended: Sequence[Ended], tally: Tally, fetched_at_s: float
+    ended: Sequence[Ended], tally: Tally, fetched_at_s: float, now_s: float
 ) -> dict[tuple[str, str], int]:
     """Amounts to add, by (hash, field); totals and statuses are counted by the settle script."""
     count: Counter[tuple[str, str]] = Counter()
     for one in ended:
         stats = keys.stats(one.spec.function)
-        for stage, value in _seconds(one, fetched_at_s).items():
+        for stage, value in _seconds(one, fetched_at_s, now_s).items():
             if value:
                 count[stats, f"us:{stage}"] += round(value * 1e6)
     for name in {one.spec.function for one in ended}:
@@ -68,6 +68,7 @@ def report(
     ended: Sequence[Ended],
     tally: Tally,
     behind: Iterable[FunctionRef] = (),
+    lanes: int = 1,
 ) -> GroupReport:
     """What the scheduler learns from the group; members are the functions that computed."""
     rows: Counter[tuple[str, int]] = Counter()
@@ -83,13 +84,34 @@ def report(
         tally.build_s,
         tally.swap_bytes,
         sorted(behind),
+        tally.strategies,
+        tiers=["+".join(tally.tiers.get(FunctionRef(*ref), ())) for ref in rows],
+        member_s=_member_s(tally, [FunctionRef(*ref) for ref in rows]),
+        built=tally.built,
+        lanes=lanes,
+        disk_bytes=tally.disk_bytes,
+        disk_s=tally.disk_s,
+        began_at_s=tally.began_at_s,
+        ended_at_s=tally.ended_at_s,
+        jobs=len(ended),
     )
 
 
-def _seconds(ended: Ended, fetched_at_s: float) -> dict[str, float]:
+def _member_s(tally: Tally, members: Sequence[FunctionRef]) -> list[float]:
+    """Per member, as far as all of them are known."""
+    if not all(ref in tally.member_s for ref in members):
+        return []
+    return [tally.member_s[ref] for ref in members]
+
+
+def _seconds(ended: Ended, fetched_at_s: float, now_s: float) -> dict[str, float]:
     times = ended.times
+    queue_s = max(0.0, fetched_at_s - ended.spec.accepted_at_s) + times.wait_s
+    own_s = queue_s + times.swap_s + times.build_s + times.compute_s + times.hooks_s
     return {
-        "queue": max(0.0, fetched_at_s - ended.spec.accepted_at_s) + times.wait_s,
+        "queue": queue_s,
+        # what is left: hooks and weights of others, runs before and after its own
+        "group": max(0.0, _total_s(ended, now_s) - own_s),
         "swap": times.swap_s,
         "build": times.build_s,
         "compute": times.compute_s,
@@ -115,4 +137,5 @@ def _settlement(
         *group,
     )
     bucket, total_us = latency_bucket(total_s), round(total_s * 1e6)
-    return Settlement(ended.claim, outcome, bucket, total_us, ended.rows)
+    is_late = now_s > ended.spec.due_at_s
+    return Settlement(ended.claim, outcome, bucket, total_us, ended.rows, is_late)

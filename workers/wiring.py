@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 
 from contract import keys
+from contract.function import Function
 from contract.heap import settle_heap
 from contract.log import Log
 from contract.settings import Settings
@@ -49,18 +50,20 @@ from workers.eager import EagerRuns
 from workers.eager_slots import Opening
 from workers.executor import Executor, Patience
 from workers.fetching import open_fetching
+from workers.foresight import Foresight
 from workers.gauge import Gauge
 from workers.handlers.hosts import Hosts
 from workers.handlers.log_writer import LogWriter
 from workers.handlers.starting import HostLimits
 from workers.heartbeat import Heartbeat, Rhythm
 from workers.leaving import Leaving
-from workers.library import Library
+from workers.library import Library, Loaded
 from workers.mark import MemoryMark
 from workers.measuring import Measuring
 from workers.paces import Paces
 from workers.prefetching import Prefetcher
 from workers.removed import Removed
+from workers.replanning import Replanning
 from workers.report import Reporter
 from workers.speed import find_speed
 from workers.stage import Stager
@@ -78,6 +81,8 @@ HOST_SHARE = 0.25
 GRAPH_SHARE = 0.2
 # between two looks for functions that are removed
 REMOVED_S = 5.0
+# between two looks for new functions that will run in blocks
+FORESIGHT_S = 2.0
 FUNCTIONS_KEPT = 4096
 # a thread for every function whose hooks run or are waited for; started when needed
 HOOK_THREADS = 256
@@ -193,7 +198,7 @@ def wire(
         settings, lambda: {*slots.stats().resident, *map(str, [*hosts.pids(), *eager_hosts.pids()])}
     )
     find = fetching.finding(known) if fetching else known
-    blocks = Blocks(slots, device.kind, library.known)
+    blocks = Blocks(slots, library.known, Replanning(measurements))
     prefetcher = Prefetcher(slots, library, find, fitted=blocks.fitted)
     paces = Paces()
     stager = Stager(known, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces, fetching)
@@ -202,8 +207,9 @@ def wire(
     computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
-        worker, store, claims, stager, computer, patience, ThreadPoolExecutor(HOOK_THREADS, "late")
-    )
+        worker, store, claims, stager, computer, patience,
+        ThreadPoolExecutor(HOOK_THREADS, "late"), lanes.count if lanes else 1,
+    )  # fmt: skip
     rhythm = Rhythm(settings.heartbeat_s, settings.lease_s)
     mark = MemoryMark(gauge, budget_bytes, settings.worker_memory_mark_bytes, _ask_for_replacement)
     removed = Removed(
@@ -217,6 +223,12 @@ def wire(
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
         compiling.look, measuring.look, tiers.look,
     ]  # fmt: skip
+    if device.kind == "cpu" and fetching is None:
+
+        def plan(function: Function) -> Loaded:
+            return blocks.fitted(function, library.get(function))
+
+        chores.append(Foresight(store.functions, budget_bytes, plan, FORESIGHT_S).look)
     if fetching is not None:
         chores.append(fetching.look)
     capturing = None

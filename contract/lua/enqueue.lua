@@ -35,9 +35,8 @@ local function wait_ms(jobs, name)
 end
 
 -- Why one more job of this function is refused, or nil.
-local function refusal(name, version, left_ms)
+local function refusal(name, version, left_ms, queued)
   if waiting >= limit then return '!queue_full ' .. wait_ms(waiting, '') end
-  local queued = tonumber(redis.call('HGET', 'fb:queued', name) or '0')
   -- no function may hold more of the queue than is left to the others
   if queued >= math.min(function_limit, limit - waiting) then
     return '!queue_full ' .. wait_ms(queued, name)
@@ -64,13 +63,16 @@ for i = 3, #ARGV, 9 do
   elseif is_latest == '1' and known[1] ~= version then
     replies[#replies + 1] = '!stale'
   else
-    local why = refusal(name, version, tonumber(left_ms))
+    local queued = tonumber(redis.call('HGET', 'fb:queued', name) or '0')
+    local why = refusal(name, version, tonumber(left_ms), queued)
     if why then
-      redis.call('HINCRBY', 'fb:counters', 'rejected:' .. string.match(why, '[a-z_]+'), 1)
+      local counter = 'rejected:' .. string.match(why, '[a-z_]+')
+      redis.call('HINCRBY', 'fb:counters', counter, 1)
+      redis.call('HINCRBY', 'fb:stats:' .. name, counter, 1)
       replies[#replies + 1] = why
     else
       redis.call('HSET', key, 'spec', spec, 'function', name, 'version', version, 'payload',
-        payload, 'waiters', waiter, 'fence', 0, 'attempts', 0)
+        payload, 'waiters', waiter, 'fence', 0, 'attempts', 0, 'ahead', waiting .. ' ' .. queued)
       replies[#replies + 1] = queue(key, id, name, spec)
       take(claim, key, id)
       redis.call('HINCRBY', 'fb:inflight', name .. '@' .. version, 1)

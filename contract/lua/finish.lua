@@ -8,8 +8,11 @@ for i = 6, #ARGV do
   local id = ARGV[i]
   local was = redis.call('HGET', job_key(id), 'status')
   if was == 'queued' or (was == 'running' and queued_only == '0') then
-    settle(id, status, outcome, ttl_s)
-    if counter ~= '' then redis.call('HINCRBY', 'fb:counters', counter, 1) end
+    local name = settle(id, status, outcome, ttl_s)
+    if counter ~= '' then
+      redis.call('HINCRBY', 'fb:counters', counter, 1)
+      redis.call('HINCRBY', 'fb:stats:' .. name, counter, 1)
+    end
     was = 'now ' .. status
   end
   replies[#replies + 1] = was

@@ -31,7 +31,7 @@ local function send_mail()
   end
 end
 
--- A queued or running job gets its outcome; whoever waits for it will be told.
+-- A queued or running job gets its outcome; whoever waits for it will be told. Returns its function.
 local function settle(id, status, outcome, ttl_s)
   local key = job_key(id)
   local job = redis.call('HMGET', key, 'status', 'function', 'version', 'waiters')
@@ -56,6 +56,7 @@ local function settle(id, status, outcome, ttl_s)
     pieces[#pieces + 1] = struct.pack('>I4', #outcome)
     pieces[#pieces + 1] = outcome
   end
+  return job[2]
 end
 
 local function signal(kind, data)

@@ -1,12 +1,13 @@
--- Read a job and, unless it has settled, have its outcome published to a gateway.
+-- Read a job with its notes and, unless it has settled, have its outcome published to a gateway.
 -- ARGV: id, gateway
 local key = job_key(ARGV[1])
-local job = redis.call('HMGET', key, 'spec', 'status', 'attempts', 'outcome', 'waiters')
+local job = redis.call('HMGET', key, 'spec', 'status', 'attempts', 'outcome', 'ahead',
+  'planned', 'ran', 'worker', 'group', 'waiters')
 if job[2] == 'queued' or job[2] == 'running' then
-  local waiters = job[5] or ''
+  local waiters = job[10] or ''
   if not string.find(' ' .. waiters .. ' ', ' ' .. ARGV[2] .. ' ', 1, true) then
     redis.call('HSET', key, 'waiters', waiters .. ' ' .. ARGV[2])
   end
 end
-job[5] = nil
+job[10] = nil
 return job

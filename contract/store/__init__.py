@@ -2,7 +2,8 @@
 
 `open_store(settings.redis_url)` connects; the parts are grouped by what they keep:
 `jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
-(the registry), `workers`, `telemetry` (counters and logs), `api_keys`.
+(the registry), `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the scheduler
+has learned), `scheduling` (what it says of itself, and the groups that ran).
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from contract.store.access import ApiKeys
+from contract.store.costs import LearnedCosts
 from contract.store.functions import Functions
 from contract.store.jobs import Jobs
 from contract.store.queue import Queue
+from contract.store.scheduling import Scheduling
 from contract.store.server import Server
 from contract.store.telemetry import Telemetry
 from contract.store.workers import Workers
@@ -31,6 +34,8 @@ class Store:
     workers: Workers
     telemetry: Telemetry
     api_keys: ApiKeys
+    costs: LearnedCosts
+    scheduling: Scheduling
 
     def close(self) -> None:
         """Close every connection."""
@@ -48,4 +53,6 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         Workers(server),
         Telemetry(server),
         ApiKeys(server),
+        LearnedCosts(server),
+        Scheduling(server),
     )

@@ -27,6 +27,7 @@ from contract.job import (
 )
 from contract.store.link import Argument
 from contract.store.server import Server
+from contract.trail import Trail
 
 
 class StaleVersion(FuseboxError):
@@ -91,14 +92,18 @@ class Jobs:
 
     def watch(self, job_id: str, gateway_id: str) -> Job:
         """The job now; unless it has settled, its reply will come on this gateway's channel."""
-        spec, status, attempts, outcome = self._server.run("watch", [job_id, gateway_id])
+        spec, status, attempts, outcome, *notes, worker, group = self._server.run(
+            "watch", [job_id, gateway_id]
+        )
         if spec is None:
             raise UnknownJob(job_id=job_id)
+        ahead, planned, ran = (note or b"" for note in notes)
         return Job(
             JobSpec.decode(spec),
             Status(status.decode()),
             int(attempts),
             None if outcome is None else Outcome.decode(outcome),
+            Trail(ahead, planned, ran, (worker or b"").decode(), (group or b"").decode()),
         )
 
     def cancel(self, job_id: str) -> None:
@@ -132,13 +137,13 @@ def _refusal(reply: bytes, spec: JobSpec) -> FuseboxError | None:
         return plain()
     wait_ms, left_ms = int(number), 1000 * (spec.deadline_s - spec.accepted_at_s)
     if reason == b"!queue_full":
-        return QueueFull(retry_after_ms=_retry_after_ms(wait_ms))
+        return QueueFull(retry_after_ms=retry_after_ms(wait_ms))
     assert reason == b"!wait_too_long", reply
     return WaitTooLong(
         f"The job would be answered in about {wait_ms / 1000:.1f} s, "
         f"but its deadline is in {left_ms / 1000:.1f} s.",
         predicted_wait_ms=wait_ms,
-        retry_after_ms=_retry_after_ms(wait_ms - left_ms),
+        retry_after_ms=retry_after_ms(wait_ms - left_ms),
     )
 
 
@@ -149,6 +154,7 @@ _PLAIN_REFUSALS: dict[bytes, type[FuseboxError]] = {
 }
 
 
-def _retry_after_ms(wait_ms: float) -> int:
+def retry_after_ms(wait_ms: float) -> int:
+    """What a client is told to wait, within RETRY_AFTER_MS."""
     low, high = RETRY_AFTER_MS
     return int(min(max(wait_ms, low), high))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from contract import keys
-from contract.errors import DeadlineExceeded, WorkerLost
+from contract.errors import DeadlineExceeded, DeadlineUnmeetable, WorkerLost
 from contract.job import Claim, JobId, JobSpec, Outcome, Status
 from contract.store.link import Argument, Link
 from contract.store.server import Server, store_errors
@@ -44,6 +44,8 @@ class Fetched(NamedTuple):
     claim: Claim
     spec: JobSpec
     payload: bytes
+    # trail.Planned
+    planned: bytes = b""
 
 
 class Settlement(NamedTuple):
@@ -54,6 +56,8 @@ class Settlement(NamedTuple):
     latency_bucket: int
     total_us: int
     rows: int
+    # answered later than it was due
+    is_late: bool = False
 
 
 class GroupReport(NamedTuple):
@@ -70,6 +74,32 @@ class GroupReport(NamedTuple):
     # (name, version) of functions whose jobs the worker still has, for their hooks are slow; they
     # take no place, and the group is reported again when they are through
     behind: Sequence[tuple[str, int]] = ()
+    # how members ran as one, of each run of the group; none where it had none
+    strategies: Sequence[str] = ()
+    # per member: the tier it ran in, "" where its code was merged with others'
+    tiers: Sequence[str] = ()
+    # per member: seconds, where they ran one after another; else none
+    member_s: Sequence[float] = ()
+    # fused DAGs that no cache had
+    built: int = 0
+    # threads that members could run side by side on
+    lanes: int = 1
+    # the part of swap_bytes and swap_s that came from disk
+    disk_bytes: int = 0
+    disk_s: float = 0.0
+    # what the scheduler took for swapping, building and computing
+    predicted_s: float = 0.0
+    # Unix seconds: taken by the worker, first and last on the device; 0 where it was not on it
+    taken_at_s: float = 0.0
+    began_at_s: float = 0.0
+    ended_at_s: float = 0.0
+    # of those that ended with it
+    jobs: int = 0
+
+    @property
+    def measured_s(self) -> float:
+        """What `predicted_s` was to foresee."""
+        return self.swap_s + self.build_s + self.compute_s
 
     def encode(self) -> bytes:
         """msgpack array in field order."""
@@ -154,13 +184,22 @@ class Queue:
             self._server.redis.hdel(keys.GROUPS, group)
 
     def claim(
-        self, token: str, worker: str, group: str, lease_end_s: float, jobs: Sequence[JobId]
+        self,
+        token: str,
+        worker: str,
+        group: str,
+        lease_end_s: float,
+        jobs: Sequence[JobId],
+        planned: Sequence[bytes] = (),
     ) -> list[Claim] | None:
         """Give queued jobs to a worker; those no longer queued are left out.
 
-        None when another scheduler is the active one.
+        `planned`: a `trail.Planned` per job. None when another scheduler is the active one.
         """
-        fences = self._server.run("claim", [token, worker, group, lease_end_s, *jobs])
+        args: list[Argument] = [token, worker, group, lease_end_s]
+        for job, note in zip(jobs, planned or [b""] * len(jobs), strict=True):
+            args += [job, note]
+        fences = self._server.run("claim", args)
         if fences is None:
             return None
         return [Claim(job, fence) for job, fence in zip(jobs, fences, strict=True) if fence]
@@ -170,13 +209,13 @@ class Queue:
         claims = list(claims)
         found = self._server.call_all(
             [
-                ("HMGET", keys.job(claim.job), "status", "fence", "spec", "payload")
+                ("HMGET", keys.job(claim.job), "status", "fence", "spec", "payload", "planned")
                 for claim in claims
             ]
         )
         return [
-            Fetched(claim, JobSpec.decode(spec), payload)
-            for claim, (status, fence, spec, payload) in zip(claims, found, strict=True)
+            Fetched(claim, JobSpec.decode(spec), payload, planned or b"")
+            for claim, (status, fence, spec, payload, planned) in zip(claims, found, strict=True)
             if status == b"running" and int(fence) == claim.fence
         ]
 
@@ -194,7 +233,7 @@ class Queue:
         args: list[Argument] = [self._ttl_s, ended.encode() if ended else "", group, len(counters)]
         for (name, field), amount in counters.items():
             args += [name, field, amount]
-        for claim, outcome, bucket, total_us, rows in settlements:
+        for claim, outcome, bucket, total_us, rows, is_late in settlements:
             args += [
                 claim.job,
                 claim.fence,
@@ -203,6 +242,7 @@ class Queue:
                 bucket,
                 total_us,
                 rows,
+                int(is_late),
             ]
         return [bool(reply) for reply in self._server.run("settle", args)]
 
@@ -212,6 +252,13 @@ class Queue:
         args: list[Argument] = [self._ttl_s, str(Status.EXPIRED), outcome.encode()]
         replies = self._server.run("finish", [*args, f"expired:{stage}", 1, *jobs])
         return sum(now is not None and now.startswith(b"now ") for now in replies)
+
+    def refuse(self, refusals: Sequence[tuple[JobId, DeadlineUnmeetable]]) -> int:
+        """Settle queued jobs as refused, each for its own reason; how many were still queued."""
+        args: list[Argument] = [self._ttl_s, str(Status.REFUSED), "refused:deadline_unmeetable"]
+        for job, error in refusals:
+            args += [job, Outcome.of_error(error, Status.REFUSED).encode()]
+        return sum(self._server.run("refuse", args))
 
     def renew(self, claims: Iterable[Claim], lease_end_s: float) -> set[JobId]:
         """Prolong leases; the jobs that this worker has lost."""

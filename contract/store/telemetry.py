@@ -1,21 +1,26 @@
 """Counters and logs.
 
-Fields of `fb:stats:<name>`: `jobs:<status>`, `rows`, `latency:<bucket>`, `groups`, `cold`, and
-`us:<stage>` sums in microseconds for the stages of `contract.job.TIMINGS`.
+Fields of `fb:stats:<name>`: `jobs:<status>`, `rows`, `latency:<bucket>`, `groups`, `cold`, `late`
+(succeeded, but answered later than due), `us:<stage>` sums in microseconds for the stages of
+`contract.job.TIMINGS`, `us:answered` (total of those that succeeded), `rejected:<reason>`, and what
+`finish` and `refuse` count: `expired:queue`, `refused:<code>`, `abandoned`.
 Fields of `fb:counters`: `groups`, `group_jobs`, `group_functions`, `rejected:<reason>`,
-`expired:<stage>`, `abandoned` (cancelled because their caller hung up), `isolated` (fused runs
-repeated singly after a failure), `swap_bytes`, `fenced`.
+`expired:<stage>`, `refused:<code>` (accepted, then found not to be met in time), `abandoned`
+(cancelled because their caller hung up), `isolated` (fused runs repeated singly after a failure),
+`swap_bytes`, `fenced`.
 """
 
 from __future__ import annotations
 
 import bisect
+import json
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from contract import keys
 from contract.job import SETTLED
+from contract.store.link import Argument
 from contract.store.server import Server, store_errors
 
 # upper bounds of the latency histogram, seconds; one more bucket holds what is slower
@@ -25,6 +30,8 @@ LATENCY_BOUNDS_S = tuple(
     for scale in (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
 )
 LOG_LINES = 1_000
+# fields of fb:prediction beside functions: seconds on the device; and with swap and build before it
+COMPUTE, TOTAL = "compute", "total"
 
 
 def latency_bucket(latency_s: float) -> int:
@@ -44,6 +51,15 @@ class Conservation(NamedTuple):
     def drift(self) -> int:
         """Jobs that were accepted and are nowhere; must be 0."""
         return self.accepted - self.queued - self.running - sum(self.settled.values())
+
+
+class PredictionError(NamedTuple):
+    """How far predictions were off: |predicted - measured| / measured, of the latest groups."""
+
+    median: float
+    p90: float
+    # that the figures are of
+    groups: int
 
 
 class LogLine(NamedTuple):
@@ -110,6 +126,19 @@ class Telemetry:
         with store_errors():
             found: Any = self._server.redis.hgetall(keys.DRAIN)
         return {name.decode(): float(rate) for name, rate in found.items()}
+
+    def set_prediction_error(self, errors: Mapping[str, PredictionError]) -> None:
+        """Publish the errors of COMPUTE and TOTAL times of groups, and by NAME@VERSION."""
+        args: list[Argument] = []
+        for name, error in errors.items():
+            args += [name, json.dumps(error)]
+        self._server.run("predicted", args)
+
+    def prediction_error(self) -> dict[str, PredictionError]:
+        """The errors of `set_prediction_error`; none before a group has ended."""
+        with store_errors():
+            found: Any = self._server.redis.hgetall(keys.PREDICTION)
+        return {name.decode(): PredictionError(*json.loads(error)) for name, error in found.items()}
 
     def stats(self, names: list[str]) -> dict[str, dict[str, int]]:
         """The counters of functions, by name."""

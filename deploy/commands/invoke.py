@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     metavar="KEY",
     help="Run once, however often this is sent; failed connections are tried again.",
 )
+@click.option("--explain", "is_explained", is_flag=True, help="Say why it took as long as it did.")
+@click.option(
+    "--priority",
+    type=click.IntRange(0, 9),
+    help="Higher goes first, whatever is due; 0 by default.",
+)
 @click.option("--repeat", "count", type=click.IntRange(1), help="Call so often, and measure.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 1024), default=1, show_default=True, help="At once."
@@ -47,6 +53,8 @@ def invoke(
     is_async: bool,
     wait_s: float | None,
     idempotency_key: str | None,
+    is_explained: bool,
+    priority: int | None,
     count: int | None,
     concurrency: int,
 ) -> None:
@@ -59,17 +67,21 @@ def invoke(
         raise click.UsageError("--repeat waits for every answer: leave out --async and --wait")
     if count is not None and idempotency_key is not None:
         raise click.UsageError("--repeat is many calls: leave out --idempotency-key")
+    if is_explained and (is_async or count is not None):
+        raise click.UsageError("--explain is of one answer: leave out --async and --repeat")
     if is_async and wait_s is not None:
         raise click.UsageError("--async does not wait: leave out --wait")
     body = read_body(data, file, inputs, content_type)
     if count is not None:
-        _invoke_often(terminal, name, body, count, concurrency)
+        _invoke_often(terminal, name, body, count, concurrency, priority)
     else:
         with terminal.client() as client:
             if is_async:
-                record = client.submit(name, body, idempotency_key)
+                record = client.submit(name, body, idempotency_key, priority)
             else:
-                record = client.invoke(name, body, wait_s, idempotency_key)
+                record = client.invoke(name, body, wait_s, idempotency_key, priority)
+            if is_explained:
+                record["explanation"] = client.job(record["job"])["explanation"]
         _show_record(terminal, record, is_async)
 
 
@@ -114,9 +126,18 @@ def _print_answer(record: Record) -> None:
         dim=True,
         err=True,
     )
+    if "explanation" in record:
+        click.secho(record["explanation"]["sentence"], dim=True, err=True)
 
 
-def _invoke_often(terminal: Terminal, name: str, body: Body, count: int, concurrency: int) -> None:
+def _invoke_often(
+    terminal: Terminal,
+    name: str,
+    body: Body,
+    count: int,
+    concurrency: int,
+    priority: int | None,
+) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
     from deploy.repeat import repeat
@@ -124,9 +145,11 @@ def _invoke_often(terminal: Terminal, name: str, body: Body, count: int, concurr
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=terminal.errors, disable=terminal.is_json) as progress:
         task = progress.add_task(name, total=count)
-        summary = repeat(
-            terminal.client, name, body, count, concurrency, lambda: progress.advance(task)
-        )
+
+        def on_call() -> None:
+            progress.advance(task)
+
+        summary = repeat(terminal.client, name, body, count, concurrency, on_call, priority)
     terminal.show(summary.as_json(), lambda: _summary_table(summary))
     if summary.failed:
         sys.exit(FAILED)

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
     from deploy.client import Record
 
-_EXIT_CODES = {"succeeded": OK, "failed": FAILED, "cancelled": FAILED, "expired": TOO_LATE}
+_EXIT_CODES = {
+    "succeeded": OK,
+    "failed": FAILED,
+    "cancelled": FAILED,
+    "expired": TOO_LATE,
+    "refused": TOO_LATE,
+}
 
 
 @click.group("jobs")
@@ -26,11 +32,14 @@ def jobs() -> None:
 
 @verb("get")
 @click.argument("job")
-def get(terminal: Terminal, job: str) -> None:
+@click.option(
+    "--explain", "is_explained", is_flag=True, help="Say in full why it waited, and with whom."
+)
+def get(terminal: Terminal, job: str, is_explained: bool) -> None:
     """Show a job as it is now."""
     with terminal.client() as client:
         record = client.job(job)
-    terminal.show(record, lambda: job_table(record))
+    terminal.show(record, lambda: job_table(record, is_explained))
 
 
 @verb("wait")
@@ -57,8 +66,9 @@ for _command in (get, wait, cancel):
     jobs.add_command(_command)
 
 
-def job_table(record: Record) -> Table:
-    """A job for people."""
+def job_table(record: Record, is_explained: bool = False) -> Table:
+    """A job for people; with what is known of its way where that is asked for."""
+    from deploy.explained import explanation_rows
     from deploy.render import pairs, shortened
 
     rows = [
@@ -72,6 +82,7 @@ def job_table(record: Record) -> Table:
         rows.append(("timings", timings_text(record["timings_ms"])))
     if "error" in record:
         rows.append(("error", f"{record['error']['code']}: {record['error']['detail']}"))
+    rows += explanation_rows(record, is_explained)
     rows += [
         (field, json.dumps(shortened(record[field])))
         for field in ("outputs", "result")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Rates over one second jump; over ten they follow what a person does.
 WINDOW_S = 10.0
+# a device rarely begins more in a second
+GROUPS = 1000
 
 
 @verb("top")
@@ -38,21 +40,44 @@ WINDOW_S = 10.0
     is_flag=True,
     help="Per function its tier, bytes, loads, evictions, age at eviction and thrash.",
 )
-def top(terminal: Terminal, interval_s: float, refreshes: int | None, is_of_memory: bool) -> None:
+@click.option(
+    "--slo",
+    "is_of_slo",
+    is_flag=True,
+    help="Per function its SLO, mean latency, goodput, utility, violations, refusals; the policy.",
+)
+@click.option(
+    "--groups",
+    "is_of_groups",
+    is_flag=True,
+    help="The last second of each device, and the newest groups with their predicted times.",
+)
+def top(
+    terminal: Terminal,
+    interval_s: float,
+    refreshes: int | None,
+    is_of_memory: bool,
+    is_of_slo: bool,
+    is_of_groups: bool,
+) -> None:
     """Watch functions and workers live: tiers, bytes, queues, rates, latencies, evictions.
 
     Rates and latencies are those of the last ten seconds. With --json, one line per refresh.
     """
+    if is_of_memory + is_of_slo + is_of_groups > 1:
+        raise click.UsageError("--memory, --slo and --groups: choose one")
+    lower = "memory" if is_of_memory else "slo" if is_of_slo else "groups"
+    lower = lower if is_of_memory or is_of_slo or is_of_groups else "functions"
     with terminal.client() as client:
-        views = _views(client, interval_s, refreshes)
+        views = _views(client, interval_s, refreshes, GROUPS if is_of_groups else 0)
         if terminal.is_json:
             for seen in views:
                 terminal.line(seen.as_json())
         else:
-            _show(views, client.url, is_of_memory)
+            _show(views, client.url, lower)
 
 
-def _show(views: Iterator[View], url: str, is_of_memory: bool) -> None:
+def _show(views: Iterator[View], url: str, lower: str) -> None:
     from rich.console import Console
     from rich.live import Live
 
@@ -62,16 +87,16 @@ def _show(views: Iterator[View], url: str, is_of_memory: bool) -> None:
     # the alternate screen gives the terminal back as it was; a pipe gets the last refresh
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         for seen in views:
-            live.update(screen(seen, url, is_of_memory), refresh=True)
+            live.update(screen(seen, url, lower), refresh=True)
 
 
-def _views(client: Client, interval_s: float, refreshes: int | None) -> Iterator[View]:
+def _views(client: Client, interval_s: float, refreshes: int | None, groups: int) -> Iterator[View]:
     from deploy.top_view import view
 
-    moments: deque[Moment] = deque([_moment(client)])
+    moments: deque[Moment] = deque([_moment(client, groups)])
     for number in count(1):
         time.sleep(interval_s)  # the refresh rate is the point
-        moments.append(_moment(client))
+        moments.append(_moment(client, groups))
         while len(moments) > 2 and _age_s(moments[1], moments[-1]) >= WINDOW_S:
             moments.popleft()
         yield view(moments[0], moments[-1])
@@ -79,10 +104,11 @@ def _views(client: Client, interval_s: float, refreshes: int | None) -> Iterator
             return
 
 
-def _moment(client: Client) -> Moment:
+def _moment(client: Client, groups: int) -> Moment:
     from deploy.top_view import Moment
 
-    return Moment(client.stats(), client.workers())
+    last = client.groups(groups) if groups else ()
+    return Moment(client.stats(), client.workers(), last)
 
 
 def _age_s(then: Moment, now: Moment) -> float:

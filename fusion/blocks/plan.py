@@ -10,85 +10,25 @@ through with the times that are known, and the one with the shortest run is take
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from itertools import pairwise
-from typing import NamedTuple
 
+from fusion.blocks.records import (
+    PAGE_BYTES,
+    Block,
+    BlockPlan,
+    Extent,
+    Load,
+    bytes_of,
+    spans_of,
+)
+from fusion.blocks.ring import Held, Range, afters_of, from_both_ends, in_turn, two_of
+from fusion.blocks.schedule import least_s, played_s
 from fusion.errors import BudgetExceeded
 
-PAGE_BYTES = 4096
-# pieces that are no further apart are read at once
-GAP_BYTES = 64 * 1024
-# to hand a block over to the reader and back, and until its first bytes come
-HANDOVER_S = 100e-6
-# The kernel maps up to 64 KiB around a page that it makes present: at both ends of what is mapped,
-# and of what of it belongs to the next run.
-MAPPED_AROUND_BYTES = 4 * 64 * 1024
 # plans are as good as each other within
 NEAR_SHARE = 0.03
 # parts of what is there for the ring, the rest stays; and blocks of a ring
-_RING_SHARES = (0.25, 0.5, 1.0)
-_BLOCKS_OF_A_RING = (2, 3, 4, 6, 10)
-
-
-class Extent(NamedTuple):
-    """Bytes of a weights file."""
-
-    begin: int
-    end: int
-
-
-class Load(NamedTuple):
-    """A step of the computation: the extents it reads, and what it takes."""
-
-    extents: tuple[int, ...]
-    compute_s: float
-
-
-class Block(NamedTuple):
-    """Steps that are computed together, and what is read for them."""
-
-    begin: int
-    end: int
-    # extents that do not stay
-    extents: tuple[int, ...]
-    # whole pages of the file; what lies between two extents included
-    spans: tuple[Extent, ...]
-    # in the ring
-    offset: int
-    # it may be read once the block so many before it, counted through runs, was computed
-    after: int
-
-    @property
-    def bytes(self) -> int:
-        """Of the spans."""
-        return bytes_of(self.spans)
-
-
-class BlockPlan(NamedTuple):
-    """How a function runs within so many bytes."""
-
-    blocks: tuple[Block, ...]
-    ring_bytes: int
-    # extents that stay, and their pages
-    resident: tuple[int, ...]
-    resident_spans: tuple[Extent, ...]
-    # a run that follows another at once, as it was played through
-    run_s: float
-
-    @property
-    def resident_bytes(self) -> int:
-        """What stays."""
-        return bytes_of(self.resident_spans)
-
-    @property
-    def peak_bytes(self) -> int:
-        """Most bytes of weights that are in memory at any moment."""
-        return self.ring_bytes + self.resident_bytes
-
-    @property
-    def read_bytes(self) -> int:
-        """What each run reads."""
-        return sum(block.bytes for block in self.blocks)
+_RING_SHARES = (1 / 16, 1 / 4, 1 / 2, 1.0)
+_BLOCKS_OF_A_RING = (2, 4, 8)
 
 
 def make_plan(
@@ -103,12 +43,25 @@ def make_plan(
     least = planning.least_bytes()
     if least > available_bytes:
         raise BudgetExceeded(least, available_bytes, "the function in blocks")
-    found = [plan for plan in planning.candidates(available_bytes) if plan is not None]
-    assert found, "the least ring is a candidate"
+    plain = planning.plain(available_bytes)
+    found = [plain, *filter(None, planning.candidates(available_bytes))]
     best_s = min(plan.run_s for plan in found)
-    # times are estimates: of what is about as fast, the plan that reads least
-    near = [plan for plan in found if plan.run_s <= best_s * (1 + NEAR_SHARE)]
-    return min(near, key=lambda plan: (plan.read_bytes, plan.run_s))
+    # times are never exact: of what is about as fast, the plan that reads least
+    near_s = min(best_s * (1 + NEAR_SHARE), plain.run_s)
+    near = [plan for plan in found if plan.run_s <= near_s]
+    plan = min(near, key=lambda plan: (plan.read_bytes, plan.run_s))
+    return plan._replace(least_s=least_s(steps, extents, available_bytes, read_bytes_per_s))
+
+
+def plain_plan(
+    steps: Sequence[Load],
+    extents: Sequence[Extent],
+    must_stay: Collection[int],
+    available_bytes: int,
+    read_bytes_per_s: float,
+) -> BlockPlan:
+    """Nothing stays but what must, and each step is a block."""
+    return _Planning(steps, extents, frozenset(must_stay), read_bytes_per_s).plain(available_bytes)
 
 
 def least_bytes(
@@ -116,44 +69,6 @@ def least_bytes(
 ) -> int:
     """The smallest budget for the weights: what must stay, and any two steps after each other."""
     return _Planning(steps, extents, frozenset(must_stay), 1.0).least_bytes()
-
-
-def bytes_of(spans: Iterable[Extent]) -> int:
-    """All of them."""
-    return sum(span.end - span.begin for span in spans)
-
-
-def spans_of(extents: Iterable[Extent]) -> tuple[Extent, ...]:
-    """Whole pages that hold the extents, near ones joined."""
-    spans: list[Extent] = []
-    for extent in sorted(extents):
-        if extent.begin != extent.end:
-            _join(spans, _whole_pages(extent))
-    return tuple(spans)
-
-
-def _whole_pages(extent: Extent) -> Extent:
-    begin = extent.begin // PAGE_BYTES * PAGE_BYTES
-    return Extent(begin, -(-extent.end // PAGE_BYTES) * PAGE_BYTES)
-
-
-def _join(spans: list[Extent], pages: Extent) -> None:
-    """Add pages that begin no earlier than the last span does."""
-    if spans and pages.begin <= spans[-1].end + GAP_BYTES:
-        spans[-1] = Extent(spans[-1].begin, max(pages.end, spans[-1].end))
-    else:
-        spans.append(pages)
-
-
-class _Range(NamedTuple):
-    """Steps of a block without its place."""
-
-    begin: int
-    end: int
-    extents: tuple[int, ...]
-    spans: tuple[Extent, ...]
-    bytes: int
-    compute_s: float
 
 
 class _Planning:
@@ -173,13 +88,18 @@ class _Planning:
 
     def least_bytes(self) -> int:
         alone = [r.bytes for r in self._ranges(self._must_stay, 0) if r.bytes]
-        return bytes_of(self._spans(self._must_stay)) + _two_of(alone)
+        return bytes_of(self._spans(self._must_stay)) + two_of(alone)
+
+    def plain(self, available_bytes: int) -> BlockPlan:
+        kept_bytes = bytes_of(self._spans(self._must_stay))
+        plan = self._plan(self._must_stay, _pages(available_bytes - kept_bytes), 0)
+        assert plan is not None, "the least ring holds every two steps"
+        return plan
 
     def candidates(self, available_bytes: int) -> Iterable[BlockPlan | None]:
         kept_bytes = bytes_of(self._spans(self._must_stay))
         least_ring_bytes = self.least_bytes() - kept_bytes
         room_bytes = _pages(available_bytes - kept_bytes)
-        yield self._plan(self._must_stay, room_bytes, 0)
         everything = frozenset(range(len(self._extents)))
         if bytes_of(self._spans(everything)) <= available_bytes:
             yield self._plan(everything, 0, 0)
@@ -241,27 +161,30 @@ class _Planning:
     ) -> BlockPlan | None:
         ranges = self._ranges(resident, block_bytes)
         sizes = [r.bytes for r in ranges if r.bytes]
-        if _two_of(sizes) > ring_bytes:
+        if two_of(sizes) > ring_bytes:
             return None
         ring_bytes = min(ring_bytes, sum(sizes))
         plans = []
-        for offsets in (_in_turn(ranges, ring_bytes), _from_both_ends(ranges, ring_bytes)):
-            afters = _afters(ranges, offsets)
+        for place in (in_turn, from_both_ends):
+            offsets = place(ranges, ring_bytes)
+            afters = afters_of(ranges, offsets)
             blocks = tuple(
                 Block(r.begin, r.end, r.extents, r.spans, offset, after)
                 for r, offset, after in zip(ranges, offsets, afters, strict=True)
             )
-            run_s = self._played(ranges, afters)
+            run_s = played_s(ranges, afters, self._read_bytes_per_s)
             kept = tuple(sorted(resident))
             used_bytes = max(block.offset + block.bytes for block in blocks)
             plans.append(BlockPlan(blocks, used_bytes, kept, self._spans(resident), run_s))
+            if min(afters) > 1:
+                break  # none is read only once the one before it was computed
         return min(plans, key=lambda plan: plan.run_s)
 
-    def _ranges(self, resident: frozenset[int], block_bytes: int) -> list[_Range]:
+    def _ranges(self, resident: frozenset[int], block_bytes: int) -> list[Range]:
         """Blocks of at most so many bytes, or of one step; those that read nothing join others."""
-        ranges: list[_Range] = []
+        ranges: list[Range] = []
         begin, compute_s = 0, 0.0
-        held = _Held(self._extents)
+        held = Held(self._extents)
         for place, step in enumerate(self._steps):
             new = [k for k in step.extents if k not in resident]
             if held.chosen and not held.chosen.issuperset(new):
@@ -269,7 +192,7 @@ class _Planning:
                 larger.add(new)
                 if larger.bytes > block_bytes:
                     ranges.append(held.as_range(begin, place, compute_s))
-                    begin, compute_s, held = place, 0.0, _Held(self._extents)
+                    begin, compute_s, held = place, 0.0, Held(self._extents)
                     held.add(new)
                 else:
                     held = larger
@@ -279,96 +202,6 @@ class _Planning:
         ranges.append(held.as_range(begin, len(self._steps), compute_s))
         return ranges
 
-    def _played(self, ranges: Sequence[_Range], afters: Sequence[int]) -> float:
-        """Seconds of the second of two runs without a pause between them."""
-        count = len(ranges)
-        computed: list[float] = []
-        read_s, began_s = 0.0, 0.0
-        for number in range(2 * count):
-            r = ranges[number % count]
-            if number == count:
-                began_s = computed[-1]
-            blocking = number - afters[number % count]
-            free_s = computed[blocking] if blocking >= 0 else 0.0
-            if r.bytes:
-                read_s = max(read_s, free_s) + HANDOVER_S + r.bytes / self._read_bytes_per_s
-            before_s = computed[-1] if computed else 0.0
-            computed.append(max(before_s, read_s if r.bytes else 0.0) + HANDOVER_S + r.compute_s)
-        return computed[-1] - began_s
-
-
-class _Held:
-    """What a block reads, as it grows: weights mostly come in the order of the file."""
-
-    def __init__(self, extents: Sequence[Extent]) -> None:
-        self._extents = extents
-        self.chosen: set[int] = set()
-        self._spans: list[Extent] = []
-
-    def copy(self) -> _Held:
-        other = _Held(self._extents)
-        other.chosen, other._spans = set(self.chosen), list(self._spans)
-        return other
-
-    def add(self, indices: Iterable[int]) -> None:
-        for k in indices:
-            extent = self._extents[k]
-            if k in self.chosen or extent.begin == extent.end:
-                continue
-            self.chosen.add(k)
-            if not self._spans or extent.begin >= self._spans[-1].begin:
-                _join(self._spans, _whole_pages(extent))
-            else:
-                self._spans = [*spans_of(self._extents[k] for k in self.chosen)]
-
-    @property
-    def bytes(self) -> int:
-        return bytes_of(self._spans)
-
-    def as_range(self, begin: int, end: int, compute_s: float) -> _Range:
-        spans = tuple(self._spans)
-        return _Range(begin, end, tuple(sorted(self.chosen)), spans, bytes_of(spans), compute_s)
-
-
-def _two_of(sizes: Sequence[int]) -> int:
-    """Bytes in which every block fits beside the next."""
-    return max([*map(sum, pairwise(sizes)), *sizes], default=0)
-
 
 def _pages(bytes_: int) -> int:
     return bytes_ // PAGE_BYTES * PAGE_BYTES
-
-
-def _in_turn(ranges: Sequence[_Range], ring_bytes: int) -> list[int]:
-    """Each behind the one before, from the start again where the ring ends."""
-    offsets, at = [], 0
-    for r in ranges:
-        if at + r.bytes > ring_bytes:
-            at = 0
-        offsets.append(at)
-        at += r.bytes
-    return offsets
-
-
-def _from_both_ends(ranges: Sequence[_Range], ring_bytes: int) -> list[int]:
-    """In turn at the start and at the end: two that follow each other never overlap."""
-    offsets, is_at_end = [], False
-    for r in ranges:
-        offsets.append(ring_bytes - r.bytes if is_at_end else 0)
-        is_at_end ^= bool(r.bytes)
-    return offsets
-
-
-def _afters(ranges: Sequence[_Range], offsets: Sequence[int]) -> list[int]:
-    """How many blocks before each one the last one lies that is in its way."""
-    count = len(ranges)
-
-    def overlap(a: int, b: int) -> bool:
-        return (
-            offsets[a] < offsets[b] + ranges[b].bytes and offsets[b] < offsets[a] + ranges[a].bytes
-        )
-
-    return [
-        next((back for back in range(1, count) if overlap(k, (k - back) % count)), count)
-        for k in range(count)
-    ]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fusion.ir import Graph, Node, Ref
 from fusion.shapes import SHAPE_ERRORS, infer
+from fusion.tiers import synchronize
 
 # of a call that computes next to nothing
 CALL_S = 5e-6
@@ -21,7 +22,8 @@ _COPIED_BYTES = 4 * 2**20
 _TRIALS = 5
 # one is special to broadcasting
 _PROBED_ROWS = 2
-_PRODUCTS = ("linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "einsum")
+# the argument whose last dimension is summed over; einsum's is not looked for
+_PRODUCTS = {"linear": 0, "mm": 0, "matmul": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
 
 
 class Rates(NamedTuple):
@@ -31,13 +33,13 @@ class Rates(NamedTuple):
     bytes_per_s: float  # read and written
 
 
-def measure_rates() -> Rates:
+def measure_rates(device: str = "cpu") -> Rates:
     """Some ten milliseconds."""
-    x = torch.ones(_SIDE, _SIDE)
-    source = torch.ones(_COPIED_BYTES, dtype=torch.uint8)
+    x = torch.ones(_SIDE, _SIDE, device=device)
+    source = torch.ones(_COPIED_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    product_s = _least_s(lambda: torch.mm(x, x))
-    copy_s = _least_s(lambda: target.copy_(source))
+    product_s = _least_s(lambda: synchronize(torch.mm(x, x)))
+    copy_s = _least_s(lambda: synchronize(target.copy_(source)))
     return Rates(_SIDE**3 / product_s, 2 * _COPIED_BYTES / copy_s)
 
 
@@ -87,6 +89,10 @@ def _operations(
         )
         return results[0].numel() * prod(kernel[0].shape[1:]) if kernel else 0.0
     if node.operator in _PRODUCTS:
+        left = node.args[_PRODUCTS[node.operator]]
+        given = _tensors(values, [left] if isinstance(left, Ref) else [])
+        return results[0].numel() * float(max((x.shape[-1] for x in given if x.dim()), default=1))
+    if node.operator == "einsum":
         given = _tensors(values, [*node.refs()])
         return results[0].numel() * float(max((x.shape[-1] for x in given if x.dim()), default=1))
     return 0.0

@@ -1,6 +1,7 @@
 """What a strategy is given and gives back."""
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import NamedTuple
 
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from fusion.codegen import Program
 from fusion.tiers import MEMBER_ERRORS
 
-__all__ = ["MEMBER_ERRORS", "Outcome", "Strategy", "Work", "attempt", "attempt_each"]
+__all__ = ["MEMBER_ERRORS", "Outcome", "Strategy", "Work", "attempt", "attempt_each", "time_each"]
 
 
 class Work(NamedTuple):
@@ -44,3 +45,15 @@ def attempt(work: Work) -> Outcome:
 def attempt_each(works: Sequence[Work]) -> list[Outcome]:
     """`serial`: one after another, each by the fastest of its tiers."""
     return [attempt(work) for work in works]
+
+
+def time_each(works: Sequence[Work]) -> tuple[list[Outcome], list[float]]:
+    """`serial`, and the seconds of each member: on a CPU, elsewhere only of its launch."""
+    outcomes, seconds = [], []
+    began_s = perf_counter()
+    for work in works:
+        outcomes.append(attempt(work))
+        ended_s = perf_counter()
+        seconds.append(ended_s - began_s)
+        began_s = ended_s
+    return outcomes, seconds

@@ -24,6 +24,8 @@ def main() -> None:
     except SettingError as error:
         sys.exit(str(error))
     configure(settings.log_level)
+    # networks of a policy are too small for more threads, and the cores are the workers'
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Taken by sigwait below: a handler could not set an event, whose lock it may have interrupted.
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)

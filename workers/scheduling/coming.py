@@ -6,13 +6,14 @@ weights in when the group comes need not swap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from contract.function import FunctionRef
 from workers.scheduling.costs import Costs
-from workers.scheduling.order import in_order
+from workers.scheduling.forecast import Forecast
+from workers.scheduling.order import Turns
 from workers.scheduling.pending import Pending
-from workers.scheduling.records import PendingJob, WorkerView
+from workers.scheduling.records import WorkerView
 
 # Functions named to one worker: more will not be needed before it is told again.
 NAMED = 8
@@ -28,8 +29,7 @@ def coming(pending: Pending, workers: Iterable[WorkerView], costs: Costs, now_s:
     """
     views, functions = list(workers), pending.functions
     named: dict[str, list[FunctionRef]] = {view.id: [] for view in views}
-    for job in in_order(_first(pending), costs, pending.shares.used_s, now_s, NAMED):
-        ref = job.function
+    for ref in _in_order(pending, costs, now_s):
         fitting = [w for w in views if functions[ref].weight_bytes <= w.budget_bytes]
         holders = [worker for worker in fitting if ref in worker.resident]
         if not fitting:
@@ -40,6 +40,13 @@ def coming(pending: Pending, workers: Iterable[WorkerView], costs: Costs, now_s:
     return {worker: tuple(refs) for worker, refs in named.items()}
 
 
-def _first(pending: Pending) -> Iterable[PendingJob]:
-    """The most urgent job of each function that has a graph."""
-    return (pending.of(ref)[0] for ref in pending.refs() if not pending.functions[ref].is_eager)
+def _in_order(pending: Pending, costs: Costs, now_s: float) -> Iterator[FunctionRef]:
+    """Functions that have a graph, each by the job of it that comes first."""
+    turns = Turns(pending, Forecast().at(costs, now_s), now_s, now_s)
+    seen: set[FunctionRef] = set()
+    while (turn := turns.first()) is not None:
+        turns.drop_line()
+        ref = turn.job.function
+        if ref not in seen and not pending.functions[ref].is_eager:
+            seen.add(ref)
+            yield ref

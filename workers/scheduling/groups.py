@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from contract.function import FunctionRef
 from workers.scheduling.costs import Costs
@@ -17,6 +18,9 @@ from workers.scheduling.records import (
 
 # The way of a group from the scheduler to the device and back; less is not hidden by more groups.
 SEND_AHEAD_FROM_S = 0.004
+# How long before a long run ends the next group is sent: its way, and part of a run's prediction.
+LEAD_S = 0.006
+LEAD_PART = 0.1
 # A group computes no longer than this, unless one job does: whoever comes next waits for its end.
 LONG_GROUP_S = 0.25
 
@@ -29,12 +33,42 @@ def best_worker(job: PendingJob, free: Iterable[WorkerView]) -> WorkerView:
 def can_start(workers: Iterable[WorkerView]) -> bool:
     """Whether a job that comes now might go to a worker at once, rather than wait for a signal.
 
-    Behind a short run it might not; should it bring hooks or weights, that run is soon over.
+    Behind a short run it might not, nor long before the end of a long one; should it bring hooks
+    or weights, that is soon looked at.
     """
-    return any(
-        view.free_places > 0 and (view.under_way_s is None or view.under_way_s >= SEND_AHEAD_FROM_S)
-        for view in workers
-    )
+    return any(view.free_places > 0 and _may_be_sent(view) for view in workers)
+
+
+def _may_be_sent(view: WorkerView) -> bool:
+    if view.under_way_s is None:
+        return True
+    if view.remaining_s is not None and view.remaining_s > _lead_s(view):
+        return False
+    return view.under_way_s >= SEND_AHEAD_FROM_S
+
+
+def _lead_s(view: WorkerView) -> float:
+    """How long before the end of what a worker has its next group is sent, were it known well."""
+    return LEAD_S + LEAD_PART * (view.under_way_s or 0.0)
+
+
+def sent_ahead_in_s(
+    ref: FunctionRef, function: FunctionView, worker: WorkerView, swap_s: float
+) -> float:
+    """When it is worth while to send a group that begins with this function to a busy worker.
+
+    Seconds from now; infinite where its next place is better waited for. Sooner than needed to hide
+    hooks, weights and the way there, the group would only miss what comes until then.
+    """
+    assert worker.under_way_s is not None
+    if function.has_hooks:
+        return 0.0
+    is_cold = ref not in worker.resident
+    if not is_cold and worker.under_way_s < SEND_AHEAD_FROM_S:
+        return inf
+    if worker.remaining_s is None:
+        return 0.0
+    return max(0.0, worker.remaining_s - _lead_s(worker) - (swap_s if is_cold else 0.0))
 
 
 @dataclass(slots=True)
@@ -63,7 +97,7 @@ class Group:
         rows = self.rows | {job.function: rows_before + job.rows}
         if _bytes(rows, self.worker, functions) > self.worker.budget_bytes:
             return False
-        compute_s = _compute_s(rows, costs) / self.worker.speed
+        compute_s = costs.group_s(rows, self.worker) / self.worker.speed
         if compute_s > LONG_GROUP_S:
             return False
         swap_s = _swap_s(rows, self.worker, functions, costs)
@@ -79,17 +113,9 @@ class Group:
     def dispatch(self, functions: Mapping[FunctionRef, FunctionView], costs: Costs) -> Dispatch:
         """The group as it is."""
         predicted_s = _swap_s(self.rows, self.worker, functions, costs)
-        predicted_s += _compute_s(self.rows, costs) / self.worker.speed
+        predicted_s += costs.build_s(self.rows, self.worker)
+        predicted_s += costs.group_s(self.rows, self.worker) / self.worker.speed
         return Dispatch(self.worker.id, tuple(self.jobs), predicted_s)
-
-
-def hides_something(group: Group, functions: Mapping[FunctionRef, FunctionView]) -> bool:
-    """Whether to send the group ahead, behind what its worker has, hides anything."""
-    worker = group.worker
-    assert worker.under_way_s is not None
-    return worker.under_way_s >= SEND_AHEAD_FROM_S or any(
-        functions[ref].has_hooks or ref not in worker.resident for ref in group.rows
-    )
 
 
 def _bytes(
@@ -111,15 +137,10 @@ def _bytes(
     return min(resident, worker.resident_bytes) + cold + activations
 
 
-def _compute_s(rows: Mapping[FunctionRef, int], costs: Costs) -> float:
-    return sum(costs.compute_s(ref, n) for ref, n in rows.items())
-
-
 def _swap_s(
     rows: Mapping[FunctionRef, int],
     worker: WorkerView,
     functions: Mapping[FunctionRef, FunctionView],
     costs: Costs,
 ) -> float:
-    cold_bytes = sum(functions[ref].weight_bytes for ref in rows if ref not in worker.resident)
-    return costs.swap_s(cold_bytes)
+    return costs.load_s({ref: functions[ref].weight_bytes for ref in rows}, worker)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from threading import Event
 
@@ -18,10 +18,14 @@ from contract.store import Store
 from contract.store.coming import tell
 from contract.store.queue import Cursor
 from workers.scheduling.coming import coming
-from workers.scheduling.costs import PRIOR_COMPUTE_S, Costs
+from workers.scheduling.costs import PRIOR_COMPUTE_S
 from workers.scheduling.groups import can_start
-from workers.scheduling.policies import policy_named
-from workers.scheduling.records import Dispatch, Limits, PendingJob
+from workers.scheduling.learning import load_costs, save_costs
+from workers.scheduling.measures import Measures
+from workers.scheduling.policies import Learner, policy_named
+from workers.scheduling.records import Dispatch, Limits, PendingJob, Refusal
+from workers.scheduling.refusals import refusal_error
+from workers.scheduling.sent import Sent
 from workers.scheduling.state import State, UnderWay
 
 log = Log("scheduler")
@@ -32,13 +36,18 @@ LEADER_LEASE_S = 3.0
 UPKEEP_S = 1.0
 # Removed functions are only a leak.
 FORGET_S = 10.0
+FORGOTTEN_AT_ONCE = 256
 RETRY_S = 0.2
 # Jobs whose deadlines pass one after another expire together.
 EXPIRE_EVERY_S = 0.1
 MEASURE_EVERY_S = 0.25
 # Workers hear this often what is coming to them, where it has changed.
 TELL_EVERY_S = 0.1
-# Jobs that one move of the store expires, so that it never stalls the others for long.
+# A policy that learns takes a few milliseconds for it no more often than this.
+LEARN_EVERY_S = 0.1
+# While no place is free, jobs that came are looked at this often.
+LOOK_EVERY_S = 0.02
+# Jobs that one move of the store expires or refuses, so that it never stalls the others for long.
 EXPIRE_AT_ONCE = 256
 # After the store was away, workers get this long to report and to renew before they count as gone.
 GRACE_S = 3.0
@@ -62,10 +71,13 @@ class Scheduler:
         self._send = send
         limits = Limits(settings.group_functions, settings.group_jobs)
         self._policy = policy_named(settings.policy, limits)
+        if isinstance(self._policy, Learner):
+            self._policy.adapts = settings.policy_adapts == "on"
+        self._learn_at_s = 0.0
         # the process id is for whoever wants to know which of them leads
         self._token = f"{os.getpid()}-{secrets.token_hex(8)}"
-        # what was learned outlives a lost leadership
-        self._costs = Costs()
+        self._measures = Measures(settings.policy)
+        self._sent = Sent()
         self._has_published = False
         # on the monotonic clock
         self._reap_from_s = 0.0
@@ -100,7 +112,7 @@ class Scheduler:
         under_way = {
             group: UnderWay(worker, PRIOR_COMPUTE_S, lease_end_s) for group, worker in groups
         }
-        state = State(cursor, under_way, self._costs)
+        state = State(cursor, under_way, load_costs(self._store))
         log.info("leading", groups=len(state.groups))
         link = self._store.server.blocking()
         upkeep_at_s = measure_at_s = tell_at_s = 0.0
@@ -112,22 +124,25 @@ class Scheduler:
                     upkeep_at_s = now_s + UPKEEP_S
                 if now_s >= measure_at_s:
                     self._publish_drain(state)
+                    self._publish_measures(state)
                     measure_at_s = now_s + MEASURE_EVERY_S
                 wake_in_s = min(upkeep_at_s - time.monotonic(), self._expiry_in_s(state))
                 wake_in_s = min(wake_in_s, self._decide_in_s(state))
-                is_full = not can_start(state.views())
+                is_full = not can_start(state.views(time.time()))
                 if is_full:
-                    # jobs that gather meanwhile are to be prefetched for
-                    wake_in_s = min(wake_in_s, TELL_EVERY_S)
+                    # jobs that gather meanwhile are to be prefetched for, or refused
+                    wake_in_s = min(wake_in_s, LOOK_EVERY_S)
                 news = self._store.queue.wait(link, state.cursor, wake_in_s, is_full)
                 state.cursor = news.cursor
                 self._learn_functions(state, state.add_jobs(news.jobs))
-                if state.hear_all(news.events):
+                if state.hear_all(news.events, time.time()):
                     state.set_workers(self._store.workers.all())
                 self._decide(state)
+                self._teach(state)
                 if time.monotonic() >= tell_at_s:
                     self._tell_coming(state)
                     tell_at_s = time.monotonic() + TELL_EVERY_S
+            save_costs(self._store, self._token, state.costs)
         finally:
             link.close()
 
@@ -142,6 +157,7 @@ class Scheduler:
             its = state.groups.pop(group)
             log.warning("group_lost", group=group, worker=its.worker)
         self._forget(state)
+        save_costs(self._store, self._token, state.costs)
 
     def _reap(self) -> list[str]:
         """Queue again what is nobody's any more; the workers that are gone."""
@@ -158,7 +174,9 @@ class Scheduler:
 
     def _forget(self, state: State) -> None:
         if time.monotonic() >= state.forget_at_s:
-            state.forget_functions(self._store.functions.removed(state.pending.functions))
+            # those that ran longest ago too; the others are looked at when a scheduler takes over
+            known = {*state.pending.functions, *state.costs.refs()[:FORGOTTEN_AT_ONCE]}
+            state.forget_functions(self._store.functions.removed(known))
             state.forget_at_s = time.monotonic() + FORGET_S
 
     def _publish_drain(self, state: State) -> None:
@@ -167,6 +185,13 @@ class Scheduler:
         if rates or self._has_published:
             self._store.telemetry.set_drain(rates)
         self._has_published = bool(rates)
+
+    def _publish_measures(self, state: State) -> None:
+        """Tell people how functions are served and how long decisions take."""
+        scheduling = self._store.scheduling
+        measured = self._measures.now(state.settled, scheduling.answers, time.monotonic())
+        if measured is not None:
+            scheduling.publish(measured)
 
     def _learn_functions(self, state: State, unknown: set[FunctionRef]) -> None:
         for ref in unknown:
@@ -181,11 +206,26 @@ class Scheduler:
         self._expire(state, state.expired(now_s))
         if not state.pending:
             return
-        decided = self._policy.plan(state.pending, state.views(), state.costs, now_s)
+        views, began_s = state.views(now_s), time.perf_counter()
+        decided = self._policy.plan(state.pending, views, state.costs, now_s)
+        self._measures.decisions.note(time.perf_counter() - began_s, len(decided.dispatches))
+        self._refuse(state, decided.refused, now_s)
         for dispatch in decided.dispatches:
             self._dispatch(state, dispatch)
         state.wake_at_s = decided.wake_at_s
         state.note_waiting(time.monotonic())
+
+    def _teach(self, state: State) -> None:
+        """Tell a policy that learns what became of its groups; what is to be sent was sent."""
+        reports, state.reports = state.reports, []
+        if not isinstance(self._policy, Learner) or not self._policy.adapts:
+            return
+        now_s = time.time()
+        for report in reports:
+            self._policy.observe(report, now_s)
+        if time.monotonic() >= self._learn_at_s:
+            self._policy.learn()
+            self._learn_at_s = time.monotonic() + LEARN_EVERY_S
 
     def _tell_coming(self, state: State) -> None:
         """Tell workers which functions still have jobs that wait."""
@@ -209,14 +249,28 @@ class Scheduler:
             for job in some:
                 state.remove_job(job)
 
+    def _refuse(self, state: State, refusals: Sequence[Refusal], now_s: float) -> None:
+        """Tell whoever waits for these jobs, rather than let them wait in vain."""
+        for first in range(0, len(refusals), EXPIRE_AT_ONCE):
+            some = refusals[first : first + EXPIRE_AT_ONCE]
+            told = [(refusal.job.id, refusal_error(refusal, now_s)) for refusal in some]
+            self._store.queue.refuse(told)
+            for refusal in some:
+                state.remove_job(refusal.job)
+
     def _dispatch(self, state: State, dispatch: Dispatch) -> None:
         group = secrets.token_hex(8)
-        lease_end_s = time.time() + self._settings.lease_s
+        now_s = time.time()
+        lease_end_s = now_s + self._settings.lease_s
         jobs = [job.id for job in dispatch.jobs]
-        claims = self._store.queue.claim(self._token, dispatch.worker, group, lease_end_s, jobs)
+        planned = [note.encode() for note in self._sent.explain(dispatch, now_s)]
+        claims = self._store.queue.claim(
+            self._token, dispatch.worker, group, lease_end_s, jobs, planned
+        )
         if claims is None:
             raise NotLeading
-        state.start(group, dispatch, claims, lease_end_s)
+        self._sent.note(dispatch, now_s)
+        state.start(group, dispatch, claims, lease_end_s, now_s)
         if claims:
             # if this fails, the leases run out and the jobs come back
             self._send(dispatch.worker, group, claims)

@@ -2,81 +2,270 @@
 
 A function's jobs start, in virtual time, where what it has had of the device ends. What is about to
 be late goes before that order, as long as its function is not far ahead of its share: a function
-that is always late gets no more than the others. What cannot be in time any more goes last.
+that is always late gets no more than the others. What has no laxity left, due before it could end,
+goes behind what has, unless its function is owed much; what would miss its deadline goes last.
+
+Higher priorities go first, whatever is due, until the oldest job of a lower one has waited
+`OVERTAKEN_S` for each step between them.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush, heapreplace
+from operator import attrgetter
 from typing import NamedTuple
 
-from contract.function import FunctionRef
-from workers.scheduling.costs import Costs
+from contract.job import JobId
+from workers.scheduling.forecast import Forecast
+from workers.scheduling.pending import Line, Pending
 from workers.scheduling.records import PendingJob
 
 # A job that is due within this time is about to be late.
 URGENT_WITHIN_S = 1.0
 # Device time that urgent jobs of one function may take before their turn.
 BURST_S = 0.5
-_URGENT, _IN_TURN, _HOPELESS = range(3)
+# A function that has had so much less than another gets its turn though its jobs are late.
+OWED_S = 2.0
+# For how long a step of priority lets later jobs overtake.
+OVERTAKEN_S = 1.0
+# Where as large a part of what waits is late, one in so many, more comes than can be served.
+OVERLOADED = 4
+_URGENT, _IN_TURN, _LATE, _HOPELESS = range(4)
+# behind every priority
+_LAST = 1_000
+_DEADLINE = attrgetter("deadline_s")
 
 
-class _Rank(NamedTuple):
+class Turn(NamedTuple):
+    """A job, where it stands among all, and what comes after it in its line. Sorts by turn."""
+
+    # of its priority among those that wait
+    place: int
     kind: int
     virtual_start_s: float
     due_at_s: float
-    # ids sort by the time of acceptance
-    id: str
+    # ids sort by the time of acceptance; no job is twice in the heap
+    id: JobId
+    job: PendingJob
+    line: Line
+    at: int
+    stop: int
+    # device time of its function before that of the one that has had least
+    ahead_s: float
+    # whether its due time cannot be met
+    is_late: bool
+
+    @property
+    def until_s(self) -> float:
+        """When it should have ended."""
+        return self.job.deadline_s if self.is_late else self.due_at_s
+
+
+class _Part(NamedTuple):
+    line: Line
+    at: int
+    stop: int
+    place: int
+
+
+class Turns:
+    """The jobs that wait, in the order in which they should be taken; the queue stays as it is.
+
+    `start_s`: when a device is free; `target_s`: how long groups are where many wait. Under
+    overload what could not bear such a group is given up for what can, or every group would be a
+    single job that is nearly late (early drop of Nexus; Shen et al., SOSP 2019).
+    It takes O(functions) to begin and O(log functions) for each job.
+    """
+
+    def __init__(
+        self,
+        pending: Pending,
+        forecast: Forecast,
+        start_s: float,
+        now_s: float,
+        target_s: float = 0.0,
+    ) -> None:
+        self._forecast = forecast
+        self._start_s = start_s
+        self._urgent_until_s = start_s + URGENT_WITHIN_S
+        self._used_s = used_s = pending.shares.used_s
+        had_s = [used_s.get(name, 0.0) for name in pending.names()]
+        self._least_s = min(had_s, default=0.0)
+        self._owed_until_s = max(had_s, default=0.0) - self._least_s - OWED_S
+        self._heap: list[Turn] = []
+        self._skipped: list[Turn] = []
+        # parts of lines that are late, until it is their turn
+        self._late_parts: list[_Part] = []
+        parts = _parts(pending, now_s)
+        late = sum([self._enter(part, 0.0) for part in parts])
+        if target_s and late * OVERLOADED >= len(pending):
+            self._heap.clear()
+            self._late_parts.clear()
+            for part in parts:
+                self._enter(part, target_s)
+        if pending.priorities() > 1:
+            # late jobs of a higher priority do not wait for those of a lower one
+            self._take_in_late()
+        heapify(self._heap)
+
+    def first(self) -> Turn | None:
+        """Whose turn it is now."""
+        if not self._heap:
+            self._take_in_late()
+            heapify(self._heap)
+        while self._heap:
+            turn = self._heap[0]
+            job = turn.job
+            end_s = self._start_s + self._forecast.compute_s(job.function, job.rows)
+            if end_s <= turn.until_s or turn.kind == _HOPELESS:
+                return turn
+            # it has more rows than those before it in its line, or less time
+            self.take()
+            is_hopeless = turn.is_late or end_s > job.deadline_s
+            single = (job, turn.line, turn.at, turn.at + 1, turn.ahead_s)
+            place = _LAST if is_hopeless else turn.place
+            heappush(self._heap, self._late(place, *single, is_hopeless=is_hopeless))
+        return None
+
+    def take(self) -> None:
+        """It is served, and its function has had so much more."""
+        turn = self._heap[0]
+        job = turn.job
+        ahead_s = turn.ahead_s + self._forecast.compute_s(job.function, job.rows)
+        self._advance(turn, ahead_s)
+
+    def skip(self) -> None:
+        """It has to wait until `restore`; those after it go on."""
+        turn = self._heap[0]
+        self._skipped.append(turn._replace(stop=turn.at + 1))
+        self._advance(turn, turn.ahead_s)
+
+    def skip_line(self) -> None:
+        """It and those after it in its line have to wait until `restore`."""
+        self._skipped.append(heappop(self._heap))
+
+    def drop_line(self) -> None:
+        """It and those after it in its line are not for now."""
+        heappop(self._heap)
+
+    def restore(self) -> None:
+        """What was skipped is there again."""
+        for turn in self._skipped:
+            heappush(self._heap, turn)
+        self._skipped.clear()
+
+    def _advance(self, turn: Turn, ahead_s: float) -> None:
+        index = turn.at + 1
+        if index == turn.stop:
+            heappop(self._heap)
+            return
+        line, stop, job = turn.line, turn.stop, turn.line.jobs[index]
+        if not turn.is_late:
+            following = self._in_time(turn.place, job, line, index, stop, ahead_s)
+        else:
+            is_hopeless = turn.kind == _HOPELESS
+            following = self._late(
+                turn.place, job, line, index, stop, ahead_s, is_hopeless=is_hopeless
+            )
+        heapreplace(self._heap, following)
+
+    def _enter(self, part: _Part, target_s: float) -> int:
+        """Part of a line, all of one priority; how many of it are late."""
+        line, at, stop, place = part
+        job, ref = line.jobs[at], line.ref
+        end_s = self._start_s + max(target_s, self._forecast.compute_s(ref, job.rows))
+        ahead_s = self._used_s.get(ref.name, 0.0) - self._least_s
+        late = 0
+        if job.due_at_s < end_s:
+            first = bisect_left(line.order, (-job.priority, end_s), at, stop)
+            late = first - at
+            self._late_parts.append(_Part(line, at, first, place))
+            if ahead_s < self._owed_until_s:
+                self._take_in_late()
+            if first == stop:
+                return late
+            at, job = first, line.jobs[first]
+        self._heap.append(self._in_time(place, job, line, at, stop, ahead_s))
+        return late
+
+    def _take_in_late(self) -> None:
+        """Jobs that are due before they could end, each line's in two: hopeless or not."""
+        for line, at, stop, place in self._late_parts:
+            end_s = self._start_s + self._forecast.compute_s(line.ref, line.jobs[at].rows)
+            ahead_s = self._used_s.get(line.ref.name, 0.0) - self._least_s
+            first = bisect_left(line.jobs, end_s, at, stop, key=_DEADLINE)
+            if at < first:
+                job = line.jobs[at]
+                single = (_LAST, job, line, at, first, ahead_s)
+                self._heap.append(self._late(*single, is_hopeless=True))
+            if first < stop:
+                job = line.jobs[first]
+                single = (place, job, line, first, stop, ahead_s)
+                self._heap.append(self._late(*single, is_hopeless=False))
+        self._late_parts.clear()
+
+    def _in_time(
+        self, place: int, job: PendingJob, line: Line, index: int, stop: int, ahead_s: float
+    ) -> Turn:
+        due_at_s = job.due_at_s
+        if due_at_s <= self._urgent_until_s and ahead_s <= BURST_S:
+            kind, virtual_s = _URGENT, 0.0
+        else:
+            kind, virtual_s = _IN_TURN, ahead_s
+        return Turn(
+            place, kind, virtual_s, due_at_s, job.id, job, line, index, stop, ahead_s, False
+        )
+
+    def _late(
+        self,
+        place: int,
+        job: PendingJob,
+        line: Line,
+        index: int,
+        stop: int,
+        ahead_s: float,
+        *,
+        is_hopeless: bool,
+    ) -> Turn:
+        kind = _HOPELESS if is_hopeless else _LATE
+        if kind == _LATE and ahead_s < self._owed_until_s:
+            kind = _IN_TURN
+        return Turn(
+            place, kind, ahead_s, job.due_at_s, job.id, job, line, index, stop, ahead_s, True
+        )
+
+
+def _parts(pending: Pending, now_s: float) -> list[_Part]:
+    """Every line, cut by priority."""
+    if pending.priorities() <= 1:
+        return [_Part(line, 0, len(line.jobs), 0) for line in pending.lines()]
+    cuts = [
+        (place, line, *line.span(priority))
+        for place, priority in enumerate(_by_age(pending, now_s))
+        for line in pending.lines()
+    ]
+    return [_Part(line, at, stop, place) for place, line, at, stop in cuts if at < stop]
 
 
 def in_order(
-    jobs: Iterable[PendingJob],
-    costs: Costs,
-    used_s: Mapping[str, float],
-    start_s: float,
-    most: int,
-) -> list[PendingJob]:
-    """The jobs as they should be taken, at most so many of each function.
-
-    `used_s`: device seconds that functions have had, by name; `start_s`: when a device is free.
-    """
-    by_function: defaultdict[str, list[PendingJob]] = defaultdict(list)
-    for job in jobs:
-        by_function[job.function.name].append(job)
-    if not by_function:
-        return []
-    least_s = min(used_s.get(name, 0.0) for name in by_function)
-    ranked: list[tuple[_Rank, PendingJob]] = []
-    for name, own in by_function.items():
-        own.sort(key=_urgency)
-        ahead_s = used_s.get(name, 0.0) - least_s
-        ranked += _ranked(own[:most], ahead_s, costs, start_s)
-    ranked.sort()
-    return [job for _, job in ranked]
+    pending: Pending, forecast: Forecast, start_s: float, now_s: float
+) -> Iterator[PendingJob]:
+    """All jobs as they should be taken."""
+    turns = Turns(pending, forecast, start_s, now_s)
+    while (turn := turns.first()) is not None:
+        yield turn.job
+        turns.take()
 
 
-def _urgency(job: PendingJob) -> tuple[float, str]:
-    return job.due_at_s, job.id
-
-
-def _ranked(
-    jobs: list[PendingJob], ahead_s: float, costs: Costs, start_s: float
-) -> Iterable[tuple[_Rank, PendingJob]]:
-    """Jobs of one function, which is `ahead_s` of device time before the one that has had least."""
-    cost_of: dict[tuple[FunctionRef, int], float] = {}
-    for job in jobs:
-        key = job.function, job.rows
-        cost_s = cost_of.get(key)
-        if cost_s is None:
-            cost_s = cost_of[key] = costs.compute_s(*key)
-        end_s = start_s + cost_s
-        if end_s > job.deadline_s:
-            rank = _Rank(_HOPELESS, ahead_s, job.due_at_s, job.id)
-        elif end_s <= job.due_at_s <= start_s + URGENT_WITHIN_S and ahead_s <= BURST_S:
-            rank = _Rank(_URGENT, 0.0, job.due_at_s, job.id)
-        else:
-            rank = _Rank(_IN_TURN, ahead_s, job.due_at_s, job.id)
-        yield rank, job
-        if rank.kind != _HOPELESS:
-            ahead_s += cost_s
+def _by_age(pending: Pending, now_s: float) -> list[int]:
+    """The priorities that wait, each raised by how long its oldest job has waited."""
+    oldest = pending.oldest()
+    return sorted(
+        oldest,
+        key=lambda priority: (
+            -priority - (now_s - oldest[priority].accepted_at_s) / OVERTAKEN_S,
+            -priority,
+        ),
+    )

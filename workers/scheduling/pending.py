@@ -2,34 +2,72 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-
-from sortedcontainers import SortedKeyList
+from heapq import heappop, heappush
 
 from contract.function import FunctionRef
 from contract.job import JobId
+from workers.scheduling.aims import Aims
 from workers.scheduling.records import FunctionView, PendingJob
 from workers.scheduling.shares import Shares
 
+Urgency = tuple[int, float, JobId]
 
-def urgency(job: PendingJob) -> tuple[float, JobId]:
-    """What is due first, then what was accepted first: ids sort by the time of acceptance."""
-    return job.due_at_s, job.id
+
+def urgency(job: PendingJob) -> Urgency:
+    """Higher priority first, then what is due first, then what was accepted first (by id)."""
+    return -job.priority, job.due_at_s, job.id
+
+
+class Line:
+    """Jobs of one version, the most urgent first; plain lists, for bisect reads them fastest."""
+
+    __slots__ = ("jobs", "order", "ref")
+
+    def __init__(self, ref: FunctionRef) -> None:
+        self.ref = ref
+        self.jobs: list[PendingJob] = []
+        # the urgency of each job
+        self.order: list[Urgency] = []
+
+    def add(self, job: PendingJob) -> None:
+        """A job of this version."""
+        key = urgency(job)
+        at = bisect_left(self.order, key)
+        self.order.insert(at, key)
+        self.jobs.insert(at, job)
+
+    def remove(self, job: PendingJob) -> None:
+        """One that is in it."""
+        at = bisect_left(self.order, urgency(job))
+        del self.order[at], self.jobs[at]
+
+    def span(self, priority: int) -> tuple[int, int]:
+        """Where the jobs of one priority begin and end."""
+        low: tuple[int] = (-priority,)
+        high: tuple[int] = (1 - priority,)
+        return bisect_left(self.order, low), bisect_left(self.order, high)
 
 
 class Pending:
     """Jobs that wait, what is known of their functions, and the shares these have had.
 
-    A job is added and removed in O(log n). Jobs of a function that is not known yet wait unseen.
+    A job is added and removed in O(log n) and a move of its line. Jobs of a function that is not
+    known yet wait unseen.
     """
 
     def __init__(self) -> None:
         self.functions: dict[FunctionRef, FunctionView] = {}
         self.shares = Shares()
+        # latencies that functions of which jobs came lately aim at
+        self.aims = Aims()
         self._jobs: dict[JobId, PendingJob] = {}
-        self._by_function: dict[FunctionRef, SortedKeyList] = {}
+        self._lines: dict[FunctionRef, Line] = {}
         # functions by name: shares hold over all versions
         self._refs: dict[str, set[FunctionRef]] = {}
+        # by priority, jobs in order of acceptance, and some that wait no longer
+        self._accepted: dict[int, list[JobId]] = {}
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -52,10 +90,12 @@ class Pending:
             self.shares.enter(name, self._refs)
         self._refs.setdefault(name, set()).add(job.function)
         self._jobs[job.id] = job
-        own = self._by_function.get(job.function)
-        if own is None:
-            own = self._by_function[job.function] = SortedKeyList(key=urgency)
-        own.add(job)
+        line = self._lines.get(job.function)
+        if line is None:
+            line = self._lines[job.function] = Line(job.function)
+        line.add(job)
+        heappush(self._accepted.setdefault(job.priority, []), job.id)
+        self.aims.note(job.accepted_at_s, job.due_at_s - job.accepted_at_s)
 
     def remove(self, job: JobId) -> PendingJob | None:
         """A job waits no longer; None when it did not."""
@@ -63,14 +103,27 @@ class Pending:
         if known is None:
             return None
         ref = known.function
-        own = self._by_function[ref]
-        own.remove(known)
-        if not own:
-            del self._by_function[ref]
+        line = self._lines[ref]
+        line.remove(known)
+        if not line.jobs:
+            del self._lines[ref]
             self._refs[ref.name].discard(ref)
             if not self._refs[ref.name]:
                 del self._refs[ref.name]
+        self._drop_accepted(known.priority)
         return known
+
+    def _drop_accepted(self, priority: int) -> None:
+        """The first of a priority is a job that waits; a priority of which none waits is gone."""
+        accepted = self._accepted[priority]
+        while accepted and self._priority_of(accepted[0]) != priority:
+            heappop(accepted)
+        if not accepted:
+            del self._accepted[priority]
+
+    def _priority_of(self, job: JobId) -> int | None:
+        known = self._jobs.get(job)
+        return None if known is None else known.priority
 
     def names(self) -> Mapping[str, object]:
         """The functions of which jobs wait, by name."""
@@ -78,23 +131,40 @@ class Pending:
 
     def count(self, name: str) -> int:
         """Jobs of all versions of a function."""
-        return sum(len(self._by_function[ref]) for ref in self._refs.get(name, ()))
+        return sum(len(self._lines[ref].jobs) for ref in self._refs.get(name, ()))
 
     def refs(self) -> Iterator[FunctionRef]:
         """The functions that are known and of which jobs wait."""
-        return (ref for ref in self._by_function if ref in self.functions)
+        return (ref for ref in self._lines if ref in self.functions)
 
     def of(self, ref: FunctionRef) -> Sequence[PendingJob]:
         """Jobs of one version, the most urgent first; a view that changes with the queue."""
-        own: Sequence[PendingJob] = self._by_function.get(ref, ())
-        return own
+        line = self._lines.get(ref)
+        return () if line is None else line.jobs
+
+    def lines(self) -> Iterator[Line]:
+        """The lines of `refs`."""
+        functions = self.functions
+        return (line for ref, line in self._lines.items() if ref in functions)
+
+    def oldest(self) -> Mapping[int, PendingJob]:
+        """Of each priority that waits, the job that was accepted first."""
+        return {priority: self._jobs[ids[0]] for priority, ids in self._accepted.items()}
+
+    def priorities(self) -> int:
+        """How many different ones wait."""
+        return len(self._accepted)
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless every job is filed once, where it belongs."""
-        filed = [job for own in self._by_function.values() for job in own]
+        filed = [job for line in self._lines.values() for job in line.jobs]
         assert sorted(job.id for job in filed) == sorted(self._jobs)
-        for ref, own in self._by_function.items():
-            assert {ref} == {job.function for job in own}
-            assert list(own) == sorted(own, key=urgency)
+        for ref, line in self._lines.items():
+            assert {ref} == {job.function for job in line.jobs}
+            assert line.order == sorted(urgency(job) for job in line.jobs)
+            assert line.order == [urgency(job) for job in line.jobs]
             assert ref in self._refs[ref.name]
-        assert {r for refs in self._refs.values() for r in refs} == set(self._by_function)
+        assert {r for refs in self._refs.values() for r in refs} == set(self._lines)
+        for priority, first in self.oldest().items():
+            assert first.id == min(j.id for j in self if j.priority == priority)
+        assert set(self._accepted) == {job.priority for job in self}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from contract.function import FunctionRef
 from workers.scheduling.costs import Costs
+from workers.scheduling.forecast import Forecast
 from workers.scheduling.records import FunctionView, PendingJob, WorkerView
 
 # Measurements of one machine differ by this much from start to start: that is no other speed.
@@ -42,7 +43,7 @@ def end_in_s(
     rows: Mapping[FunctionRef, int],
     worker: WorkerView,
     functions: Mapping[FunctionRef, FunctionView],
-    costs: Costs,
+    costs: Costs | Forecast,
 ) -> float:
     """When a group of so many rows of each function would have ended there, from now.
 
@@ -54,14 +55,14 @@ def end_in_s(
         for ref in rows
         if ref not in worker.resident or functions[ref].weight_bytes > worker.budget_bytes
     )
-    return (worker.under_way_s or 0.0) + costs.swap_s(cold_bytes) + compute_s / worker.speed
+    return worker.free_in_s + costs.swap_s(cold_bytes) + compute_s / worker.speed
 
 
 def first_to_end(
     job: PendingJob,
     free: Iterable[WorkerView],
     functions: Mapping[FunctionRef, FunctionView],
-    costs: Costs,
+    costs: Costs | Forecast,
 ) -> WorkerView:
     """The worker that would end the job first; of equals one with the weights, and most places."""
     rows = {job.function: job.rows}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ class PendingJob:
     deadline_s: float
     # Unix seconds
     accepted_at_s: float = 0.0
-    # higher goes first, whatever is due
+    # higher goes first, whatever is due; 0 to MAX_PRIORITY of contract.job
     priority: int = 0
 
 
@@ -42,8 +42,25 @@ class WorkerView:
     behind: frozenset[FunctionRef] = frozenset()
     # what it holds now: functions that share weights take less together than one by one
     resident_bytes: float = inf
+    # predicted time until those groups have ended; None where nobody knows when they began
+    remaining_s: float | None = None
     # of arithmetic and memory, relative to the mean of all workers
     speed: float = 1.0
+    # groups that it has, by name of each function in them
+    groups_of: Mapping[str, int] = field(default_factory=dict, hash=False)
+    # functions whose weights are in host memory, or as near
+    hosted: frozenset[FunctionRef] = frozenset()
+    # groups of which it has the fused DAG: function and row bucket of each member
+    cached: Set[frozenset[tuple[FunctionRef, int]]] = frozenset()
+    # threads to run members side by side on
+    lanes: int = 1
+
+    @property
+    def free_in_s(self) -> float:
+        """Predicted time until a group that comes now begins to compute."""
+        if self.remaining_s is not None:
+            return self.remaining_s
+        return self.under_way_s or 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +100,8 @@ class Refusal(NamedTuple):
     job: PendingJob
     # when it could have ended at the earliest, Unix seconds
     earliest_end_s: float
+    # `too_long`: its run alone takes longer than it has; `workers_busy`: what workers have does
+    reason: str = "workers_busy"
 
 
 class Plan(NamedTuple):

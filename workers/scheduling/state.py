@@ -15,11 +15,14 @@ from contract.job import Claim, JobId, JobSpec
 from contract.store.queue import Cursor, Event, GroupReport
 from contract.store.workers import WorkerReport
 from workers.scheduling.coming import Coming
-from workers.scheduling.costs import Costs
+from workers.scheduling.costs import Costs, Members, members_of
 from workers.scheduling.drain import ALL, Drain
 from workers.scheduling.pending import Pending
 from workers.scheduling.placement import Measured, relative_speeds
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
+
+# groups of a worker whose fused DAGs it is taken to have; about as many fit its cache
+CACHED = 512
 
 
 class UnderWay(NamedTuple):
@@ -31,6 +34,8 @@ class UnderWay(NamedTuple):
     lease_end_s: float
     # jobs by function; none where another scheduler sent the group
     jobs: Mapping[str, int] = MappingProxyType({})
+    # Unix seconds; 0 where nobody knows
+    sent_at_s: float = 0.0
 
 
 class Behind(NamedTuple):
@@ -51,10 +56,14 @@ class State:
     # heap of the deadlines of pending jobs, and of some that wait no longer
     deadlines: list[tuple[float, JobId]] = field(default_factory=list)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
+    # functions whose weights are in host memory, by worker
+    hosted: dict[str, frozenset[FunctionRef]] = field(default_factory=dict)
     # relative to the mean of all workers
     speeds: dict[str, float] = field(default_factory=dict)
     # groups that take no place any more: functions whose hooks the worker does not wait for
     behind: dict[str, Behind] = field(default_factory=dict)
+    # when each worker ended its last group, as far as was heard; Unix seconds
+    ended_at_s: dict[str, float] = field(default_factory=dict)
     # functions sent to a worker since its last report
     arriving: dict[str, set[FunctionRef]] = field(default_factory=dict)
     # since when a function has had jobs that could not be sent at once, drain.ALL for any
@@ -62,6 +71,10 @@ class State:
     # jobs of groups that have ended, by function, and of all under drain.ALL
     settled: Counter[str] = field(default_factory=Counter)
     drain: Drain = field(default_factory=Drain)
+    # reports of groups, for a policy that learns to take
+    reports: list[GroupReport] = field(default_factory=list)
+    # by worker the groups it has run, the last one last: it has their fused DAGs
+    cached: dict[str, dict[Members, None]] = field(default_factory=dict)
     # what each worker was last told that is coming to it
     told: Coming = field(default_factory=dict)
     # when the policy wants to be asked again, whatever happens before; Unix seconds
@@ -74,7 +87,13 @@ class State:
         unknown = set()
         for spec in specs:
             job = PendingJob(
-                spec.id, spec.ref, spec.rows, spec.due_at_s, spec.deadline_s, spec.accepted_at_s
+                spec.id,
+                spec.ref,
+                spec.rows,
+                spec.due_at_s,
+                spec.deadline_s,
+                spec.accepted_at_s,
+                spec.priority,
             )
             self.pending.add(job)
             heapq.heappush(self.deadlines, (job.deadline_s, job.id))
@@ -110,6 +129,8 @@ class State:
     def add_function(self, function: Function) -> None:
         """Take in what the policy must know of a version."""
         manifest = function.manifest
+        probe = {rows: ms / 1e3 for rows, ms in function.compute_ms.items()}
+        self.costs.expect(function.ref, probe)
         self.pending.functions[function.ref] = FunctionView(
             manifest.weight_bytes,
             manifest.activation_bytes_at,
@@ -131,12 +152,16 @@ class State:
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
         """Take in fresh reports; what was arriving shows in them now."""
         self.workers = {report.id: report for report in reports}
+        self.hosted = {
+            w: frozenset(map(FunctionRef.parse, report.hosted))
+            for w, report in self.workers.items()
+        }
         self.speeds = relative_speeds(
             {w: Measured(r.flops, r.memory_bytes_per_s) for w, r in self.workers.items()}
         )
         self.arriving.clear()
 
-    def hear_all(self, events: Iterable[Event]) -> bool:
+    def hear_all(self, events: Iterable[Event], now_s: float = 0.0) -> bool:
         """Take in signals; whether the workers have to be read again."""
         is_worker_news = False
         for event in events:
@@ -144,6 +169,7 @@ class State:
                 report = GroupReport.decode(event.data)
                 group = self.groups.pop(report.group, None)
                 if group is not None:
+                    self.ended_at_s[group.worker] = now_s
                     self.settled.update(group.jobs)
                     self.settled[ALL] += sum(group.jobs.values())
                 self.behind.pop(report.group, None)
@@ -151,20 +177,25 @@ class State:
                     functions = frozenset(FunctionRef(*pair) for pair in report.behind)
                     self.behind[report.group] = Behind(report.worker, functions)
                 if report.members:
+                    if group is not None:
+                        self.costs.note_total(group.predicted_s, report)
                     # what it would have been on a worker of the mean speed
                     speed = self.speeds.get(report.worker, 1.0)
                     report = report._replace(compute_s=report.compute_s * speed)
+                    self.reports.append(report)
+                    self._note_cached(report)
                     for ref, compute_s in self.costs.learn(report):
                         self.pending.shares.charge(ref.name, compute_s)
             is_worker_news |= event.kind == "worker"
         return is_worker_news
 
-    def views(self) -> list[WorkerView]:
-        """The workers as the policy sees them."""
-        return [self._view(r) for r in self.workers.values() if not r.is_draining]
+    def views(self, now_s: float | None = None) -> list[WorkerView]:
+        """The workers as the policy sees them; without a time, what they have is as long as new."""
+        return [self._view(r, now_s) for r in self.workers.values() if not r.is_draining]
 
-    def _view(self, report: WorkerReport) -> WorkerView:
-        its_groups_s = [g.predicted_s for g in self.groups.values() if g.worker == report.id]
+    def _view(self, report: WorkerReport, now_s: float | None) -> WorkerView:
+        its_groups = [g for g in self.groups.values() if g.worker == report.id]
+        its_groups_s = [group.predicted_s for group in its_groups]
         arriving = self.arriving.get(report.id, set())
         functions = self.pending.functions
         arriving_bytes = sum(functions[ref].weight_bytes for ref in functions.keys() & arriving)
@@ -181,11 +212,42 @@ class State:
                 for ref in its.functions
             ),
             report.resident_bytes + arriving_bytes,
-            self.speeds.get(report.id, 1.0),
+            remaining_s=self._remaining_s(report.id, its_groups, now_s),
+            speed=self.speeds.get(report.id, 1.0),
+            groups_of=Counter(
+                n for g in self.groups.values() if g.worker == report.id for n in g.jobs
+            ),
+            hosted=self.hosted.get(report.id, frozenset()),
+            cached=self.cached.get(report.id, {}).keys(),
+            lanes=report.threads,
         )
 
+    def _note_cached(self, report: GroupReport) -> None:
+        """A worker has the DAG of what it has run, as far as its cache reaches."""
+        its = self.cached.setdefault(report.worker, {})
+        members = members_of((FunctionRef(name, v), rows) for name, v, rows in report.members)
+        its.pop(members, None)
+        its[members] = None
+        if len(its) > CACHED:
+            del its[next(iter(its))]
+
+    def _remaining_s(
+        self, worker: str, groups: list[UnderWay], now_s: float | None
+    ) -> float | None:
+        """Until all groups of a worker have ended; they run in the order they were sent."""
+        if now_s is None or not groups or not all(group.sent_at_s for group in groups):
+            return None
+        began_at_s = max(groups[0].sent_at_s, self.ended_at_s.get(worker, 0.0))
+        first_s = max(0.0, began_at_s + groups[0].predicted_s - now_s)
+        return first_s + sum(group.predicted_s for group in groups[1:])
+
     def start(
-        self, group: str, dispatch: Dispatch, claims: list[Claim], lease_end_s: float
+        self,
+        group: str,
+        dispatch: Dispatch,
+        claims: list[Claim],
+        lease_end_s: float,
+        now_s: float = 0.0,
     ) -> None:
         """A group was claimed: its jobs wait no longer, one of the worker's places is taken."""
         for job in dispatch.jobs:
@@ -194,16 +256,20 @@ class State:
         if claims:
             held = {claim.job for claim in claims}
             jobs = Counter(job.function.name for job in dispatch.jobs if job.id in held)
-            self.groups[group] = UnderWay(dispatch.worker, dispatch.predicted_s, lease_end_s, jobs)
+            self.groups[group] = UnderWay(
+                dispatch.worker, dispatch.predicted_s, lease_end_s, jobs, now_s
+            )
             functions = {job.function for job in dispatch.jobs}
             self.arriving.setdefault(dispatch.worker, set()).update(functions)
 
     def drop_workers(self, gone: Iterable[str]) -> None:
         """Workers are gone, and their groups with them."""
         lost = set(gone)
+        self.cached = {w: its for w, its in self.cached.items() if w not in lost}
         self.groups = {g: its for g, its in self.groups.items() if its.worker not in lost}
         self.behind = {g: its for g, its in self.behind.items() if its.worker not in lost}
         self.workers = {w: report for w, report in self.workers.items() if w not in lost}
+        self.ended_at_s = {w: at_s for w, at_s in self.ended_at_s.items() if w not in lost}
 
     def lost_groups(self) -> list[str]:
         """Groups whose workers report without them after their leases: their messages are lost.

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fusion.blocks import cut as cutting
-from fusion.blocks.cut import VIEWS, Cut, cut, returned_weights, sink_views, steps_of
+from fusion.blocks.cut import Cut, cut
+from fusion.blocks.steps import VIEWS, returned_weights, sink_views, steps_of
 from fusion.codegen import generate
 from fusion.ir import Arg, Graph, Node, Output, Ref, TensorSpec, WeightSpec
 from fusion.operators import names

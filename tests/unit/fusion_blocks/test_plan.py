@@ -6,15 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion.blocks.plan import (
-    PAGE_BYTES,
-    BlockPlan,
-    Extent,
-    Load,
-    least_bytes,
-    make_plan,
-    spans_of,
-)
+from fusion.blocks.plan import least_bytes, make_plan, plain_plan
+from fusion.blocks.records import PAGE_BYTES, BlockPlan, Extent, Load, spans_of
 from fusion.errors import BudgetExceeded
 
 KIB = 1024
@@ -85,6 +78,8 @@ def test_any_budget_from_the_least_on_gives_a_plan_that_keeps_to_it(
     plan = make_plan(steps, extents, must_stay, available, rate)
     assert must_stay <= {*plan.resident}
     checked(plan, steps, extents, available)
+    plain = plain_plan(steps, extents, must_stay, available, rate)
+    assert plan.least_s * (1 - 1e-9) <= plan.run_s <= plain.run_s
     if least:
         with pytest.raises(BudgetExceeded) as refused:
             make_plan(steps, extents, must_stay, least - 1, rate)
@@ -116,6 +111,16 @@ def test_what_cannot_be_hidden_is_read_less() -> None:
     plan = make_plan(steps, extents, (), 12 * 2**20, 2**20 / 0.020)
     assert plan.resident_bytes >= 8 * 2**20
     assert plan.run_s < 16 * 0.010 * 1.1
+
+
+def test_what_the_budget_cannot_hold_is_waited_for() -> None:
+    """Computation first, then weights alone, as in a VGG: the ring is full when they begin."""
+    computing = [Load((), 0.100)]
+    extents = [Extent(k * 2**20, (k + 1) * 2**20) for k in range(64)]
+    steps = [*computing, *(Load((k,), 0.0001) for k in range(64))]
+    plan = make_plan(steps, extents, (), 24 * 2**20, 2**20 / 0.002)
+    assert plan.least_s == pytest.approx(0.100 + 40 * 0.002, rel=0.01)
+    assert plan.run_s < plan.least_s * 1.1
 
 
 def test_layers_that_are_all_weight_stay_before_those_that_compute() -> None:

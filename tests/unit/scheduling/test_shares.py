@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from contract.function import FunctionRef
 from contract.job import JobId
 from contract.store.queue import GroupReport
-from tests.unit.scheduling.test_policy import plan
+from tests.unit.scheduling.test_policy import plan, waiting
 from workers.scheduling.costs import Costs
+from workers.scheduling.forecast import Forecast
 from workers.scheduling.groups import LONG_GROUP_S
 from workers.scheduling.order import BURST_S, URGENT_WITHIN_S, in_order
 from workers.scheduling.records import FunctionView, Limits, PendingJob, WorkerView
@@ -41,7 +42,8 @@ def costs(**row_s: float) -> Costs:
 def order(*jobs: PendingJob, used_s: dict[str, float] | None = None) -> list[PendingJob]:
     """The order in which jobs of 10 ms are taken."""
     learned = costs(a=0.01, b=0.01, c=0.01)
-    return in_order(jobs, learned, used_s or {}, NOW_S, 512)
+    pending = waiting(jobs, dict.fromkeys((A, B, C), VIEW), used_s or {})
+    return list(in_order(pending, Forecast().at(learned, NOW_S), NOW_S, NOW_S))
 
 
 def test_a_lone_job_goes_before_a_flood_that_came_first() -> None:

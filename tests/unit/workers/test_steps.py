@@ -100,12 +100,14 @@ def test_timings_and_counters_of_a_group() -> None:
     ]
     done, failed = settle.settlements(ended, fetched_at_s=100.5, now_s=101.0)
     assert dict(done.outcome.timings_ms) == {
-        "queue": 501.0, "swap": 3.0, "build": 4.0, "compute": 5.0, "hooks": 2.0, "total": 1000.0,
+        "queue": 501.0, "group": 485.0, "swap": 3.0, "build": 4.0, "compute": 5.0, "hooks": 2.0,
+        "total": 1000.0,
     }  # fmt: skip
     assert tuple(done.outcome.timings_ms) == TIMINGS
     assert (done.total_us, done.outcome.group_jobs, done.rows) == (1_000_000, 1, 1)
     assert (failed.outcome.group_jobs, failed.outcome.error["code"]) == (0, "function_failed")  # type: ignore[index]  # it has one
-    counted = settle.counters(ended, Tally(swap_bytes=7, isolated=1, cold={"a"}), 100.5)
+    tally = Tally(swap_bytes=7, isolated=1, cold={"a"})
+    counted = settle.counters(ended, tally, 100.5, 101.0)
     assert counted[stats("a"), "us:compute"] == 5000
     assert (counted[stats("a"), "cold"], counted[stats("b"), "groups"]) == (1, 1)
     assert (counted[COUNTERS, "group_jobs"], counted[COUNTERS, "swap_bytes"]) == (2, 7)

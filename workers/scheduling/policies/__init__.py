@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from contract.store.queue import GroupReport
 from workers.scheduling.costs import Costs
 from workers.scheduling.pending import Pending
 from workers.scheduling.records import Limits, Plan, WorkerView
@@ -14,6 +15,7 @@ from workers.scheduling.records import Limits, Plan, WorkerView
 _PLACES = {
     "laxity": ("workers.scheduling.policies.laxity", "LeastLaxity"),
     "fifo": ("workers.scheduling.policies.fifo", "Fifo"),
+    "bcedge": ("workers.scheduling.policies.bcedge.policy", "BCEdge"),
 }
 NAMES = tuple(_PLACES)
 
@@ -28,6 +30,21 @@ class Policy(Protocol):
 
         No pending job's deadline has passed. A dispatch takes one free place of its worker.
         """
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A policy that learns from what became of its groups, where it is told to."""
+
+    adapts: bool
+
+    def observe(self, report: GroupReport, now_s: float) -> None:
+        """A worker has reported a group."""
+        ...
+
+    def learn(self) -> None:
+        """Learn from what was observed, for a few milliseconds at most."""
         ...
 
 

@@ -1,34 +1,33 @@
 """The default policy: deadlines first, groups over all functions, no place idle.
 
 Work-conserving: a worker that has nothing gets a group at once, so groups grow by themselves while
-devices are busy. A worker that has a group gets the next one ahead only where that hides something:
-hooks, weights that come in, or the way to the worker behind a long run; else the group is better
-left to grow. A group is filled from the first job outward, in the order of `order.py` and across
-functions, while every member is still predicted to meet its deadline and the bytes fit.
+devices are busy. A worker that has a group gets the next one ahead, in time to hide what it takes
+to begin it, and no sooner: it is better left to grow. A group is filled from the first job outward,
+in the order of `order.py` and across functions, while every member is still predicted to be in
+time, the bytes fit, and nobody else waits too long (`filling.py`). What no worker can end before
+its deadline any more is refused (`refusals.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
-from contract.function import FunctionRef
 from workers.scheduling.costs import Costs
-from workers.scheduling.groups import Group, hides_something
-from workers.scheduling.order import in_order
+from workers.scheduling.filling import SAFETY, Filling, Fit, longest_s
+from workers.scheduling.forecast import Forecast
+from workers.scheduling.groups import sent_ahead_in_s
+from workers.scheduling.order import Turn, Turns
 from workers.scheduling.pending import Pending
 from workers.scheduling.placement import first_to_end
-from workers.scheduling.records import (
-    Dispatch,
-    FunctionView,
-    Limits,
-    PendingJob,
-    Plan,
-    WorkerView,
-)
+from workers.scheduling.records import Dispatch, Limits, Plan, WorkerView
+from workers.scheduling.refusals import unmeetable
 
-# The first jobs looked at for one group: bounds a decision's time under a long queue.
-LOOK_AHEAD = 512
+# Jobs that are looked at in vain for one group: bounds a decision's time under a long queue.
+IN_VAIN = 32
+# A group that computes for so long leaves the rest to other idle workers.
+SPLIT_FROM_S = 0.01
 
 
 class LeastLaxity:
@@ -36,72 +35,152 @@ class LeastLaxity:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._forecast = Forecast()
 
     def plan(
         self, pending: Pending, workers: Sequence[WorkerView], costs: Costs, now_s: float
     ) -> Plan:
-        """Groups for every place that is worth filling.
+        """Groups for every place that is worth filling, and what has to be refused.
 
         A function too large for a worker's budget goes to that worker alone, which runs it in
         blocks, or says what bytes it would need.
         """
-        functions, used_s = pending.functions, pending.shares.used_s
-        dispatches: list[Dispatch] = []
+        if not pending:
+            return Plan([])
+        forecast = self._forecast.at(costs, now_s)
+        refused = unmeetable(pending, workers, forecast, now_s)
         free = [worker for worker in workers if worker.free_places > 0]
         if not free:
-            return Plan(dispatches)
-        most = LOOK_AHEAD * sum(worker.free_places for worker in free)
-        start_s = now_s + min(worker.under_way_s or 0.0 for worker in free)
-        known = (job for ref in pending.refs() for job in pending.of(ref))
-        waiting = in_order(known, costs, used_s, start_s, most)
-        while waiting and free:
-            first = waiting[0].function
-            able = [worker for worker in free if first not in worker.behind]
-            if not able:
-                waiting = [job for job in waiting if job.function != first]
-                continue
-            worker = first_to_end(waiting[0], able, functions, costs)
-            free.remove(worker)
-            group = self._fill(_able_to_run(waiting, worker), worker, functions, costs, now_s)
-            if worker.under_way_s is not None and not hides_something(group, functions):
-                continue
-            dispatch = group.dispatch(functions, costs)
-            dispatches.append(dispatch)
-            taken = {job.id for job in group.jobs}
-            waiting = [job for job in waiting if job.id not in taken]
-            if worker.free_places > 1:
-                free.append(_with_group(worker, dispatch.predicted_s))
-        return Plan(dispatches)
+            return Plan([], refused)
+        decision = _Decision(pending, free, costs, forecast, self._limits, now_s)
+        for refusal in refused:
+            decision.gone.add(refusal.job.id)
+        dispatches = decision.dispatches()
+        return Plan(dispatches, refused, decision.wake_at_s)
 
-    def _fill(
+
+class _Decision:
+    """One plan while it is made."""
+
+    def __init__(
         self,
-        waiting: list[PendingJob],
-        worker: WorkerView,
-        functions: Mapping[FunctionRef, FunctionView],
+        pending: Pending,
+        free: list[WorkerView],
         costs: Costs,
+        forecast: Forecast,
+        limits: Limits,
         now_s: float,
-    ) -> Group:
+    ) -> None:
+        self._pending, self._functions = pending, pending.functions
+        self._free, self._costs, self._forecast = free, costs, forecast
+        self._limits, self._now_s = limits, now_s
+        start_s = now_s + min(worker.free_in_s for worker in free)
+        self._longest_s = longest_s(pending.aims.tightest_s(now_s))
+        self._turns = Turns(pending, forecast, start_s, now_s, SAFETY * self._longest_s)
+        self._waiting = len(pending)
+        # jobs that are refused
+        self.gone: set[str] = set()
+        self.wake_at_s = inf
+
+    def dispatches(self) -> list[Dispatch]:
+        """Groups, while there are places and jobs."""
+        found: list[Dispatch] = []
+        while self._free and (turn := self._next()) is not None:
+            worker = self._place(turn)
+            if worker is None:
+                continue
+            filling = self._fill(turn, worker)
+            dispatch = filling.group.dispatch(self._functions, self._costs)
+            self._waiting -= len(dispatch.jobs)
+            found.append(dispatch)
+            self._free.remove(worker)
+            if worker.free_places > 1:
+                self._free.append(_with_group(worker, dispatch.predicted_s))
+        return found
+
+    def _next(self) -> Turn | None:
+        """The first job that is not refused."""
+        while (turn := self._turns.first()) is not None and turn.id in self.gone:
+            self._turns.take()
+        return turn
+
+    def _place(self, turn: Turn) -> WorkerView | None:
+        """Where a group that begins with this job is to run; None: not now, or ask again."""
+        job = turn.job
+        able = [worker for worker in self._free if job.function not in worker.behind]
+        if not able:
+            self._turns.drop_line()
+            return None
+        worker = first_to_end(job, able, self._functions, self._forecast)
+        if worker.under_way_s is None:
+            return worker
+        function = self._functions[job.function]
+        swap_s = self._forecast.swap_s(function.weight_bytes)
+        in_s = sent_ahead_in_s(job.function, function, worker, swap_s)
+        if in_s <= 0:
+            return worker
+        self.wake_at_s = min(self.wake_at_s, self._now_s + in_s)
+        idle = [worker for worker in able if worker.under_way_s is None]
+        if not idle:
+            self._free.remove(worker)
+            return None
+        if turn.stop - turn.at <= function.max_batch:
+            # one group there takes them all, and ends sooner than weights come in here
+            self._turns.drop_line()
+            return None
+        return first_to_end(job, idle, self._functions, self._forecast)
+
+    def _fill(self, first: Turn, worker: WorkerView) -> Filling:
         """The first job, whatever it costs, and those after it that fit beside it."""
-        group = Group(worker, self._limits, now_s)
-        group.add(waiting[0])
-        for job in waiting[1:]:
-            if len(group.jobs) >= self._limits.jobs:
+        turns, most = self._turns, self._limits.jobs
+        filling = Filling(
+            first,
+            worker,
+            self._limits,
+            self._functions,
+            self._forecast,
+            self._now_s,
+            self._longest_s,
+        )
+        turns.take()
+        others = [w for w in self._free if w is not worker and w.under_way_s is None]
+        jobs, in_vain = filling.group.jobs, 0
+        while len(jobs) < most and in_vain < IN_VAIN and (turn := self._next()) is not None:
+            ref = turn.job.function
+            if others and self._is_enough(filling, len(others)):
                 break
-            if group.can_hold(job, functions, costs):
-                group.add(job)
-        return group
+            if ref in worker.behind or (
+                others and ref not in worker.resident and any(ref in w.resident for w in others)
+            ):
+                turns.skip_line()
+                continue
+            fit = filling.offer(turn)
+            if fit is Fit.TAKEN:
+                turns.take()
+                continue
+            in_vain += 1
+            if not others:
+                filling.spare(turn)
+            if fit is Fit.TOO_MUCH:
+                turns.skip()
+            else:
+                turns.skip_line()
+        turns.restore()
+        return filling
 
-
-def _able_to_run(waiting: list[PendingJob], worker: WorkerView) -> list[PendingJob]:
-    """The most urgent jobs that this worker may have."""
-    if worker.behind:
-        waiting = [job for job in waiting if job.function not in worker.behind]
-    return waiting[:LOOK_AHEAD]
+    def _is_enough(self, filling: Filling, others: int) -> bool:
+        """Whether the rest is better left to other workers that are idle."""
+        share = self._waiting / (others + 1)
+        return filling.compute_s >= SPLIT_FROM_S and len(filling.group.jobs) >= share
 
 
 def _with_group(worker: WorkerView, predicted_s: float) -> WorkerView:
+    remaining_s = worker.remaining_s
+    if worker.under_way_s is None:
+        remaining_s = 0.0
     return replace(
         worker,
         free_places=worker.free_places - 1,
         under_way_s=(worker.under_way_s or 0.0) + predicted_s,
+        remaining_s=None if remaining_s is None else remaining_s + predicted_s,
     )

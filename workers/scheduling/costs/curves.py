@@ -1,0 +1,124 @@
+"""Time as a function of size: quantiles of recent runs where there were any, a line elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from workers.scheduling.costs.lines import Line, Point, fit
+from workers.scheduling.costs.samples import Recent, quantile_of
+
+# Sizes are kept by powers of two; of more than these the least lately seen go.
+BUCKETS = 24
+# Predictions remembered until the next measurement.
+CACHED = 1024
+
+
+def bucket_of(x: int) -> int:
+    """The power of two from `x` on."""
+    return 1 << max(0, x - 1).bit_length()
+
+
+class Curve:
+    """Learned online; a prediction that was asked for before costs one look-up.
+
+    `fixed_share` of the time of a size is taken not to grow with it, until a second size was seen
+    or where no `shape` tells.
+    """
+
+    def __init__(self, fixed_share: float = 0.5, shape: Line | None = None) -> None:
+        self._fixed_share = fixed_share
+        self._shape = shape
+        # by bucket, the last learned last
+        self._recent: dict[int, Recent] = {}
+        self._line: Line | None = None
+        self._cached: dict[tuple[int, float], float] = {}
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether anything was measured."""
+        return bool(self._recent)
+
+    @property
+    def runs(self) -> int:
+        """Measurements that are kept."""
+        return sum(map(len, self._recent.values()))
+
+    def has(self, x: int) -> bool:
+        """Whether its bucket was measured."""
+        return bucket_of(x) in self._recent
+
+    def set_shape(self, shape: Line | None) -> None:
+        """How time grows, where one size alone was seen."""
+        self._shape = shape
+        self._changed()
+
+    def learn(self, x: int, seconds: float, way: str = "") -> None:
+        """Take in a measurement."""
+        bucket = bucket_of(x)
+        recent = self._recent.pop(bucket, None) or Recent()
+        recent.add(way, x, seconds)
+        self._recent[bucket] = recent
+        if len(self._recent) > BUCKETS:
+            del self._recent[next(iter(self._recent))]
+        self._changed()
+
+    def predict_s(self, x: int, quantile: float = 0.5) -> float:
+        """Seconds that this share of runs of this size take at most; something must be seen."""
+        key = (x, quantile)
+        found = self._cached.get(key)
+        if found is None:
+            if len(self._cached) >= CACHED:
+                self._cached.clear()
+            found = self._cached[key] = self._predict_s(x, quantile)
+        return found
+
+    def prior_s(self, x: int) -> float:
+        """The line through the medians of what was seen."""
+        if self._line is None:
+            self._line = self._fit()
+        return self._line.at(x)
+
+    def as_list(self) -> list[Any]:
+        """Plain values, for `read`."""
+        return [[bucket, recent.as_list()] for bucket, recent in self._recent.items()]
+
+    def read(self, record: Sequence[Any]) -> Curve:
+        """Take on what `as_list` gave."""
+        self._recent = {int(bucket): Recent.of(samples) for bucket, samples in record}
+        self._changed()
+        return self
+
+    def _predict_s(self, x: int, quantile: float) -> float:
+        bucket = bucket_of(x)
+        recent = self._recent.get(bucket)
+        if recent is not None:
+            at_x_s = self.prior_s(x)
+            scaled = (s.value * _ratio(at_x_s, self.prior_s(s.x)) for s in recent.likely())
+            return quantile_of(scaled, quantile)
+        # how far runs spread is taken from the size that is nearest
+        length = bucket.bit_length()
+        nearest = min(self._recent, key=lambda other: abs(other.bit_length() - length))
+        values = [s.value for s in self._recent[nearest].likely()]
+        spread = _ratio(quantile_of(values, quantile), quantile_of(values, 0.5))
+        return self.prior_s(x) * spread
+
+    def _fit(self) -> Line:
+        points = []
+        for recent in self._recent.values():
+            likely = recent.likely()
+            x = quantile_of((s.x for s in likely), 0.5)
+            seconds = quantile_of((s.value for s in likely), 0.5)
+            points.append(Point(x, seconds, len(likely)))
+        if len(points) == 1 and self._shape is not None and self._shape.at(points[0].x) > 0:
+            scale = points[0].seconds / self._shape.at(points[0].x)
+            return Line(self._shape.base_s * scale, self._shape.slope_s * scale)
+        return fit(points, self._fixed_share)
+
+    def _changed(self) -> None:
+        self._line = None
+        self._cached.clear()
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b > 0 else 1.0

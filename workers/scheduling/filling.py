@@ -1,0 +1,169 @@
+"""A group that grows: whether one job more fits, in O(1). Pure.
+
+A group is as long as it may be (`longest_s`): all that are due soon wait for its end, those to come
+too. Batches are as large as still lets a job that just missed one group wait for it and run in
+the next within its aim, as in Nexus (Shen et al., SOSP 2019), for the tightest aim of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import NamedTuple
+
+from contract.function import FunctionRef
+from workers.scheduling.forecast import Forecast
+from workers.scheduling.groups import LONG_GROUP_S, Group
+from workers.scheduling.order import Turn
+from workers.scheduling.records import FunctionView, Limits, PendingJob, WorkerView
+
+# Part of the tightest aim that one group may take: one waits for a group, then runs in another.
+AIM_SHARE = 0.3
+# Predicted times are stretched by this where a due time is to be kept.
+SAFETY = 1.15
+
+
+def longest_s(aim_s: float) -> float:
+    """How long a group may be where this is the tightest aim."""
+    return min(LONG_GROUP_S, AIM_SHARE * aim_s)
+
+
+class Fit(Enum):
+    """What became of an offer."""
+
+    TAKEN = auto()
+    # another of its function may fit
+    TOO_MUCH = auto()
+    # no other of its function does
+    NO_MEMBER = auto()
+
+
+class _Member(NamedTuple):
+    rows: int
+    compute_s: float
+    activation_bytes: int
+
+
+class Filling:
+    """A group on a worker, with its sums."""
+
+    def __init__(
+        self,
+        first: Turn,
+        worker: WorkerView,
+        limits: Limits,
+        functions: Mapping[FunctionRef, FunctionView],
+        forecast: Forecast,
+        now_s: float,
+        longest_s: float,
+    ) -> None:
+        """The first job is in, whatever it costs."""
+        self.group = Group(worker, limits, now_s)
+        self._functions, self._forecast = functions, forecast
+        self._start_s = now_s + worker.free_in_s
+        self._members: dict[FunctionRef, _Member] = {}
+        self._compute_s = self._swap_s = 0.0
+        self._activation_bytes = self._resident_bytes = self._cold_bytes = 0
+        self._until_s = first.until_s
+        ref, view = first.job.function, functions[first.job.function]
+        self._longest_s = max(longest_s, forecast.compute_s(ref, first.job.rows))
+        self._is_closed = view.is_eager
+        self._is_in_blocks = view.weight_bytes > worker.budget_bytes
+        self._add(first.job, view, self._with(first.job, view), is_new=True)
+
+    @property
+    def compute_s(self) -> float:
+        """Predicted time of all members."""
+        return self._compute_s
+
+    @property
+    def end_s(self) -> float:
+        """When it ends, if it takes somewhat longer than predicted."""
+        return self._start_s + SAFETY * (self._swap_s + self._compute_s)
+
+    def offer(self, turn: Turn) -> Fit:
+        """Take the job in where limits, bytes and due times are kept."""
+        job = turn.job
+        ref, view = job.function, self._functions[job.function]
+        member = self._members.get(ref)
+        if member is None:
+            if not self._may_join(view):
+                return Fit.NO_MEMBER
+        elif not view.is_batchable:
+            return Fit.NO_MEMBER
+        elif member.rows + job.rows > view.max_batch:
+            return Fit.TOO_MUCH
+        grown = self._with(job, view)
+        if not self._is_in_time(turn, grown, view) or not self._fits(ref, grown, view):
+            return Fit.TOO_MUCH
+        self._add(job, view, grown, is_new=member is None)
+        self._until_s = min(self._until_s, turn.until_s)
+        return Fit.TAKEN
+
+    def spare(self, turn: Turn) -> None:
+        """Grow no further than lets a job that waits for the next group be in time, if it can."""
+        job = turn.job
+        latest_s = turn.until_s - SAFETY * self._forecast.compute_s(job.function, job.rows)
+        if not turn.is_late and latest_s >= self.end_s:
+            self._until_s = min(self._until_s, latest_s)
+
+    def _may_join(self, view: FunctionView) -> bool:
+        """Whether another function may run beside those that are in it."""
+        if self._is_closed or view.is_eager or self._is_in_blocks:
+            return False
+        group = self.group
+        is_small = view.weight_bytes <= group.worker.budget_bytes
+        return is_small and len(self._members) < group.limits.functions
+
+    def _with(self, job: PendingJob, view: FunctionView) -> _Member:
+        member = self._members.get(job.function)
+        rows = job.rows + (member.rows if member is not None else 0)
+        return _Member(
+            rows,
+            self._forecast.compute_s(job.function, rows),
+            self._forecast.activation_bytes(job.function, rows, view),
+        )
+
+    def _is_in_time(self, turn: Turn, grown: _Member, view: FunctionView) -> bool:
+        ref = turn.job.function
+        member = self._members.get(ref)
+        compute_s = self._compute_s + grown.compute_s - (member.compute_s if member else 0.0)
+        if compute_s > self._longest_s:
+            return False
+        swap_s = self._swap_s
+        if member is None and ref not in self.group.worker.resident:
+            swap_s = self._forecast.swap_s(self._cold_bytes + view.weight_bytes)
+        end_s = self._start_s + SAFETY * (swap_s + compute_s)
+        return end_s <= min(self._until_s, turn.until_s)
+
+    def _fits(self, ref: FunctionRef, grown: _Member, view: FunctionView) -> bool:
+        """Whether the bytes do; see `groups._bytes`."""
+        worker, member = self.group.worker, self._members.get(ref)
+        activations = self._activation_bytes + grown.activation_bytes
+        activations -= member.activation_bytes if member else 0
+        if self._is_in_blocks:
+            return activations <= worker.budget_bytes
+        resident, cold = self._resident_bytes, self._cold_bytes
+        if member is None:
+            if ref in worker.resident:
+                resident += view.weight_bytes
+            else:
+                cold += view.weight_bytes
+        return min(resident, worker.resident_bytes) + cold + activations <= worker.budget_bytes
+
+    def _add(self, job: PendingJob, view: FunctionView, grown: _Member, *, is_new: bool) -> None:
+        ref = job.function
+        if is_new:
+            if ref in self.group.worker.resident:
+                self._resident_bytes += view.weight_bytes
+            else:
+                self._cold_bytes += view.weight_bytes
+                self._swap_s = self._forecast.swap_s(self._cold_bytes)
+        else:
+            before = self._members[ref]
+            self._compute_s -= before.compute_s
+            self._activation_bytes -= before.activation_bytes
+        self._members[ref] = grown
+        self._compute_s += grown.compute_s
+        self._activation_bytes += grown.activation_bytes
+        self.group.add(job)

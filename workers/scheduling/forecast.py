@@ -1,0 +1,58 @@
+"""What a policy asks of the cost model, remembered for one decision: it asks the same often."""
+
+from __future__ import annotations
+
+from math import inf
+
+from contract.function import FunctionRef
+from workers.scheduling.costs import Costs
+from workers.scheduling.records import FunctionView
+
+# Activations of a version never change; this only bounds what is remembered.
+KEEP_S = 60.0
+
+
+class Forecast:
+    """Predictions of one policy."""
+
+    __slots__ = ("_activations", "_compute_s", "_costs", "_since_s")
+
+    def __init__(self) -> None:
+        self._costs: Costs | None = None
+        self._since_s = -inf
+        self._compute_s: dict[tuple[FunctionRef, int], float] = {}
+        self._activations: dict[tuple[FunctionRef, int], int] = {}
+
+    def at(self, costs: Costs, now_s: float) -> Forecast:
+        """Ask this cost model as it is now; for one decision."""
+        self._costs = costs
+        self._compute_s.clear()
+        if not 0 <= now_s - self._since_s < KEEP_S:
+            self._since_s = now_s
+            self._activations.clear()
+        return self
+
+    def compute_s(self, ref: FunctionRef, rows: int) -> float:
+        """Predicted compute time of one member."""
+        found = self._compute_s.get((ref, rows))
+        if found is None:
+            assert self._costs is not None
+            found = self._compute_s[ref, rows] = self._costs.compute_s(ref, rows)
+        return found
+
+    def swap_s(self, swap_bytes: int) -> float:
+        """Predicted time to bring in weights."""
+        assert self._costs is not None
+        return self._costs.swap_s(swap_bytes)
+
+    def is_measured(self, ref: FunctionRef) -> bool:
+        """Whether the function has run, so that its times are more than a guess."""
+        assert self._costs is not None
+        return self._costs.is_measured(ref)
+
+    def activation_bytes(self, ref: FunctionRef, rows: int, view: FunctionView) -> int:
+        """Activation peak of a run of so many rows."""
+        found = self._activations.get((ref, rows))
+        if found is None:
+            found = self._activations[ref, rows] = view.activation_bytes_at(rows)
+        return found

@@ -36,10 +36,11 @@ class Double(torch.nn.Module):
         torch.nn.init.constant_(self.linear.weight, 2.0)
 
     def forward(self, x):
-        same = x.expand(-1, 384)
-        for _ in range(16):
+        # tens of milliseconds: more than one worker can do of the load
+        same = x.unsqueeze(1).expand(-1, 128, 384)
+        for _ in range(32):
             same = same @ self.mean
-        return self.linear(same.mean(-1, keepdim=True)).round()
+        return self.linear(same.mean((1, 2)).unsqueeze(-1)).round()
 
 
 def load():

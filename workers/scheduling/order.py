@@ -24,8 +24,6 @@ from workers.scheduling.records import PendingJob
 
 # A job that is due within this time is about to be late.
 URGENT_WITHIN_S = 1.0
-# Most runs are shorter.
-NEAR_S = 0.1
 # Device time that urgent jobs of one function may take before their turn.
 BURST_S = 0.5
 # A function that has had so much less than another gets its turn though its jobs are late.
@@ -84,7 +82,6 @@ class Turns:
     ) -> None:
         self._forecast = forecast
         self._start_s = start_s
-        self._near_s = start_s + max(NEAR_S, target_s)
         self._urgent_until_s = start_s + URGENT_WITHIN_S
         self._used_s = used_s = pending.shares.used_s
         had_s = [used_s.get(name, 0.0) for name in pending.names()]
@@ -170,11 +167,7 @@ class Turns:
         """Part of a line, all of one priority."""
         job, ref = line.jobs[at], line.ref
         ahead_s = self._used_s.get(ref.name, 0.0) - self._least_s
-        # whether a job that is due later can be in time is looked at when it is its turn
-        if job.due_at_s < self._near_s:
-            end_s = self._start_s + max(target_s, self._forecast.compute_s(ref, job.rows))
-        else:
-            end_s = self._start_s
+        end_s = self._start_s + max(target_s, self._forecast.compute_s(ref, job.rows))
         if job.due_at_s < end_s:
             first = bisect_left(line.order, (-job.priority, end_s), at, stop)
             self.late.append(line)

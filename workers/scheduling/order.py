@@ -166,8 +166,8 @@ class Turns:
     def _enter(self, line: Line, at: int, stop: int, place: int, target_s: float) -> None:
         """Part of a line, all of one priority."""
         job, ref = line.jobs[at], line.ref
-        end_s = self._start_s + max(target_s, self._forecast.compute_s(ref, job.rows))
         ahead_s = self._used_s.get(ref.name, 0.0) - self._least_s
+        end_s = self._start_s + max(target_s, self._forecast.compute_s(ref, job.rows))
         if job.due_at_s < end_s:
             first = bisect_left(line.order, (-job.priority, end_s), at, stop)
             self.late.append(line)

@@ -148,7 +148,9 @@ def conservation(platform: Platform) -> list[Row]:
             break
         assert time.monotonic() < give_up_at_s, jobs
         time.sleep(0.1)  # another process: there is nothing to wait on but its answers
-    settled = sum(jobs[state] for state in ("succeeded", "failed", "expired", "cancelled"))
+    settled = sum(
+        jobs[state] for state in ("succeeded", "failed", "expired", "refused", "cancelled")
+    )
     names = (
         "rejected:queue_full", "rejected:wait_too_long", "expired:queue", "expired:launch",
         "abandoned",

@@ -29,7 +29,9 @@ FuseboxError                      internal               500
 ├── OutOfMemory                   out_of_memory          507
 ├── StorageFull                   storage_full           507
 ├── Unavailable                   unavailable            503
-│   └── StoreUnavailable          store_unavailable      503
+│   ├── ArtifactUnavailable       artifact_unavailable   503
+│   ├── StoreUnavailable          store_unavailable      503
+│   └── DeadlineUnmeetable        deadline_unmeetable    503
 └── DeadlineExceeded              deadline_exceeded      504
 
 Every class carries a stable `code` and an `http_status`; its docstring is the default message.
@@ -235,10 +237,22 @@ class Unavailable(FuseboxError):
     code, http_status = "unavailable", 503
 
 
+class ArtifactUnavailable(Unavailable):
+    """The version's artifact cannot be brought to or from where artifacts are stored."""
+
+    code = "artifact_unavailable"
+
+
 class StoreUnavailable(Unavailable):
     """The job store does not answer, so nothing was accepted."""
 
     code = "store_unavailable"
+
+
+class DeadlineUnmeetable(Unavailable):
+    """No worker could end the job before its deadline, so it was not begun; try again later."""
+
+    code = "deadline_unmeetable"
 
 
 class DeadlineExceeded(FuseboxError):

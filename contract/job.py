@@ -19,6 +19,8 @@ JobId = NewType("JobId", str)
 JOB_ID_CHARS = 24
 # Payload of a function without hooks: named tensors as `tensors.pack_tensors` writes them.
 TENSORS = "application/vnd.fusebox.tensors"
+# Of jobs; 0 unless their caller asks for more.
+MAX_PRIORITY = 9
 # what a job waited for, milliseconds each: a place and the device; others of its group; weights;
 # the fused DAG; its run; its function's own code. All of them add up to the total.
 TIMINGS = ("queue", "group", "swap", "build", "compute", "hooks", "total")
@@ -32,6 +34,7 @@ class Status(StrEnum):
     SUCCEEDED = "succeeded"  # has outputs or a result
     FAILED = "failed"  # has an error: the function's, the input's, or worker_lost
     EXPIRED = "expired"  # its deadline passed before it was computed
+    REFUSED = "refused"  # its deadline could not be met any more, so nobody tried
     CANCELLED = "cancelled"  # its caller gave it up before it had a result
 
     @property
@@ -64,6 +67,8 @@ class JobSpec:
     deadline_s: float
     # media type of the payload, TENSORS where the gateway has checked and packed the inputs
     payload_type: str
+    # 0 to MAX_PRIORITY, higher first
+    priority: int = 0
 
     @property
     def ref(self) -> FunctionRef:
@@ -82,6 +87,7 @@ class JobSpec:
                 self.due_at_s,
                 self.deadline_s,
                 self.payload_type,
+                self.priority,
             ]
         )
 

@@ -34,7 +34,7 @@ FIRST_RETRY_S = 0.2
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
 _PROBLEM = "application/problem+json"
 _OF_HTTP = frozenset({"type", "title", "status", "instance"})
-_SETTLED = frozenset({"succeeded", "failed", "expired", "cancelled"})
+_SETTLED = frozenset({"succeeded", "failed", "expired", "refused", "cancelled"})
 
 
 class Body(NamedTuple):
@@ -105,6 +105,7 @@ class Client:
         body: Body,
         wait_s: float | None = None,
         idempotency_key: str | None = None,
+        priority: int | None = None,
     ) -> Record:
         """Call a function; a job without result where it has none within `wait_s`.
 
@@ -112,14 +113,22 @@ class Client:
         a failed connection is tried again: the platform runs the call once.
         """
         headers = {"Content-Type": body.content_type} | _idempotency(idempotency_key)
+        headers |= _priority(priority)
         if wait_s is not None:
             headers["Prefer"] = f"wait={wait_s:g}"
         return self._invoke(name, body, headers)
 
-    def submit(self, name: str, body: Body, idempotency_key: str | None = None) -> Record:
+    def submit(
+        self,
+        name: str,
+        body: Body,
+        idempotency_key: str | None = None,
+        priority: int | None = None,
+    ) -> Record:
         """Call a function without waiting; the job as it was accepted. See `invoke`."""
         headers = {"Content-Type": body.content_type, "Prefer": "respond-async"}
-        return self._invoke(name, body, headers | _idempotency(idempotency_key))
+        headers |= _idempotency(idempotency_key) | _priority(priority)
+        return self._invoke(name, body, headers)
 
     def job(self, job_id: str, wait_s: float | None = None) -> Record:
         """A job as it is, or as it is when it settles or `wait_s` have passed."""
@@ -251,6 +260,10 @@ def _idempotency(key: str | None) -> dict[str, str]:
         raise InvalidInput.of("idempotency key", expected, repr(key[:100]))
     escaped = key.replace("\\", r"\\").replace('"', r"\"")
     return {"Idempotency-Key": f'"{escaped}"'}
+
+
+def _priority(priority: int | None) -> dict[str, str]:
+    return {} if priority is None else {"Fusebox-Priority": str(priority)}
 
 
 def _function(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contract.errors import (
     DeadlineExceeded,
+    DeadlineUnmeetable,
     Forbidden,
     FuseboxError,
     NotFound,
@@ -21,6 +22,8 @@ INTERRUPTED = 130
 _EXIT_CODES: tuple[tuple[type[FuseboxError], int], ...] = (
     (NotFound, NOT_FOUND),
     (RequestError, USAGE),
+    # before the class it belongs to
+    (DeadlineUnmeetable, TOO_LATE),
     (Unavailable, UNREACHABLE),
     (QueueFull, UNREACHABLE),
     (RateLimited, UNREACHABLE),

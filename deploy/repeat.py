@@ -76,13 +76,14 @@ def repeat(
     count: int,
     concurrency: int,
     on_call: Callable[[], None],
+    priority: int | None = None,
 ) -> Summary:
     """Call `count` times from `concurrency` threads, each with a connection of its own.
 
     Raises what the first call meets, before any of the others is made.
     """
     with connect() as client:
-        first = _call(client, name, body, is_raising=True)
+        first = _call(client, name, body, priority, is_raising=True)
     on_call()
     left = iter(range(count - 1))
     lock = threading.Lock()
@@ -94,7 +95,7 @@ def repeat(
                 with lock:
                     if next(left, None) is None:
                         return calls
-                calls.append(_call(client, name, body, is_raising=False))
+                calls.append(_call(client, name, body, priority, is_raising=False))
                 on_call()
 
     if count == 1:
@@ -106,10 +107,10 @@ def repeat(
     return summarize([first, *calls], time.perf_counter() - began_s + first.latency_ms / 1000)
 
 
-def _call(client: Client, name: str, body: Body, is_raising: bool) -> Call:
+def _call(client: Client, name: str, body: Body, priority: int | None, *, is_raising: bool) -> Call:
     began_s = time.perf_counter()
     try:
-        record = client.invoke(name, body)
+        record = client.invoke(name, body, priority=priority)
     except FuseboxError as error:
         if is_raising:
             raise

@@ -15,7 +15,14 @@ from gateway.answer import Answer
 from gateway.bodies import read_payload
 from gateway.connection import Connection, connection_of
 from gateway.context import Gateway
-from gateway.preferences import NO_PREFERENCE, Prefer, negotiate, offers, parse_prefer
+from gateway.preferences import (
+    NO_PREFERENCE,
+    Prefer,
+    negotiate,
+    offers,
+    parse_prefer,
+    parse_priority,
+)
 from gateway.replies import Waiter
 
 # How long after its deadline a job may still be settled by whoever runs it.
@@ -34,6 +41,7 @@ class _Request(NamedTuple):
     content_type: str
     body: bytes
     claim: str
+    priority: int = 0
 
 
 class _Prepared(NamedTuple):
@@ -53,7 +61,8 @@ def invoke(
     the claim of an idempotency key stands for a job.
     """
     accept, content_type = environ.get("HTTP_ACCEPT", ""), environ.get("CONTENT_TYPE", "")
-    request = _Request(FunctionRef.parse(name), accept, content_type, body, claim)
+    priority = parse_priority(environ.get("HTTP_FUSEBOX_PRIORITY", "0"))
+    request = _Request(FunctionRef.parse(name), accept, content_type, body, claim, priority)
     header = environ.get("HTTP_PREFER")
     prefer = parse_prefer(header, gateway.settings.max_wait_s) if header else NO_PREFERENCE
     job_id = new_job_id()
@@ -150,5 +159,6 @@ def _prepare(gateway: Gateway, function: Function, request: _Request, job_id: Jo
         due_at_s,
         deadline_s,
         payload.type,
+        request.priority,
     )
     return _Prepared(spec, payload.data, media)

@@ -38,6 +38,7 @@ _PLAIN = (
 # counters of the platform with a label in their field: (prefix, metric, label, help)
 _LABELLED = (
     ("rejected:", "fusebox_rejected", "reason", "Jobs refused at the enqueue"),
+    ("refused:", "fusebox_refused", "reason", "Accepted jobs found not to be met in time"),
     ("expired:", "fusebox_deadline_missed", "stage", "Jobs whose deadline passed, by stage"),
 )
 # of each worker: (metric, kind, help, value)

@@ -184,6 +184,9 @@ def _stats() -> Schema:
             "evictions": _COUNT,
             "counters": _MAP_OF_COUNTS,
             "scheduling": scheduling | {"type": ["object", "null"]},
+            "prediction_error": _map_of(
+                _object({"median": _NUMBER, "p90": _NUMBER, "groups": _COUNT})
+            ),
         }
     )
 

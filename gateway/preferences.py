@@ -9,8 +9,9 @@ from typing import NamedTuple
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_list_header
 
-from contract.errors import NotAcceptable
+from contract.errors import InvalidInput, NotAcceptable
 from contract.function import Manifest
+from contract.job import MAX_PRIORITY
 from gateway.answer import JSON
 
 MSGPACK = "application/msgpack"
@@ -18,6 +19,8 @@ NPY = "application/x-npy"
 NPZ = "application/x-npz"
 # Headers come from clients: remember some, never all.
 REMEMBERED = 256
+# one digit
+assert MAX_PRIORITY == 9
 
 
 class Prefer(NamedTuple):
@@ -58,6 +61,14 @@ def _seconds(text: str, max_s: float) -> float | None:
     except ValueError:
         return None
     return min(seconds, max_s) if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def parse_priority(header: str) -> int:
+    """The value of `Fusebox-Priority`; raises InvalidInput."""
+    if not (header.isascii() and header.isdigit() and len(header) == 1):
+        expected = f"a whole number from 0 to {MAX_PRIORITY}"
+        raise InvalidInput.of("Fusebox-Priority", expected, repr(header[:100]))
+    return int(header)
 
 
 def offers(manifest: Manifest) -> tuple[str, ...]:

@@ -137,13 +137,13 @@ def _refusal(reply: bytes, spec: JobSpec) -> FuseboxError | None:
         return plain()
     wait_ms, left_ms = int(number), 1000 * (spec.deadline_s - spec.accepted_at_s)
     if reason == b"!queue_full":
-        return QueueFull(retry_after_ms=_retry_after_ms(wait_ms))
+        return QueueFull(retry_after_ms=retry_after_ms(wait_ms))
     assert reason == b"!wait_too_long", reply
     return WaitTooLong(
         f"The job would be answered in about {wait_ms / 1000:.1f} s, "
         f"but its deadline is in {left_ms / 1000:.1f} s.",
         predicted_wait_ms=wait_ms,
-        retry_after_ms=_retry_after_ms(wait_ms - left_ms),
+        retry_after_ms=retry_after_ms(wait_ms - left_ms),
     )
 
 
@@ -154,6 +154,7 @@ _PLAIN_REFUSALS: dict[bytes, type[FuseboxError]] = {
 }
 
 
-def _retry_after_ms(wait_ms: float) -> int:
+def retry_after_ms(wait_ms: float) -> int:
+    """What a client is told to wait, within RETRY_AFTER_MS."""
     low, high = RETRY_AFTER_MS
     return int(min(max(wait_ms, low), high))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from contract import keys
-from contract.errors import DeadlineExceeded, WorkerLost
+from contract.errors import DeadlineExceeded, DeadlineUnmeetable, WorkerLost
 from contract.job import Claim, JobId, JobSpec, Outcome, Status
 from contract.store.link import Argument, Link
 from contract.store.server import Server, store_errors
@@ -76,14 +76,6 @@ class GroupReport(NamedTuple):
     behind: Sequence[tuple[str, int]] = ()
     # how members ran as one, of each run of the group; none where it had none
     strategies: Sequence[str] = ()
-    # what the scheduler took for swapping and computing
-    predicted_s: float = 0.0
-    # Unix seconds: taken by the worker, first and last on the device; 0 where it was not on it
-    taken_at_s: float = 0.0
-    began_at_s: float = 0.0
-    ended_at_s: float = 0.0
-    # of those that ended with it
-    jobs: int = 0
     # per member: the tier it ran in, "" where its code was merged with others'
     tiers: Sequence[str] = ()
     # per member: seconds, where they ran one after another; else none
@@ -95,11 +87,19 @@ class GroupReport(NamedTuple):
     # the part of swap_bytes and swap_s that came from disk
     disk_bytes: int = 0
     disk_s: float = 0.0
+    # what the scheduler took for swapping, building and computing
+    predicted_s: float = 0.0
+    # Unix seconds: taken by the worker, first and last on the device; 0 where it was not on it
+    taken_at_s: float = 0.0
+    began_at_s: float = 0.0
+    ended_at_s: float = 0.0
+    # of those that ended with it
+    jobs: int = 0
 
     @property
     def measured_s(self) -> float:
         """What `predicted_s` was to foresee."""
-        return self.swap_s + self.compute_s
+        return self.swap_s + self.build_s + self.compute_s
 
     def encode(self) -> bytes:
         """msgpack array in field order."""
@@ -252,6 +252,13 @@ class Queue:
         args: list[Argument] = [self._ttl_s, str(Status.EXPIRED), outcome.encode()]
         replies = self._server.run("finish", [*args, f"expired:{stage}", 1, *jobs])
         return sum(now is not None and now.startswith(b"now ") for now in replies)
+
+    def refuse(self, refusals: Sequence[tuple[JobId, DeadlineUnmeetable]]) -> int:
+        """Settle queued jobs as refused, each for its own reason; how many were still queued."""
+        args: list[Argument] = [self._ttl_s, str(Status.REFUSED), "refused:deadline_unmeetable"]
+        for job, error in refusals:
+            args += [job, Outcome.of_error(error, Status.REFUSED).encode()]
+        return sum(self._server.run("refuse", args))
 
     def renew(self, claims: Iterable[Claim], lease_end_s: float) -> set[JobId]:
         """Prolong leases; the jobs that this worker has lost."""

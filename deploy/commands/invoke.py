@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     help="Run once, however often this is sent; failed connections are tried again.",
 )
 @click.option("--explain", "is_explained", is_flag=True, help="Say why it took as long as it did.")
+@click.option(
+    "--priority",
+    type=click.IntRange(0, 9),
+    help="Higher goes first, whatever is due; 0 by default.",
+)
 @click.option("--repeat", "count", type=click.IntRange(1), help="Call so often, and measure.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 1024), default=1, show_default=True, help="At once."
@@ -49,6 +54,7 @@ def invoke(
     wait_s: float | None,
     idempotency_key: str | None,
     is_explained: bool,
+    priority: int | None,
     count: int | None,
     concurrency: int,
 ) -> None:
@@ -67,13 +73,13 @@ def invoke(
         raise click.UsageError("--async does not wait: leave out --wait")
     body = read_body(data, file, inputs, content_type)
     if count is not None:
-        _invoke_often(terminal, name, body, count, concurrency)
+        _invoke_often(terminal, name, body, count, concurrency, priority)
     else:
         with terminal.client() as client:
             if is_async:
-                record = client.submit(name, body, idempotency_key)
+                record = client.submit(name, body, idempotency_key, priority)
             else:
-                record = client.invoke(name, body, wait_s, idempotency_key)
+                record = client.invoke(name, body, wait_s, idempotency_key, priority)
             if is_explained:
                 record["explanation"] = client.job(record["job"])["explanation"]
         _show_record(terminal, record, is_async)
@@ -124,7 +130,14 @@ def _print_answer(record: Record) -> None:
         click.secho(record["explanation"]["sentence"], dim=True, err=True)
 
 
-def _invoke_often(terminal: Terminal, name: str, body: Body, count: int, concurrency: int) -> None:
+def _invoke_often(
+    terminal: Terminal,
+    name: str,
+    body: Body,
+    count: int,
+    concurrency: int,
+    priority: int | None,
+) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
     from deploy.repeat import repeat
@@ -132,9 +145,11 @@ def _invoke_often(terminal: Terminal, name: str, body: Body, count: int, concurr
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=terminal.errors, disable=terminal.is_json) as progress:
         task = progress.add_task(name, total=count)
-        summary = repeat(
-            terminal.client, name, body, count, concurrency, lambda: progress.advance(task)
-        )
+
+        def on_call() -> None:
+            progress.advance(task)
+
+        summary = repeat(terminal.client, name, body, count, concurrency, on_call, priority)
     terminal.show(summary.as_json(), lambda: _summary_table(summary))
     if summary.failed:
         sys.exit(FAILED)

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
     from deploy.client import Record
 
-_EXIT_CODES = {"succeeded": OK, "failed": FAILED, "cancelled": FAILED, "expired": TOO_LATE}
+_EXIT_CODES = {
+    "succeeded": OK,
+    "failed": FAILED,
+    "cancelled": FAILED,
+    "expired": TOO_LATE,
+    "refused": TOO_LATE,
+}
 
 
 @click.group("jobs")

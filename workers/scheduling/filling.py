@@ -18,9 +18,14 @@ from workers.scheduling.order import Turn
 from workers.scheduling.records import FunctionView, Limits, PendingJob, WorkerView
 
 # Part of the tightest aim that one group may take: one waits for a group, then runs in another.
-AIM_SHARE = 0.4
+AIM_SHARE = 0.3
 # Predicted times are stretched by this where a due time is to be kept.
 SAFETY = 1.15
+
+
+def longest_s(aim_s: float) -> float:
+    """How long a group may be where this is the tightest aim."""
+    return min(LONG_GROUP_S, AIM_SHARE * aim_s)
 
 
 class Fit(Enum):
@@ -50,7 +55,7 @@ class Filling:
         functions: Mapping[FunctionRef, FunctionView],
         forecast: Forecast,
         now_s: float,
-        aim_s: float,
+        longest_s: float,
     ) -> None:
         """The first job is in, whatever it costs."""
         self.group = Group(worker, limits, now_s)
@@ -61,21 +66,20 @@ class Filling:
         self._activation_bytes = self._resident_bytes = self._cold_bytes = 0
         self._until_s = first.until_s
         ref, view = first.job.function, functions[first.job.function]
-        lone_s = forecast.compute_s(ref, first.job.rows)
-        self._longest_s = max(min(LONG_GROUP_S, AIM_SHARE * aim_s), lone_s)
+        self._longest_s = max(longest_s, forecast.compute_s(ref, first.job.rows))
         self._is_closed = view.is_eager
         self._is_in_blocks = view.weight_bytes > worker.budget_bytes
         self._add(first.job, view, self._with(first.job, view), is_new=True)
 
     @property
     def compute_s(self) -> float:
-        """Predicted time of all members."""
-        return self._compute_s
+        """Predicted time of all members there: alone, added up."""
+        return self._compute_s / self.group.worker.speed
 
     @property
     def end_s(self) -> float:
         """When it ends, if it takes somewhat longer than predicted."""
-        return self._start_s + SAFETY * (self._swap_s + self._compute_s)
+        return self._start_s + SAFETY * (self._swap_s + self.compute_s)
 
     def offer(self, turn: Turn) -> Fit:
         """Take the job in where limits, bytes and due times are kept."""
@@ -124,6 +128,7 @@ class Filling:
         ref = turn.job.function
         member = self._members.get(ref)
         compute_s = self._compute_s + grown.compute_s - (member.compute_s if member else 0.0)
+        compute_s /= self.group.worker.speed
         if compute_s > self._longest_s:
             return False
         swap_s = self._swap_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from threading import Event
 
@@ -23,7 +23,8 @@ from workers.scheduling.groups import can_start
 from workers.scheduling.learning import load_costs, save_costs
 from workers.scheduling.measures import Measures
 from workers.scheduling.policies import Learner, policy_named
-from workers.scheduling.records import Dispatch, Limits, PendingJob
+from workers.scheduling.records import Dispatch, Limits, PendingJob, Refusal
+from workers.scheduling.refusals import refusal_error
 from workers.scheduling.sent import Sent
 from workers.scheduling.state import State, UnderWay
 
@@ -44,7 +45,9 @@ MEASURE_EVERY_S = 0.25
 TELL_EVERY_S = 0.1
 # A policy that learns takes a few milliseconds for it no more often than this.
 LEARN_EVERY_S = 0.1
-# Jobs that one move of the store expires, so that it never stalls the others for long.
+# While no place is free, jobs that came are looked at this often.
+LOOK_EVERY_S = 0.02
+# Jobs that one move of the store expires or refuses, so that it never stalls the others for long.
 EXPIRE_AT_ONCE = 256
 # After the store was away, workers get this long to report and to renew before they count as gone.
 GRACE_S = 3.0
@@ -125,14 +128,14 @@ class Scheduler:
                     measure_at_s = now_s + MEASURE_EVERY_S
                 wake_in_s = min(upkeep_at_s - time.monotonic(), self._expiry_in_s(state))
                 wake_in_s = min(wake_in_s, self._decide_in_s(state))
-                is_full = not can_start(state.views())
+                is_full = not can_start(state.views(time.time()))
                 if is_full:
-                    # jobs that gather meanwhile are to be prefetched for
-                    wake_in_s = min(wake_in_s, TELL_EVERY_S)
+                    # jobs that gather meanwhile are to be prefetched for, or refused
+                    wake_in_s = min(wake_in_s, LOOK_EVERY_S)
                 news = self._store.queue.wait(link, state.cursor, wake_in_s, is_full)
                 state.cursor = news.cursor
                 self._learn_functions(state, state.add_jobs(news.jobs))
-                if state.hear_all(news.events):
+                if state.hear_all(news.events, time.time()):
                     state.set_workers(self._store.workers.all())
                 self._decide(state)
                 self._teach(state)
@@ -203,9 +206,10 @@ class Scheduler:
         self._expire(state, state.expired(now_s))
         if not state.pending:
             return
-        views, began_s = state.views(), time.perf_counter()
+        views, began_s = state.views(now_s), time.perf_counter()
         decided = self._policy.plan(state.pending, views, state.costs, now_s)
         self._measures.decisions.note(time.perf_counter() - began_s, len(decided.dispatches))
+        self._refuse(state, decided.refused, now_s)
         for dispatch in decided.dispatches:
             self._dispatch(state, dispatch)
         state.wake_at_s = decided.wake_at_s
@@ -245,6 +249,15 @@ class Scheduler:
             for job in some:
                 state.remove_job(job)
 
+    def _refuse(self, state: State, refusals: Sequence[Refusal], now_s: float) -> None:
+        """Tell whoever waits for these jobs, rather than let them wait in vain."""
+        for first in range(0, len(refusals), EXPIRE_AT_ONCE):
+            some = refusals[first : first + EXPIRE_AT_ONCE]
+            told = [(refusal.job.id, refusal_error(refusal, now_s)) for refusal in some]
+            self._store.queue.refuse(told)
+            for refusal in some:
+                state.remove_job(refusal.job)
+
     def _dispatch(self, state: State, dispatch: Dispatch) -> None:
         group = secrets.token_hex(8)
         now_s = time.time()
@@ -257,7 +270,7 @@ class Scheduler:
         if claims is None:
             raise NotLeading
         self._sent.note(dispatch, now_s)
-        state.start(group, dispatch, claims, lease_end_s)
+        state.start(group, dispatch, claims, lease_end_s, now_s)
         if claims:
             # if this fails, the leases run out and the jobs come back
             self._send(dispatch.worker, group, claims)

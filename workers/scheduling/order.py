@@ -5,20 +5,20 @@ be late goes before that order, as long as its function is not far ahead of its 
 that is always late gets no more than the others. What has no laxity left, due before it could end,
 goes behind what has, unless its function is owed much; what would miss its deadline goes last.
 
-Higher priorities go first, whatever is due, until the oldest job of a lower one has waited
-`OVERTAKEN_S` for each step between them.
+Higher priorities go first, whatever is due, for a while (`parts.py`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from operator import attrgetter
 from typing import NamedTuple
 
 from contract.job import JobId
 from workers.scheduling.forecast import Forecast
+from workers.scheduling.parts import NEVER, Part, parts_of
 from workers.scheduling.pending import Line, Pending
 from workers.scheduling.records import PendingJob
 
@@ -28,8 +28,8 @@ URGENT_WITHIN_S = 1.0
 BURST_S = 0.5
 # A function that has had so much less than another gets its turn though its jobs are late.
 OWED_S = 2.0
-# For how long a step of priority lets later jobs overtake.
-OVERTAKEN_S = 1.0
+# Where as large a part of what waits is late, one in so many, more comes than can be served.
+OVERLOADED = 4
 _URGENT, _IN_TURN, _LATE, _HOPELESS = range(4)
 # behind every priority
 _LAST = 1_000
@@ -64,31 +64,49 @@ class Turn(NamedTuple):
 class Turns:
     """The jobs that wait, in the order in which they should be taken; the queue stays as it is.
 
-    `start_s`: when a device is free. O(functions) to begin, O(log functions) for each job.
+    `start_s`: when a device is free; `served_s`: when a job of each priority was served last;
+    `target_s`: how long groups are where many wait. Under
+    overload what could not bear such a group is given up for what can, or every group would be a
+    single job that is nearly late (early drop of Nexus; Shen et al., SOSP 2019).
+    It takes O(functions) to begin and O(log functions) for each job.
     """
 
-    def __init__(self, pending: Pending, forecast: Forecast, start_s: float, now_s: float) -> None:
+    def __init__(
+        self,
+        pending: Pending,
+        forecast: Forecast,
+        start_s: float,
+        now_s: float,
+        target_s: float = 0.0,
+        served_s: Mapping[int, float] = NEVER,
+    ) -> None:
         self._forecast = forecast
         self._start_s = start_s
+        self._urgent_until_s = start_s + URGENT_WITHIN_S
         self._used_s = used_s = pending.shares.used_s
         had_s = [used_s.get(name, 0.0) for name in pending.names()]
         self._least_s = min(had_s, default=0.0)
         self._owed_until_s = max(had_s, default=0.0) - self._least_s - OWED_S
         self._heap: list[Turn] = []
         self._skipped: list[Turn] = []
-        if pending.priorities() <= 1:
-            for line in pending.lines():
-                self._enter(line, 0, len(line.jobs), 0)
-        else:
-            for place, priority in enumerate(_by_age(pending, now_s)):
-                for line in pending.lines():
-                    first, stop = line.span(priority)
-                    if first < stop:
-                        self._enter(line, first, stop, place)
+        # parts of lines that are late, until it is their turn
+        self._late_parts: list[Part] = []
+        # lines of which some jobs are late
+        self.late: list[Line] = []
+        if pending.due_before(start_s) * OVERLOADED < len(pending):
+            target_s = 0.0
+        for part in parts_of(pending, now_s, served_s):
+            self._enter(*part, target_s)
+        if pending.priorities() > 1:
+            # late jobs of a higher priority do not wait for those of a lower one
+            self._take_in_late()
         heapify(self._heap)
 
     def first(self) -> Turn | None:
         """Whose turn it is now."""
+        if not self._heap:
+            self._take_in_late()
+            heapify(self._heap)
         while self._heap:
             turn = self._heap[0]
             job = turn.job
@@ -145,44 +163,49 @@ class Turns:
             )
         heapreplace(self._heap, following)
 
-    def _enter(self, line: Line, index: int, stop: int, place: int) -> None:
+    def _enter(self, line: Line, at: int, stop: int, place: int, target_s: float) -> None:
         """Part of a line, all of one priority."""
-        job, ref = line.jobs[index], line.ref
-        end_s = self._start_s + self._forecast.compute_s(ref, job.rows)
+        job, ref = line.jobs[at], line.ref
+        end_s = self._start_s + max(target_s, self._forecast.compute_s(ref, job.rows))
         ahead_s = self._used_s.get(ref.name, 0.0) - self._least_s
         if job.due_at_s < end_s:
-            first = bisect_left(line.order, (-job.priority, end_s), index, stop)
-            self._enter_late(line, index, first, place, ahead_s, end_s)
+            first = bisect_left(line.order, (-job.priority, end_s), at, stop)
+            self.late.append(line)
+            self._late_parts.append(Part(line, at, first, place))
+            if ahead_s < self._owed_until_s:
+                self._take_in_late()
             if first == stop:
                 return
-            index, job = first, line.jobs[first]
-        self._heap.append(self._in_time(place, job, line, index, stop, ahead_s))
+            at, job = first, line.jobs[first]
+        self._heap.append(self._in_time(place, job, line, at, stop, ahead_s))
 
-    def _enter_late(
-        self, line: Line, index: int, stop: int, place: int, ahead_s: float, end_s: float
-    ) -> None:
-        """Those of a line that are due before they could end."""
-        first = bisect_left(line.jobs, end_s, index, stop, key=_DEADLINE)
-        for begin, end, is_hopeless in ((index, first, True), (first, stop, False)):
-            if begin < end:
-                job = line.jobs[begin]
-                its_place = _LAST if is_hopeless else place
-                turn = self._late(
-                    its_place, job, line, begin, end, ahead_s, is_hopeless=is_hopeless
-                )
-                self._heap.append(turn)
+    def _take_in_late(self) -> None:
+        """Jobs that are due before they could end, each line's in two: hopeless or not."""
+        for line, at, stop, place in self._late_parts:
+            end_s = self._start_s + self._forecast.compute_s(line.ref, line.jobs[at].rows)
+            ahead_s = self._used_s.get(line.ref.name, 0.0) - self._least_s
+            first = bisect_left(line.jobs, end_s, at, stop, key=_DEADLINE)
+            if at < first:
+                job = line.jobs[at]
+                single = (_LAST, job, line, at, first, ahead_s)
+                self._heap.append(self._late(*single, is_hopeless=True))
+            if first < stop:
+                job = line.jobs[first]
+                single = (place, job, line, first, stop, ahead_s)
+                self._heap.append(self._late(*single, is_hopeless=False))
+        self._late_parts.clear()
 
     def _in_time(
         self, place: int, job: PendingJob, line: Line, index: int, stop: int, ahead_s: float
     ) -> Turn:
         due_at_s = job.due_at_s
-        if due_at_s <= self._start_s + URGENT_WITHIN_S and ahead_s <= BURST_S:
+        if due_at_s <= self._urgent_until_s and ahead_s <= BURST_S:
             kind, virtual_s = _URGENT, 0.0
         else:
             kind, virtual_s = _IN_TURN, ahead_s
-        return Turn(
-            place, kind, virtual_s, due_at_s, job.id, job, line, index, stop, ahead_s, False
-        )
+        # as Turn makes it, without the call of its __new__: there is one for each function
+        fields = (place, kind, virtual_s, due_at_s, job.id, job, line, index, stop, ahead_s, False)
+        return tuple.__new__(Turn, fields)
 
     def _late(
         self,
@@ -211,15 +234,3 @@ def in_order(
     while (turn := turns.first()) is not None:
         yield turn.job
         turns.take()
-
-
-def _by_age(pending: Pending, now_s: float) -> list[int]:
-    """The priorities that wait, each raised by how long its oldest job has waited."""
-    oldest = pending.oldest()
-    return sorted(
-        oldest,
-        key=lambda priority: (
-            -priority - (now_s - oldest[priority].accepted_at_s) / OVERTAKEN_S,
-            -priority,
-        ),
-    )

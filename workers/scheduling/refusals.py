@@ -7,8 +7,10 @@ were never measured are not refused, nor is anything while no worker is there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from contract.errors import DeadlineUnmeetable
+from contract.store.jobs import retry_after_ms
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.pending import Line, Pending
 from workers.scheduling.records import Refusal, WorkerView
@@ -19,23 +21,27 @@ CERTAIN = 0.5
 
 
 def unmeetable(
-    pending: Pending, workers: Sequence[WorkerView], forecast: Forecast, now_s: float
+    pending: Pending,
+    lines: Iterable[Line],
+    workers: Sequence[WorkerView],
+    forecast: Forecast,
+    now_s: float,
 ) -> list[Refusal]:
-    """The first jobs of each function that will miss their deadline for certain."""
+    """The first jobs of each of these lines that will miss their deadline for certain."""
     if not workers:
         return []
     start_s = now_s + CERTAIN * min(view.remaining_s or 0.0 for view in workers)
     found: list[Refusal] = []
     several = pending.priorities() > 1
-    for line in pending.lines():
+    for line in lines:
         first = line.jobs[0]
         cost_s = CERTAIN * forecast.compute_s(line.ref, first.rows)
         if (several or first.deadline_s < start_s + cost_s) and forecast.is_measured(line.ref):
-            found += _of_line(line, forecast, start_s)
+            found += _of_line(line, forecast, start_s, now_s)
     return found
 
 
-def _of_line(line: Line, forecast: Forecast, start_s: float) -> list[Refusal]:
+def _of_line(line: Line, forecast: Forecast, start_s: float, now_s: float) -> list[Refusal]:
     """Those of each priority up to the first that could be met."""
     found: list[Refusal] = []
     first = 0
@@ -45,6 +51,22 @@ def _of_line(line: Line, forecast: Forecast, start_s: float) -> list[Refusal]:
             end_s = start_s + CERTAIN * forecast.compute_s(line.ref, job.rows)
             if end_s <= job.deadline_s:
                 break
-            found.append(Refusal(job, end_s))
+            is_too_long = now_s + (end_s - start_s) > job.deadline_s
+            found.append(Refusal(job, end_s, "too_long" if is_too_long else "workers_busy"))
         first = stop
     return found
+
+
+def refusal_error(refusal: Refusal, now_s: float) -> DeadlineUnmeetable:
+    """What the job's caller is told: the prediction, and when it may be worth to try again."""
+    job, end_s = refusal.job, refusal.earliest_end_s
+    # some policies admit only what will be in time for its SLO
+    limit_s = job.deadline_s if end_s > job.deadline_s else job.due_at_s
+    return DeadlineUnmeetable(
+        f"The job would end in {end_s - now_s:.3g} s at the earliest, "
+        f"but had to in {limit_s - now_s:.3g} s.",
+        reason=refusal.reason,
+        earliest_end=end_s,
+        deadline=limit_s,
+        retry_after_ms=retry_after_ms(1000 * (end_s - limit_s)),
+    )

@@ -34,6 +34,8 @@ class UnderWay(NamedTuple):
     lease_end_s: float
     # jobs by function; none where another scheduler sent the group
     jobs: Mapping[str, int] = MappingProxyType({})
+    # Unix seconds; 0 where nobody knows
+    sent_at_s: float = 0.0
 
 
 class Behind(NamedTuple):
@@ -60,6 +62,8 @@ class State:
     speeds: dict[str, float] = field(default_factory=dict)
     # groups that take no place any more: functions whose hooks the worker does not wait for
     behind: dict[str, Behind] = field(default_factory=dict)
+    # when each worker ended its last group, as far as was heard; Unix seconds
+    ended_at_s: dict[str, float] = field(default_factory=dict)
     # functions sent to a worker since its last report
     arriving: dict[str, set[FunctionRef]] = field(default_factory=dict)
     # since when a function has had jobs that could not be sent at once, drain.ALL for any
@@ -83,7 +87,13 @@ class State:
         unknown = set()
         for spec in specs:
             job = PendingJob(
-                spec.id, spec.ref, spec.rows, spec.due_at_s, spec.deadline_s, spec.accepted_at_s
+                spec.id,
+                spec.ref,
+                spec.rows,
+                spec.due_at_s,
+                spec.deadline_s,
+                spec.accepted_at_s,
+                spec.priority,
             )
             self.pending.add(job)
             heapq.heappush(self.deadlines, (job.deadline_s, job.id))
@@ -151,7 +161,7 @@ class State:
         )
         self.arriving.clear()
 
-    def hear_all(self, events: Iterable[Event]) -> bool:
+    def hear_all(self, events: Iterable[Event], now_s: float = 0.0) -> bool:
         """Take in signals; whether the workers have to be read again."""
         is_worker_news = False
         for event in events:
@@ -159,6 +169,7 @@ class State:
                 report = GroupReport.decode(event.data)
                 group = self.groups.pop(report.group, None)
                 if group is not None:
+                    self.ended_at_s[group.worker] = now_s
                     self.settled.update(group.jobs)
                     self.settled[ALL] += sum(group.jobs.values())
                 self.behind.pop(report.group, None)
@@ -178,12 +189,13 @@ class State:
             is_worker_news |= event.kind == "worker"
         return is_worker_news
 
-    def views(self) -> list[WorkerView]:
-        """The workers as the policy sees them."""
-        return [self._view(r) for r in self.workers.values() if not r.is_draining]
+    def views(self, now_s: float | None = None) -> list[WorkerView]:
+        """The workers as the policy sees them; without a time, what they have is as long as new."""
+        return [self._view(r, now_s) for r in self.workers.values() if not r.is_draining]
 
-    def _view(self, report: WorkerReport) -> WorkerView:
-        its_groups_s = [g.predicted_s for g in self.groups.values() if g.worker == report.id]
+    def _view(self, report: WorkerReport, now_s: float | None) -> WorkerView:
+        its_groups = [g for g in self.groups.values() if g.worker == report.id]
+        its_groups_s = [group.predicted_s for group in its_groups]
         arriving = self.arriving.get(report.id, set())
         functions = self.pending.functions
         arriving_bytes = sum(functions[ref].weight_bytes for ref in functions.keys() & arriving)
@@ -200,6 +212,7 @@ class State:
                 for ref in its.functions
             ),
             report.resident_bytes + arriving_bytes,
+            remaining_s=self._remaining_s(report.id, its_groups, now_s),
             speed=self.speeds.get(report.id, 1.0),
             groups_of=Counter(
                 n for g in self.groups.values() if g.worker == report.id for n in g.jobs
@@ -218,8 +231,23 @@ class State:
         if len(its) > CACHED:
             del its[next(iter(its))]
 
+    def _remaining_s(
+        self, worker: str, groups: list[UnderWay], now_s: float | None
+    ) -> float | None:
+        """Until all groups of a worker have ended; they run in the order they were sent."""
+        if now_s is None or not groups or not all(group.sent_at_s for group in groups):
+            return None
+        began_at_s = max(groups[0].sent_at_s, self.ended_at_s.get(worker, 0.0))
+        first_s = max(0.0, began_at_s + groups[0].predicted_s - now_s)
+        return first_s + sum(group.predicted_s for group in groups[1:])
+
     def start(
-        self, group: str, dispatch: Dispatch, claims: list[Claim], lease_end_s: float
+        self,
+        group: str,
+        dispatch: Dispatch,
+        claims: list[Claim],
+        lease_end_s: float,
+        now_s: float = 0.0,
     ) -> None:
         """A group was claimed: its jobs wait no longer, one of the worker's places is taken."""
         for job in dispatch.jobs:
@@ -228,7 +256,9 @@ class State:
         if claims:
             held = {claim.job for claim in claims}
             jobs = Counter(job.function.name for job in dispatch.jobs if job.id in held)
-            self.groups[group] = UnderWay(dispatch.worker, dispatch.predicted_s, lease_end_s, jobs)
+            self.groups[group] = UnderWay(
+                dispatch.worker, dispatch.predicted_s, lease_end_s, jobs, now_s
+            )
             functions = {job.function for job in dispatch.jobs}
             self.arriving.setdefault(dispatch.worker, set()).update(functions)
 
@@ -239,6 +269,7 @@ class State:
         self.groups = {g: its for g, its in self.groups.items() if its.worker not in lost}
         self.behind = {g: its for g, its in self.behind.items() if its.worker not in lost}
         self.workers = {w: report for w, report in self.workers.items() if w not in lost}
+        self.ended_at_s = {w: at_s for w, at_s in self.ended_at_s.items() if w not in lost}
 
     def lost_groups(self) -> list[str]:
         """Groups whose workers report without them after their leases: their messages are lost.

@@ -16,12 +16,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from contract.errors import FunctionFailed
+from contract.errors import DeadlineUnmeetable, FunctionFailed
 from contract.function import FunctionRef
 from contract.job import Outcome
 from contract.settings import Settings
 from contract.store import Store, open_store
-from contract.store.queue import Fetched
+from contract.store.queue import Cursor, Fetched
 from contract.tensors import decode_tensor, encode_tensor
 from gateway.app import create_app, gateway_of
 from gateway.numpy_files import read_npy, read_npz, write_npy
@@ -354,3 +354,35 @@ def test_a_draining_gateway_waits_for_the_others_until_its_last_call(
         assert call.result(10).status_code == 202
     # drain_s is 3, the last call 2 before its end
     assert 0.5 < time.monotonic() - began_s < 3
+
+
+def test_a_job_keeps_the_priority_it_was_sent_with(client: FlaskClient, store: Store) -> None:
+    """0 unless the header says otherwise; what is no priority is refused."""
+    publish(store)
+    headers = {"Prefer": "respond-async"}
+    for sent, expected in (({}, 0), ({"Fusebox-Priority": "9"}, 9)):
+        answer = client.post(URL, json=BODY, headers=headers | sent)
+        assert answer.status_code == 202
+        assert store.jobs.get(answer.json["job"]).spec.priority == expected
+    answer = client.post(URL, json=BODY, headers={"Fusebox-Priority": "12"})
+    assert (answer.status_code, answer.json["field"]) == (422, "Fusebox-Priority")
+
+
+def test_a_refused_job_is_answered_with_what_was_predicted(
+    client: FlaskClient, store: Store
+) -> None:
+    """While its call waits: 503, when to try again, and the job's id."""
+    publish(store)
+    error = DeadlineUnmeetable("", reason="too_long", earliest_end=2.0, deadline=1.0)
+    with ThreadPoolExecutor(1) as pool:
+        called = pool.submit(client.post, URL, json=BODY)
+        link, cursor = store.server.blocking(), Cursor()
+        [spec] = store.queue.wait(link, cursor, 10).jobs
+        assert store.queue.refuse([(spec.id, error)]) == 1
+        assert store.queue.refuse([(spec.id, error)]) == 0
+        answer = called.result(10)
+        link.close()
+    assert (answer.status_code, answer.json["code"]) == (503, "deadline_unmeetable")
+    assert answer.headers["Retry-After"] == "1"
+    assert (answer.json["job_id"], answer.json["reason"]) == (spec.id, "too_long")
+    assert client.get(f"/v1/jobs/{spec.id}").json["status"] == "refused"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,8 +33,15 @@ def test_a_job_spec_survives_its_encoding(
     rows: int, accepted_s: float, due_s: float, deadline_s: float
 ) -> None:
     """To the last bit of its times."""
-    spec = JobSpec(new_job_id(), "echo", 3, rows, accepted_s, due_s, deadline_s, TENSORS)
+    spec = JobSpec(new_job_id(), "echo", 3, rows, accepted_s, due_s, deadline_s, TENSORS, 7)
     assert JobSpec.decode(spec.encode()) == spec
+
+
+def test_a_job_spec_without_a_priority_has_none() -> None:
+    """Entries of an older version are in the stream while the platform is replaced."""
+    spec = JobSpec(new_job_id(), "echo", 3, 1, 0.0, 1.0, 2.0, TENSORS)
+    old = msgpack.packb(msgpack.unpackb(spec.encode())[:-1])
+    assert JobSpec.decode(old) == spec
 
 
 @given(

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.errors import NotAcceptable
+from contract.errors import InvalidInput, NotAcceptable
 from gateway.answer import JSON
-from gateway.preferences import MSGPACK, NPY, NPZ, Prefer, negotiate, parse_prefer
+from gateway.preferences import MSGPACK, NPY, NPZ, Prefer, negotiate, parse_prefer, parse_priority
 
 OFFERED = (JSON, MSGPACK, NPZ, NPY)
 
@@ -67,3 +67,11 @@ def test_a_type_that_does_not_exist_is_refused(accept: str) -> None:
     """406, naming what exists."""
     with pytest.raises(NotAcceptable, match="application/json"):
         negotiate(accept, (JSON, MSGPACK))
+
+
+def test_a_priority_is_one_digit() -> None:
+    """Anything else is refused with what was expected."""
+    assert [parse_priority(str(n)) for n in range(10)] == [*range(10)]
+    for header in ("", "-1", "10", "1.0", "high", "\N{SUPERSCRIPT TWO}"):
+        with pytest.raises(InvalidInput, match=r"Fusebox-Priority: expected .* 0 to 9"):
+            parse_priority(header)

@@ -157,9 +157,9 @@ class Settings:
     policy: str = _from(
         "FUSEBOX_POLICY",
         "laxity",
-        _one_of("laxity", "fifo", "bcedge"),
-        "how the scheduler decides: laxity, deadlines and fair shares; fifo, one job at a time; "
-        "bcedge, batch size and concurrency by a trained agent",
+        _one_of("laxity", "fifo", "fixed", "window", "edf", "bcedge"),
+        "how the scheduler decides: laxity, deadlines and fair shares over all functions; fifo, "
+        "one job at a time; fixed, window, edf and bcedge, batches of one function as published",
     )
     policy_adapts: str = _from(
         "FUSEBOX_POLICY_ADAPTS",

@@ -54,13 +54,23 @@ class Costs:
         # measured at a worker / at deploy
         self._probed = Recent()
         self._errors = ErrorLog()
+        # of functions that have run: rows and quantile -> seconds
+        self._alone_s: dict[FunctionRef, dict[tuple[int, float], float]] = {}
         self._group_s: dict[tuple[frozenset[tuple[FunctionRef, int]], int, float], float] = {}
         self._unsaved: dict[str, Kept | None] = {}
 
     def compute_s(self, ref: FunctionRef, rows: int, quantile: float = 0.5) -> float:
         """Predicted compute time of a function alone; that share of runs takes at most as long."""
+        known = self._alone_s.get(ref)
+        if known is not None:
+            seconds = known.get((rows, quantile))
+            if seconds is not None:
+                return seconds
         its = self._functions.get(ref)
-        return its.alone_s(rows, quantile, self._probe_scale()) if its else PRIOR_COMPUTE_S
+        seconds = its.alone_s(rows, quantile, self._probe_scale()) if its else PRIOR_COMPUTE_S
+        if its is not None and its.runs:
+            self._alone_s.setdefault(ref, {})[rows, quantile] = seconds
+        return seconds
 
     def group_s(
         self,
@@ -107,6 +117,7 @@ class Costs:
         """A function as it was measured at deploy: all there is to go by before it runs."""
         if seconds_by_rows:
             self._of(ref).expect(seconds_by_rows)
+            self._alone_s.pop(ref, None)
             self._group_s.clear()
 
     def note_total(self, predicted_s: float, report: GroupReport) -> None:
@@ -121,12 +132,17 @@ class Costs:
         rows = {FunctionRef(name, version): n for name, version, n in report.members}
         predicted_s = self.group_s(rows, _view_of(report))
         self._errors.note_compute(rows, predicted_s, report.compute_s)
+        scale = self._probe_scale()
         members = self._share_out(report, rows)
         if len(members) == 1:
             self._learn_alone(members[0], _strategy_of(report))
         else:
             self._learn_fused(members, report)
         self._learn_transfers(report)
+        for ref in rows:
+            self._alone_s.pop(ref, None)
+        if self._probe_scale() != scale:
+            self._alone_s.clear()
         self._group_s.clear()
         return [(member.ref, member.part_s) for member in members]
 
@@ -137,6 +153,7 @@ class Costs:
         for members in self._interference.forget(ref):
             self._unsaved[set_field(members)] = None
         self._errors.forget(ref)
+        self._alone_s.pop(ref, None)
         self._group_s.clear()
 
     def errors(self) -> Errors:

@@ -66,8 +66,9 @@ def delays(busy: Iterable[Played]) -> Delays:
     """The way of a job under load, by the clocks of those it passes."""
     found: dict[str, list[float]] = {name: [] for name in ("accept", "send", "settle", "answer")}
     for played in busy:
-        staging = _staging(played.groups)
-        groups = {group.group: group for group in played.groups}
+        # those that computed
+        groups = {group.group: group for group in played.groups if group.members}
+        staging = _staging(groups.values())
         claimed_s = {way.group: way.claimed_s for way in played.ways.values()}
         for name, group in groups.items():
             found["settle"].append(group.reported_s - group.ended_s)

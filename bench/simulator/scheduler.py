@@ -152,7 +152,7 @@ class Scheduler:
             disk_bytes=group.disk_bytes,
             disk_s=group.disk_s,
         )
-        for ref, compute_s in self._costs.learn(report, group.dispatch.predicted_s):
+        for ref, compute_s in self._costs.learn(report):
             self._pending.shares.charge(ref.name, compute_s)
         if self._learner is not None:
             self._reports.append(report)

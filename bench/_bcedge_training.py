@@ -47,6 +47,13 @@ _SIX = (
 DELAYS = Delays((0.001,), (0.0002,), (0.0003,), (0.0007,), (0.0007,), (0.0005,))
 
 
+class _Acting:
+    """A policy that the simulator does not teach: how often it learns is up to its trainee."""
+
+    def __init__(self, policy: BCEdge) -> None:
+        self.plan = policy.plan
+
+
 class Trainee:
     """An agent and what has become of it so far."""
 
@@ -84,7 +91,7 @@ class Trainee:
             if self.groups % groups_per_step == 0:
                 self._learn(policy)
 
-        simulate(policy, workload, fleet, profile, seed, heard=heard)
+        simulate(_Acting(policy), workload, fleet, profile, seed, heard=heard)
 
     def _learn(self, policy: BCEdge) -> None:
         if not self._is_normalised:

@@ -36,7 +36,7 @@ def test_it_learns_to_pass_by_small_rewards_for_a_large_one() -> None:
     learning = Learning(rate=1e-2, soft_update=0.1, entropy=0.1, batch=32)
     agent = Agent(Networks(3, 2), 2, learning=learning)
     place = 0
-    for step in range(400):
+    for step in range(300):
         [action] = agent.act(PLACES[[place]], EITHER[None], explores=True)
         after, reward = _corridor(place, action)
         agent.replay.add(Transition(PLACES[place], EITHER, action, reward, PLACES[after], EITHER))

@@ -48,7 +48,7 @@ class _Split(nn.Module):
 class Yolo(nn.Module):
     """Backbone, one level of the neck upwards, one head: [rows, 16 cells, 4 + 1 + 3]."""
 
-    def __init__(self, width: int = 24) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
         self.stem = nn.Sequential(_conv(3, width, 3, 2), _conv(width, 2 * width, 3, 2))
         self.low = nn.Sequential(
@@ -94,7 +94,7 @@ class _MbConv(nn.Module):
         return x + self.body(x) if self.is_residual else self.body(x)
 
 
-def efficientnet(width: int = 16, repeats: Sequence[int] = (1, 2, 2, 2)) -> nn.Module:
+def efficientnet(width: int = 32, repeats: Sequence[int] = (1, 2, 3, 3)) -> nn.Module:
     """EfficientNet's pattern in four stages."""
     layers, inputs = [_conv(3, width, 3, 2)], width
     for stage, count in enumerate(repeats):
@@ -140,10 +140,10 @@ def inception(width: int = 32) -> nn.Module:
 
 
 class TinyBert(text.Bert):
-    """Four layers, 128 wide; [rows, 128]."""
+    """Four layers, 256 wide; [rows, 256]."""
 
     def __init__(self) -> None:
-        super().__init__(VOCABULARY, 128, 4, 4)
+        super().__init__(VOCABULARY, 256, 4, 4)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         return super().forward(ids, mask)["pooled"]
@@ -173,8 +173,8 @@ def _model(
 
 MODELS = (
     _model("yolo", Yolo),
-    _model("mobilenet", partial(vision.MobileNet, 16, (1, 2, 3, 2))),
-    _model("resnet18", partial(vision.resnet18, 24)),
+    _model("mobilenet", partial(vision.MobileNet, 32, (1, 2, 3, 2))),
+    _model("resnet18", partial(vision.resnet18, 32)),
     _model("efficientnet", efficientnet),
     _model("inception", inception),
     _model("tinybert", TinyBert, _tokens),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import nan
 from typing import Any, NamedTuple
@@ -15,13 +15,14 @@ from _platform import Platform
 from simulator import Answer, Call, JobRecord, Report, Workload
 
 from contract import keys
+from contract.job import JobSpec
 from contract.settings import read_settings
 from contract.store import Store, open_store
 from contract.store.queue import Event, GroupReport
+from contract.trail import Planned
 
 NPZ = "application/x-npz"
-EXPIRED = 504
-REFUSED = (429, 503)
+EXPIRED, TOO_MANY, UNMEETABLE = 504, 429, "deadline_unmeetable"
 
 
 class Told(NamedTuple):
@@ -35,15 +36,23 @@ class Told(NamedTuple):
     code: str
     # milliseconds per stage, of answers
     timings_ms: Mapping[str, float]
-    # jobs and functions of its group
-    group: Mapping[str, int]
+    job: str
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it was told early that it cannot be met, or that too many wait."""
+        return self.status == TOO_MANY or self.code == UNMEETABLE
 
 
 class Ran(NamedTuple):
-    """A group as its worker reported it."""
+    """A group as its worker reported it; seconds since the run began."""
 
-    # since the run began
+    # taken by the worker; first and last on the device; reported
+    taken_s: float
+    began_s: float
+    ended_s: float
     reported_s: float
+    group: str
     worker: str
     # (function, rows)
     members: tuple[tuple[str, int], ...]
@@ -52,20 +61,30 @@ class Ran(NamedTuple):
     swap_s: float
 
 
+class Way(NamedTuple):
+    """A job on its way to a worker; seconds since the run began."""
+
+    accepted_s: float
+    claimed_s: float
+    group: str
+
+
 @dataclass
 class Played:
     """A run: what became of every call, and the groups."""
 
     told: list[Told] = field(default_factory=list)
     groups: list[Ran] = field(default_factory=list)
+    # of answered jobs, by id
+    ways: dict[str, Way] = field(default_factory=dict)
 
     @property
     def failures(self) -> list[Told]:
         """Calls that were neither answered nor refused nor expired."""
-        return [one for one in self.told if one.status not in (200, EXPIRED, *REFUSED)]
+        return [one for one in self.told if one.status not in (200, EXPIRED) and not one.is_refused]
 
     def report(self, slos_s: Mapping[str, float], timeouts_s: Mapping[str, float]) -> Report:
-        """The same run as the simulator reports one; failures count as expired."""
+        """The same run as the simulator reports one; what else failed counts as expired."""
         report = Report(slos_s, timeouts_s)
         for one in self.told:
             ended_s = one.sent_s + one.latency_s
@@ -74,7 +93,7 @@ class Played:
                 times = one.timings_ms
                 started_s = ended_s - (times.get("compute", 0.0) + times.get("hooks", 0.0)) / 1e3
                 outcome = Answer.ANSWERED
-            elif one.status in REFUSED:
+            elif one.is_refused:
                 outcome = Answer.REFUSED
             call = one.call
             report.add(
@@ -104,6 +123,7 @@ class Caller:
                 tasks.append(asyncio.create_task(self._chain(call, workload, began_s, played)))
             await asyncio.gather(*tasks)
             played.groups = tap.groups()
+            played.ways = tap.ways(one.job for one in played.told if one.status == 200)
         return played
 
     def close(self) -> None:
@@ -136,7 +156,7 @@ class Caller:
             status,
             answer.get("code", ""),
             answer.get("timings_ms", {}),
-            answer.get("group", {}),
+            answer.get("job", ""),
         )
 
     def _client(self, call: Call) -> Client:
@@ -157,6 +177,7 @@ class Tap:
 
     def __enter__(self) -> Tap:
         self._after = self._store.queue.signal_tail()
+        # clients begin in the same moment, by the other clock
         self._began_s = time.time()
         return self
 
@@ -174,9 +195,32 @@ class Tap:
         ]
 
     def _ran(self, key: bytes, report: GroupReport) -> Ran:
-        at_s = int(key.partition(b"-")[0]) / 1e3 - self._began_s
-        members = tuple((member[0], member[2]) for member in report.members)
-        return Ran(at_s, report.worker, members, report.compute_s, report.build_s, report.swap_s)
+        times_s = (report.taken_at_s, report.began_at_s, report.ended_at_s)
+        reported_at_s = int(key.partition(b"-")[0]) / 1e3
+        return Ran(
+            *(at_s - self._began_s for at_s in (*times_s, reported_at_s)),
+            report.group,
+            report.worker,
+            tuple((member[0], member[2]) for member in report.members),
+            report.compute_s,
+            report.build_s,
+            report.swap_s,
+        )
+
+    def ways(self, jobs: Iterable[str]) -> dict[str, Way]:
+        """When these jobs were accepted and claimed, and the groups they ran in."""
+        names = list(jobs)
+        fields = ("spec", "planned", "ran")
+        found = self._store.server.call_all([("HMGET", keys.job(n), *fields) for n in names])  # type: ignore[arg-type]
+        return {
+            name: Way(
+                JobSpec.decode(spec).accepted_at_s - self._began_s,
+                Planned.decode(planned).claimed_at_s - self._began_s,
+                GroupReport.decode(ran).group,
+            )
+            for name, (spec, planned, ran) in zip(names, found, strict=True)
+            if spec and planned and ran
+        }
 
 
 def one_after_another(names: Iterable[str], rows: int, times: int, seconds: float) -> Workload:
@@ -187,9 +231,3 @@ def one_after_another(names: Iterable[str], rows: int, times: int, seconds: floa
         return Call(answered_s, left.pop(0), rows) if left and answered_s < seconds else None
 
     return Workload([Call(0.0, left.pop(0), rows)], then)
-
-
-def median_timings_s(told: Sequence[Told], stage: str) -> float:
-    """Median over answers of what a stage took."""
-    values = sorted(one.timings_ms[stage] / 1e3 for one in told if one.status == 200)
-    return values[len(values) // 2]

@@ -47,6 +47,24 @@ def bar_plot(
         axes.grid(alpha=0.3, axis="x")
 
 
+def scatter_plot(path: str | Path, title: str, x_label: str, y_label: str, series: Series) -> None:
+    """Points of each name on logarithmic axes, with the line on which y is x.
+
+    The same points give the same file.
+    """
+    with _axes(path) as axes:
+        for name, points in series.items():
+            if points:
+                axes.scatter(*zip(*points, strict=True), s=8, alpha=0.4, label=name)
+        every = [value for points in series.values() for point in points for value in point]
+        if every:
+            ends = (min(every), max(every))
+            axes.plot(ends, ends, color="black", linewidth=0.8)
+        axes.set(title=title, xlabel=x_label, ylabel=y_label, xscale="log", yscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend()
+
+
 @contextmanager
 def _axes(path: str | Path) -> Iterator[Any]:
     """Axes of a figure that is written at the end."""

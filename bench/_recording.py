@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
 
 from _live import Played, Ran, Told
 from simulator import Delays, FunctionProfile, Profile
@@ -12,8 +11,9 @@ from simulator.profiles import Bandwidth, Draw, Samples
 
 # of a kind, evenly from the sorted ones: enough for a tail, little enough for a file
 MOST_SAMPLES = 100
-# of the time from acceptance to the worker on an idle platform, as the loop's steps were traced
-DECIDE, CLAIM = 0.2, 0.3
+# of a claim's two milliseconds in the scheduler, from traces of its loop: deciding, and the round
+# trip of each claim; the rest of the way is the worker's
+DECIDE_S, CLAIM_S = 0.0005, 0.001
 
 
 def functions(
@@ -48,7 +48,8 @@ def together(made: Mapping[str, FunctionProfile], groups: Iterable[Ran]) -> dict
     for group in groups:
         if group.members and group.compute_s:
             alone_s = sum(draw.mean_s(name, rows) for name, rows in group.members)
-            ratios[len(group.members)].append(group.compute_s / alone_s)
+            taken_s = group.ended_s - group.began_s - group.build_s
+            ratios[len(group.members)].append(taken_s / alone_s)
     return {count: fewer(found) for count, found in sorted(ratios.items())}
 
 
@@ -61,44 +62,56 @@ def builds(groups: Iterable[Ran]) -> dict[int, Samples]:
     return {count: fewer(samples) for count, samples in sorted(found.items())}
 
 
-def delays(idle: Sequence[Told], busy: Sequence[Told]) -> Delays:
-    """The way of a job: on an idle platform what the scheduler takes, under load the rest.
+def delays(busy: Iterable[Played]) -> Delays:
+    """The way of a job under load, by the clocks of those it passes."""
+    found: dict[str, list[float]] = {name: [] for name in ("accept", "send", "settle", "answer")}
+    for played in busy:
+        staging = _staging(played.groups)
+        groups = {group.group: group for group in played.groups}
+        claimed_s = {way.group: way.claimed_s for way in played.ways.values()}
+        for name, group in groups.items():
+            found["settle"].append(group.reported_s - group.ended_s)
+            if name in staging and name in claimed_s:
+                sent_s = group.taken_s - claimed_s[name] - CLAIM_S
+                found["send"].append(sent_s + staging[name])
+        for one in played.told:
+            way = played.ways.get(one.job)
+            if way is not None and way.group in groups:
+                ended_s = one.sent_s + one.latency_s
+                found["accept"].append(way.accepted_s - one.sent_s)
+                found["answer"].append(ended_s - groups[way.group].reported_s)
+    samples = {
+        f"{name}_s": fewer([max(0.0, value) for value in values]) for name, values in found.items()
+    }
+    return Delays(decide_s=(DECIDE_S,), claim_s=(CLAIM_S,), **samples)
 
-    What a client waits beyond the platform's own total lies half before, half after; what the total
-    has beyond its stages is settling. The way to the worker is the queue of an idle platform, of
-    which the scheduler's loop has fixed shares.
-    """
-    queue_s = [one.timings_ms["queue"] / 1e3 for one in idle if one.status == 200]
-    outside_s = [one.latency_s - one.timings_ms["total"] / 1e3 for one in busy if one.status == 200]
-    settle_s = [_unaccounted_s(one) for one in busy if one.status == 200]
-    halves = fewer([max(0.0, value) / 2 for value in outside_s])
-    way_s = median(queue_s)
-    return Delays(
-        accept_s=halves,
-        decide_s=(DECIDE * way_s,),
-        claim_s=(CLAIM * way_s,),
-        send_s=fewer([(1 - DECIDE - CLAIM) * value for value in queue_s]),
-        settle_s=fewer(settle_s),
-        answer_s=halves,
-    )
+
+def _staging(groups: Iterable[Ran]) -> dict[str, float]:
+    """From a worker's taking of a group until it was ready, where the device was free by then."""
+    free_s, found = 0.0, {}
+    for group in sorted(groups, key=lambda group: group.began_s):
+        if free_s <= group.taken_s:
+            found[group.group] = group.began_s - group.taken_s
+        free_s = group.ended_s
+    return found
 
 
 def profile(
     alone: Played,
-    calibration: Played,
+    calibration: Sequence[Played],
     slos_s: Mapping[str, float],
     timeouts_s: Mapping[str, float],
     manifests: Mapping[str, Mapping[str, int]],
 ) -> Profile:
-    """Of calls one by one at several rows, and of a run under load."""
+    """Of calls one by one at several rows, and of runs under load."""
     made = functions(alone.told, slos_s, timeouts_s, manifests)
-    idle = [one for one in alone.told if one.call.rows == 1]
+    groups = [group for played in calibration for group in played.groups]
     return Profile(
         made,
-        delays(idle, calibration.told),
+        delays(calibration),
         Bandwidth(),
-        together(made, calibration.groups),
-        builds([*alone.groups, *calibration.groups]),
+        together(made, groups),
+        builds([*alone.groups, *groups]),
     )
 
 
@@ -109,9 +122,3 @@ def fewer(samples: Sequence[float]) -> Samples:
         step = len(ordered) / MOST_SAMPLES
         ordered = [ordered[int((k + 0.5) * step)] for k in range(MOST_SAMPLES)]
     return tuple(round(value, 6) for value in ordered)
-
-
-def _unaccounted_s(one: Told) -> float:
-    stages = ("queue", "swap", "build", "compute", "hooks")
-    rest_ms = one.timings_ms["total"] - sum(one.timings_ms[stage] for stage in stages)
-    return max(0.0, rest_ms) / 1e3

@@ -6,10 +6,10 @@ was read ahead at the end of the run before; `without a pause` is the mean of tw
 second finds nothing that the first has not had the time to read, `from nothing` loads first, and
 `reading alone` is what the disk takes for what each run reads: without a pause none can be faster.
 Plans are those that a worker has come to after some runs that had to read; `least for this budget`
-is what no plan can go below, by measured times: what does not fit when a layer begins is read after
-those before it. `peak of weights`: pages that a process has of the ring, of what stays and of the
-file, the most after any step of four runs, cold and warm; beside it what the process grew by with
-its activations, having computed the same with all weights before.
+is what no plan can go below, by the times it was planned with: what does not fit when a layer
+begins is read after those before it. `peak of weights`: pages that a process has of the ring, of
+what stays and of the file, the most after any step of four runs, cold and warm; beside it what the
+process grew by with its activations, having computed the same with all weights before.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ from fusion.ir import Graph
 from fusion.slots import Lease, SlotRequest, SlotTable
 from fusion.swapping.arriving import Arriving
 from fusion.swapping.backend import Copies
-from fusion.swapping.loader import ArenaLoader, ArrivingWeights
+from fusion.swapping.loader import ArenaLoader
+from fusion.swapping.weights import ArrivingWeights
 from fusion.weights import write_weights
 from tests.unit.fusion_swapping.cpu_copies import CpuCopies
 from tests.zoo import ZOO, Example, seeded, vision

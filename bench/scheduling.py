@@ -45,7 +45,7 @@ BAR_LOAD, OVERLOAD = 0.8, 2.0
 BURSTY, BURSTY_CV = "resnet18", 4.0
 # of capacity: each of the five steady functions, and the bursty one on average
 STEADY_SHARE, BURSTY_SHARE = 0.08, 0.2
-PROFILE_ROWS = (1, 2, 4, 8)
+PROFILE_ROWS, CALIBRATION_LOADS = (1, 2, 4, 8), (0.5, 0.7, 0.9)
 
 
 class Length(NamedTuple):
@@ -150,7 +150,7 @@ def of_overload(served: Served, capacity: float, found: Found, seconds: float) -
         for (policy, _), runs in found.items()
         if policy == DEFAULT
     )
-    refused_s = sorted(one.latency_s for one in played.told if one.status == 429)
+    refused_s = sorted(one.latency_s for one in played.told if one.is_refused)
     p99_s = refused_s[int(len(refused_s) * 0.99)] if refused_s else None
     return [
         Row("overload: goodput over its peak", summary.goodput / peak, "x", GOODPUT_BAR),
@@ -196,7 +196,11 @@ def recorded(served: Served, capacity: float, seconds: float, into: Path) -> Pla
         played = served.play(one_after_another(NAMES, rows, 20, 10 * seconds))
         alone.told += played.told
         alone.groups += played.groups
-    calibration = served.play(poisson(rates(capacity, 0.6), seconds, 100))
+    # other calls than those of the workloads
+    calibration = [
+        served.play(poisson(rates(capacity, load), seconds, 100 + number))
+        for number, load in enumerate(CALIBRATION_LOADS)
+    ]
     aims = served.aims
     made = profile(alone, calibration, aims.slos_s, aims.timeouts_s, manifests(served.platform))
     made.write(into / "profile.json")

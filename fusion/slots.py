@@ -29,6 +29,7 @@ from fusion.loaders import (
 from fusion.page_cache import HOST_SHARE
 from fusion.residency import Group, Residency
 from fusion.seating import SeatedResidency
+from fusion.swapping.weights import ArrivingWeights
 
 __all__ = ["KEPT_S", "Lease", "SlotRequest", "SlotStats", "SlotTable", "open_slots"]
 
@@ -72,6 +73,11 @@ class SlotTable:
         self._turns: deque[object] = deque()
         self._verified: set[str] = set()
         self._counts = _Counts()
+
+    @property
+    def loader(self) -> Loader:
+        """What brings weights to the device, where a request brings no loader of its own."""
+        return self._loader
 
     def acquire(
         self,
@@ -299,10 +305,19 @@ class SlotTable:
             try:
                 for weights in lease.resident():
                     weights.mark_used()
+                self._note_copies(lease)
             finally:
                 self._memory.dismiss(lease, self._clock())
                 self._memory.sweep()
                 self._changed.notify_all()
+
+    def _note_copies(self, lease: Lease) -> None:
+        """What copies to the device took is known once they are done."""
+        for key, slot in lease.slots.items():
+            if isinstance(slot.weights, ArrivingWeights):
+                copy_s = slot.weights.take_copy_s()
+                if copy_s is not None:
+                    self._memory.history.arrived(key, copy_s)
 
     def _no_room(self, bytes_: int, what: str) -> BudgetExceeded:
         what = f"{what} beside what cannot be evicted"

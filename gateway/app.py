@@ -22,6 +22,7 @@ from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
 from gateway.explanations import groups_record
+from gateway.handing_out import hand_out
 from gateway.idempotency import invoke_once
 from gateway.invoke import invoke
 from gateway.metrics import metrics
@@ -67,9 +68,14 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
         count, since = request.args.get("count", "100"), request.args.get("since", "0")
         return _respond(functions.show_log(gateway, name, count, since))
 
+    def hand(name: str) -> Response:
+        found = hand_out(gateway, name, request.headers.get("Range", ""))
+        return Response(found.body, found.status, found.headers)
+
     add = app.add_url_rule
     item = "/v1/functions/<name>"
     add("/v1/functions", "functions", lambda: _respond(functions.show_all(gateway)))
+    add("/v1/artifacts/<name>", "artifact", hand)
     add(item, "deploy", deploy, methods=["PUT"])
     add(item, "function", lambda name: _respond(functions.show(gateway, name)))
     add(item, "remove", lambda name: _respond(functions.remove(gateway, name)), methods=["DELETE"])

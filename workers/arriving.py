@@ -10,7 +10,7 @@ from fusion.blocks.steps import sink_views
 from fusion.codegen import Program
 from fusion.slots import Lease
 from fusion.swapping.arriving import Arriving
-from fusion.swapping.loader import ArrivingWeights
+from fusion.swapping.weights import ArrivingWeights
 from fusion.tiers import Run, Tiers
 from workers.dags import Call
 from workers.library import Loaded

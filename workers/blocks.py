@@ -28,6 +28,8 @@ from fusion.errors import BudgetExceeded
 from fusion.loaders import MappedLoader
 from fusion.plan import row_bucket
 from fusion.slots import Lease, SlotTable
+from fusion.swapping.blocks import DeviceBlocks, DeviceBlocksLoader
+from fusion.swapping.loader import ArenaLoader
 from fusion.tiers import Run, Tiers
 from workers.dags import Call
 from workers.library import Loaded
@@ -42,7 +44,7 @@ BLOCKS = "blocks"
 class InBlocks(NamedTuple):
     """A function's graphs as they run in blocks."""
 
-    loader: BlocksLoader
+    loader: BlocksLoader | DeviceBlocksLoader
     # number of the graph, rows, its plan and what the run took
     note: Callable[[int, int, BlockedGraph, Observed], None]
 
@@ -51,7 +53,7 @@ class InBlocks(NamedTuple):
         body = loaded.at(rows)
         number = loaded.bodies.index(body)
         weights = lease.slots[loaded.slot.key].weights
-        assert isinstance(weights, BlockedWeights), "its slot has the loader of its plan"
+        assert isinstance(weights, BlockedWeights | DeviceBlocks), "the loader is its plan's"
 
         def run(_: object, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
             outputs = weights.run(number, inputs)
@@ -75,16 +77,16 @@ class Blocks:
     def __init__(
         self,
         slots: SlotTable,
-        device_kind: str,
         known: Callable[[], Iterable[str]],
         replanning: Replanning,
     ) -> None:
         self._slots = slots
         self._replanning = replanning
-        self._is_able = device_kind == "cpu"
+        # is for weights alone; on a CPU, which has none, they share their room with activations
+        self._arena = slots.loader if isinstance(slots.loader, ArenaLoader) else None
         # keys of functions that were not removed
         self._known = known
-        self._whole = MappedLoader()
+        self._whole = self._arena or MappedLoader()
         # one plan at a time: two of one function would differ, and it has one slot
         self._planning = threading.Lock()
         self._lock = threading.Lock()  # guards what is below
@@ -101,14 +103,14 @@ class Blocks:
     def _fitted(self, function: Function, loaded: Loaded) -> Loaded:
         slot = loaded.slot
         whole_bytes = self._whole.slot_bytes(slot.index)
-        whole_bytes += function.manifest.activation_bytes_at(1)
+        whole_bytes += self._activations(function, 1)
         room_bytes = self._slots.room_bytes(slot)
-        is_whole = whole_bytes <= room_bytes or not self._is_able
+        is_whole = whole_bytes <= room_bytes
         if is_whole and slot.key not in self._found:
             return loaded
         with self._planning:
             found = self._found.get(slot.key)
-            if found is not None and _fits(function, found, room_bytes) and not is_whole:
+            if found is not None and self._fits(function, found, room_bytes) and not is_whole:
                 return self._renewed(found)
             # its slot's bytes are counted as it was asked for: it changes only where that is free
             if not self._slots.evict(slot.key) and slot.key in self._slots.stats().resident:
@@ -187,9 +189,9 @@ class Blocks:
     def _planned(self, function: Function, loaded: Loaded, room_bytes: int) -> Loaded:
         """In blocks beside as many rows as its jobs may have, else beside one."""
         manifest = function.manifest
-        least_bytes = manifest.activation_bytes_at(1)
+        least_bytes = self._activations(function, 1)
         try:
-            most_bytes = manifest.activation_bytes_at(manifest.max_batch)
+            most_bytes = self._activations(function, manifest.max_batch)
             bodies = self._bodies(loaded, room_bytes - most_bytes)
         except BudgetExceeded:
             try:
@@ -202,7 +204,8 @@ class Blocks:
         return self._with(loaded, bodies)
 
     def _with(self, loaded: Loaded, bodies: Sequence[BlockedGraph]) -> Loaded:
-        key, loader = loaded.slot.key, BlocksLoader(bodies)
+        key, arena = loaded.slot.key, self._arena
+        loader = BlocksLoader(bodies) if arena is None else DeviceBlocksLoader(bodies, arena)
         report = _report(bodies[0])
         log.info(
             "in_blocks",
@@ -222,27 +225,30 @@ class Blocks:
         return [
             in_blocks(
                 body.graph, slot.index, available_bytes, self._rates, read_bytes_per_s,
-                known=self._replanning.known(body.graph),
+                known=self._replanning.known(body.graph), is_cpu=self._arena is None,
             )
             for body in loaded.bodies
         ]  # fmt: skip
 
+    def _activations(self, function: Function, rows: int) -> int:
+        """What so many rows take of the same room."""
+        return function.manifest.activation_bytes_at(rows) if self._arena is None else 0
+
+    def _fits(self, function: Function, found: Loaded, room_bytes: int) -> bool:
+        """Whether its plan holds beside one row."""
+        assert found.blocks is not None
+        held_bytes = found.blocks.loader.slot_bytes(found.slot.index)
+        return held_bytes + self._activations(function, 1) <= room_bytes
+
     @cached_property
     def _rates(self) -> Rates:
-        return measure_rates()
+        return measure_rates(str(self._arena.memory().device) if self._arena else "cpu")
 
     def _read_bytes_per_s(self, path: Path, file_bytes: int) -> float:
         """Of the first file that was asked for: all of them lie in one folder."""
         if self._read_rate is None:
             self._read_rate = measure_read_bytes_per_s(path, file_bytes)
         return self._read_rate
-
-
-def _fits(function: Function, found: Loaded, room_bytes: int) -> bool:
-    """Whether its plan holds beside one row."""
-    assert found.blocks is not None
-    held_bytes = found.blocks.loader.slot_bytes(found.slot.index)
-    return held_bytes + function.manifest.activation_bytes_at(1) <= room_bytes
 
 
 def _report(body: BlockedGraph, is_settled: bool = False) -> BlocksReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import inf
+from math import ceil, inf
 from statistics import fmean
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from contract.store.queue import GroupReport
 from workers.scheduling.costs import Costs
 from workers.scheduling.drain import ALL, Drain
 from workers.scheduling.groups import can_start
-from workers.scheduling.loop import EXPIRE_EVERY_S, LEARN_EVERY_S, MEASURE_EVERY_S, TELL_EVERY_S
+from workers.scheduling.loop import EXPIRE_EVERY_S, LEARN_EVERY_S, LOOK_EVERY_S, MEASURE_EVERY_S
 from workers.scheduling.pending import Pending
 from workers.scheduling.policies import Learner, Policy
 from workers.scheduling.records import FunctionView, PendingJob, Plan
@@ -99,7 +99,10 @@ class Scheduler:
 
     def hears_at_s(self, now_s: float) -> float:
         """When a job that is accepted now is seen: at once, or where no place is free, later."""
-        return max(now_s, self._last_turn_s + TELL_EVERY_S) if self.is_full else now_s
+        if not self.is_full:
+            return now_s
+        looks = ceil((now_s - self._last_turn_s) / LOOK_EVERY_S)
+        return self._last_turn_s + max(1, looks) * LOOK_EVERY_S
 
     def cannot_start(self, now_s: float) -> bool:
         """Whether a job that comes now has to wait for a signal."""

@@ -70,6 +70,7 @@ def in_blocks(
     read_bytes_per_s: float,
     rows: int = 1,
     known: Mapping[str, Measured] | None = None,
+    is_cpu: bool = True,
 ) -> BlockedGraph:
     """The fastest way found; BudgetExceeded names the least bytes that would do.
 
@@ -88,7 +89,7 @@ def in_blocks(
         return Measured(step_s, read_bytes_per_s, is_better=False)
 
     found: list[BlockedGraph] = []
-    for variants in _cuts(graph, index, available_bytes, known, found):
+    for variants in _cuts(graph, index, available_bytes, known, found, is_cpu):
         for stepped in variants:
             times = times_of(stepped)
             try:
@@ -97,7 +98,9 @@ def in_blocks(
                 continue
             break
     if not found and known:
-        return in_blocks(graph, index, available_bytes, rates, read_bytes_per_s, rows)
+        return in_blocks(
+            graph, index, available_bytes, rates, read_bytes_per_s, rows, is_cpu=is_cpu
+        )
     if not found:
         raise BudgetExceeded(least_bytes(graph, index), available_bytes, "the function in blocks")
     return min(found, key=lambda each: each.plan.run_s)
@@ -133,6 +136,7 @@ def _cuts(
     available_bytes: int,
     known: Collection[str],
     found: Sequence[BlockedGraph],
+    is_cpu: bool,
 ) -> Iterator[Iterator[_Stepped]]:
     """For each size of pieces the variants of the graph, those with oneDNN's convolutions first."""
     # powers of two: a cut is the same for budgets that are about the same
@@ -152,7 +156,7 @@ def _cuts(
         made = cut(graph, index, limit)
         if made.pieces not in tried:
             tried.add(made.pieces)
-            yield _variants(made, limit, keys)
+            yield _variants(made, limit, keys or ([] if is_cpu else [f"{limit}/generated"]))
 
 
 def _variants(made: Cut, limit: int, keys: Sequence[str]) -> Iterator[_Stepped]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fusion.blocks.code import Stepwise, generate_stepwise
 from fusion.ir import Graph, Ref
-from fusion.swapping.loader import ArrivingWeights
+from fusion.swapping.weights import ArrivingWeights
 from fusion.weights import WeightsIndex
 
 # graphs whose code is kept

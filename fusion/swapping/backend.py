@@ -33,8 +33,11 @@ class Copies(Protocol):
     def copy(self, target: Tensor, source: Tensor) -> None:
         """Queue a copy: both [bytes] uint8, one on the device and one from `host_memory`."""
 
-    def mark(self) -> Mark:
+    def mark(self, is_timed: bool = False) -> Mark:
         """After all copies that were queued."""
+
+    def seconds_between(self, first: Mark, last: Mark) -> float:
+        """On the device, from one timed mark that is reached to another."""
 
     def mark_use(self) -> Mark:
         """After all that the calling thread's computation has queued."""

@@ -37,9 +37,14 @@ class CudaCopies:
         with torch.cuda.stream(self._stream()):
             target.copy_(source, non_blocking=True)
 
-    def mark(self) -> torch.cuda.Event:
+    def mark(self, is_timed: bool = False) -> torch.cuda.Event:
         """After all copies that were queued."""
-        return _after(self._stream())
+        return _after(self._stream(), is_timed)
+
+    def seconds_between(self, first: Mark, last: Mark) -> float:
+        """From one timed event that is reached to another."""
+        milliseconds: float = _event(first).elapsed_time(_event(last))
+        return milliseconds / 1e3
 
     def mark_use(self) -> torch.cuda.Event:
         """After all that the calling thread's current stream has queued."""
@@ -76,6 +81,7 @@ def _event(mark: Mark) -> torch.cuda.Event:
     return mark
 
 
-def _after(stream: torch.cuda.Stream) -> torch.cuda.Event:
-    event: torch.cuda.Event = stream.record_event()
+def _after(stream: torch.cuda.Stream, is_timed: bool = False) -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=is_timed)  # type: ignore[no-untyped-call]  # torch's
+    event.record(stream)
     return event

@@ -44,6 +44,8 @@ class _Copy:
     placement: Placement
     is_whole: bool = False
     copied: Mark | None = None
+    # (begin, end, offset in the slabs) of a whole one: it stays where it is
+    parts: list[tuple[int, int, int]] | None = None
 
 
 class HostTier:
@@ -96,6 +98,32 @@ class HostTier:
                     copied.synchronize()  # a failure: its pages are read into again
                     self._drop(path, is_lost=True)
                 self._changed.notify_all()
+
+    @contextmanager
+    def held(self, path: Path, begin: int, end: int) -> Iterator[list[Piece] | None]:
+        """A range of a file, to be copied inside the context; None where there is no copy of it."""
+        with self._changed:
+            if path not in self._files or not self._files[path].is_whole:
+                copy = None
+            else:
+                copy = self._files[path]
+                self._files.pin(path)
+                self._files.touch(path)
+                parts = [
+                    (max(a, begin), min(b, end), offset + max(a, begin) - a)
+                    for a, b, offset in self._known_parts(copy)
+                    if a < end and begin < b
+                ]
+        if copy is None:
+            yield None
+            return
+        try:
+            yield [Piece(*target) for part in parts for target in self._memory(*part)]
+        finally:
+            copied = self._copies.mark()
+            with self._changed:
+                copy.copied = copied
+                self._files.unpin(path)
 
     def check_integrity(self) -> None:
         """Recount pages from the copies; AssertionError says what differs."""
@@ -174,7 +202,7 @@ class HostTier:
 
     def _there(self, copy: _Copy) -> Generator[Piece, None, None]:
         with self._changed:
-            parts = [*self._parts(copy.placement)]
+            parts = self._known_parts(copy)
         for begin, end, offset in parts:
             yield from (Piece(*target) for target in self._memory(begin, end, offset))
 
@@ -212,6 +240,11 @@ class HostTier:
             copy.is_whole = True
             copy.placement.backing.weights = _THERE
             self._changed.notify_all()
+
+    def _known_parts(self, copy: _Copy) -> list[tuple[int, int, int]]:
+        if copy.parts is None:
+            copy.parts = [*self._parts(copy.placement)]
+        return copy.parts
 
     def _parts(self, placement: Placement) -> Iterator[tuple[int, int, int]]:
         """The data in order: (begin, end, offset in the slabs), pieces that lie in one piece.

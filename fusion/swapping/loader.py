@@ -20,6 +20,7 @@ from fusion.spans import Layout
 from fusion.swapping.backend import Copies, Mark
 from fusion.swapping.host import HostTier, data_layout
 from fusion.swapping.reading import Piece, Reading
+from fusion.swapping.weights import ArrivingWeights
 from fusion.weights import WeightsIndex
 
 # Marks of one load, so that what needs its first part alone can begin; and no more than one for
@@ -37,71 +38,6 @@ class Run(NamedTuple):
     begin: int
     end: int
     address: int
-
-
-class ArrivingWeights:
-    """One function's weights in their place; the copies may still be under way."""
-
-    def __init__(
-        self,
-        copies: Copies,
-        layout: Layout,
-        own: Mapping[int, Tensor],
-        lent: Mapping[int, Tensor],
-        marks: Sequence[tuple[int, Mark]],
-    ) -> None:
-        self._copies = copies
-        self._layout = layout
-        self._own = own
-        every = {**lent, **own}
-        self._tensors = [every[number] for number in range(len(layout.tensors))]
-        # (end of the data that is there, from when on), ascending
-        self.marks = tuple(marks)
-        # those that are not over: several groups may read one function's weights at once
-        self._uses: list[Mark] = []
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """Views in file order, device; valid for a thread's computation after `wait_ready`."""
-        return self._tensors
-
-    def tensor(self, number: int) -> Tensor:
-        """One of the file's own, for another function."""
-        return self._own[number]
-
-    def wait_ready(self) -> None:
-        """What is computed next comes after all copies; the host does not wait."""
-        self._copies.wait(self.marks[-1][1])
-
-    def wait_for(self, mark: Mark) -> None:
-        """What is computed next comes after this one of `marks`."""
-        self._copies.wait(mark)
-
-    @property
-    def is_arriving(self) -> bool:
-        """Whether copies are still under way."""
-        return not self.marks[-1][1].query()
-
-    def mark_used(self) -> None:
-        """Note that what was computed so far may still be reading."""
-        self._uses = [use for use in self._uses if not use.query()]
-        self._uses.append(self._copies.mark_use())
-
-    def retire(self) -> None:
-        """Copies that come after this come after all uses: its place may be written to."""
-        for use in self._uses:
-            self._copies.hold_back(use)
-        self._uses = []
-        self._tensors = []
-
-    def free(self, spans: Sequence[int]) -> list[int]:
-        """Nothing stays: what is written there next was held back by `retire`."""
-        return []
-
-    def close(self) -> bool:
-        """Give everything up."""
-        self.retire()
-        return True
 
 
 class ArenaLoader:
@@ -160,9 +96,10 @@ class ArenaLoader:
         """
         layout = self.layout(index)
         runs = [*runs_at(layout, lent, index.data_bytes, address)]
+        began = self.copies.mark(is_timed=True)
         marks = [*self._copied(path, index, is_verified, runs)]
         own = self._views_at(index, layout, lent, address)
-        return ArrivingWeights(self.copies, layout, own, lent, marks)
+        return ArrivingWeights(self.copies, layout, own, lent, began, marks)
 
     def memory(self) -> Tensor:
         """The arena, [arena_bytes] uint8, device."""
@@ -187,7 +124,7 @@ class ArenaLoader:
                         marked = copied
                         yield end, self.copies.mark()
         # also where nothing was copied: what is lent may be on its way
-        yield index.data_bytes, self.copies.mark()
+        yield index.data_bytes, self.copies.mark(is_timed=True)
 
     def _pieces(
         self, path: Path, index: WeightsIndex, is_verified: bool, runs: Sequence[Run]

@@ -73,13 +73,13 @@ class Filling:
 
     @property
     def compute_s(self) -> float:
-        """Predicted time of all members."""
-        return self._compute_s
+        """Predicted time of all members there: alone, added up."""
+        return self._compute_s / self.group.worker.speed
 
     @property
     def end_s(self) -> float:
         """When it ends, if it takes somewhat longer than predicted."""
-        return self._start_s + SAFETY * (self._swap_s + self._compute_s)
+        return self._start_s + SAFETY * (self._swap_s + self.compute_s)
 
     def offer(self, turn: Turn) -> Fit:
         """Take the job in where limits, bytes and due times are kept."""
@@ -128,6 +128,7 @@ class Filling:
         ref = turn.job.function
         member = self._members.get(ref)
         compute_s = self._compute_s + grown.compute_s - (member.compute_s if member else 0.0)
+        compute_s /= self.group.worker.speed
         if compute_s > self._longest_s:
             return False
         swap_s = self._swap_s

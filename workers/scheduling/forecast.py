@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 from contract.function import FunctionRef
@@ -15,30 +16,23 @@ KEEP_S = 60.0
 class Forecast:
     """Predictions of one policy."""
 
-    __slots__ = ("_activations", "_compute_s", "_costs", "_since_s")
+    __slots__ = ("_activations", "_costs", "_since_s", "compute_s")
+
+    # predicted compute time of one member: bound anew for each decision, for it is asked most
+    compute_s: Callable[[FunctionRef, int], float]
 
     def __init__(self) -> None:
         self._costs: Costs | None = None
         self._since_s = -inf
-        self._compute_s: dict[tuple[FunctionRef, int], float] = {}
         self._activations: dict[tuple[FunctionRef, int], int] = {}
 
     def at(self, costs: Costs, now_s: float) -> Forecast:
         """Ask this cost model as it is now; for one decision."""
-        self._costs = costs
-        self._compute_s.clear()
+        self._costs, self.compute_s = costs, costs.compute_s
         if not 0 <= now_s - self._since_s < KEEP_S:
             self._since_s = now_s
             self._activations.clear()
         return self
-
-    def compute_s(self, ref: FunctionRef, rows: int) -> float:
-        """Predicted compute time of one member."""
-        found = self._compute_s.get((ref, rows))
-        if found is None:
-            assert self._costs is not None
-            found = self._compute_s[ref, rows] = self._costs.compute_s(ref, rows)
-        return found
 
     def swap_s(self, swap_bytes: int) -> float:
         """Predicted time to bring in weights."""

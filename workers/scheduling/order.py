@@ -5,20 +5,20 @@ be late goes before that order, as long as its function is not far ahead of its 
 that is always late gets no more than the others. What has no laxity left, due before it could end,
 goes behind what has, unless its function is owed much; what would miss its deadline goes last.
 
-Higher priorities go first, whatever is due, until the oldest job of a lower one has waited
-`OVERTAKEN_S` for each step between them.
+Higher priorities go first, whatever is due, for a while (`parts.py`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from operator import attrgetter
 from typing import NamedTuple
 
 from contract.job import JobId
 from workers.scheduling.forecast import Forecast
+from workers.scheduling.parts import NEVER, Part, parts_of
 from workers.scheduling.pending import Line, Pending
 from workers.scheduling.records import PendingJob
 
@@ -28,8 +28,6 @@ URGENT_WITHIN_S = 1.0
 BURST_S = 0.5
 # A function that has had so much less than another gets its turn though its jobs are late.
 OWED_S = 2.0
-# For how long a step of priority lets later jobs overtake.
-OVERTAKEN_S = 1.0
 # Where as large a part of what waits is late, one in so many, more comes than can be served.
 OVERLOADED = 4
 _URGENT, _IN_TURN, _LATE, _HOPELESS = range(4)
@@ -63,17 +61,11 @@ class Turn(NamedTuple):
         return self.job.deadline_s if self.is_late else self.due_at_s
 
 
-class _Part(NamedTuple):
-    line: Line
-    at: int
-    stop: int
-    place: int
-
-
 class Turns:
     """The jobs that wait, in the order in which they should be taken; the queue stays as it is.
 
-    `start_s`: when a device is free; `target_s`: how long groups are where many wait. Under
+    `start_s`: when a device is free; `served_s`: when a job of each priority was served last;
+    `target_s`: how long groups are where many wait. Under
     overload what could not bear such a group is given up for what can, or every group would be a
     single job that is nearly late (early drop of Nexus; Shen et al., SOSP 2019).
     It takes O(functions) to begin and O(log functions) for each job.
@@ -86,6 +78,7 @@ class Turns:
         start_s: float,
         now_s: float,
         target_s: float = 0.0,
+        served_s: Mapping[int, float] = NEVER,
     ) -> None:
         self._forecast = forecast
         self._start_s = start_s
@@ -97,14 +90,13 @@ class Turns:
         self._heap: list[Turn] = []
         self._skipped: list[Turn] = []
         # parts of lines that are late, until it is their turn
-        self._late_parts: list[_Part] = []
-        parts = _parts(pending, now_s)
-        late = sum([self._enter(part, 0.0) for part in parts])
-        if target_s and late * OVERLOADED >= len(pending):
-            self._heap.clear()
-            self._late_parts.clear()
-            for part in parts:
-                self._enter(part, target_s)
+        self._late_parts: list[Part] = []
+        # lines of which some jobs are late
+        self.late: list[Line] = []
+        if pending.due_before(start_s) * OVERLOADED < len(pending):
+            target_s = 0.0
+        for part in parts_of(pending, now_s, served_s):
+            self._enter(*part, target_s)
         if pending.priorities() > 1:
             # late jobs of a higher priority do not wait for those of a lower one
             self._take_in_late()
@@ -171,24 +163,21 @@ class Turns:
             )
         heapreplace(self._heap, following)
 
-    def _enter(self, part: _Part, target_s: float) -> int:
-        """Part of a line, all of one priority; how many of it are late."""
-        line, at, stop, place = part
+    def _enter(self, line: Line, at: int, stop: int, place: int, target_s: float) -> None:
+        """Part of a line, all of one priority."""
         job, ref = line.jobs[at], line.ref
         end_s = self._start_s + max(target_s, self._forecast.compute_s(ref, job.rows))
         ahead_s = self._used_s.get(ref.name, 0.0) - self._least_s
-        late = 0
         if job.due_at_s < end_s:
             first = bisect_left(line.order, (-job.priority, end_s), at, stop)
-            late = first - at
-            self._late_parts.append(_Part(line, at, first, place))
+            self.late.append(line)
+            self._late_parts.append(Part(line, at, first, place))
             if ahead_s < self._owed_until_s:
                 self._take_in_late()
             if first == stop:
-                return late
+                return
             at, job = first, line.jobs[first]
         self._heap.append(self._in_time(place, job, line, at, stop, ahead_s))
-        return late
 
     def _take_in_late(self) -> None:
         """Jobs that are due before they could end, each line's in two: hopeless or not."""
@@ -214,9 +203,9 @@ class Turns:
             kind, virtual_s = _URGENT, 0.0
         else:
             kind, virtual_s = _IN_TURN, ahead_s
-        return Turn(
-            place, kind, virtual_s, due_at_s, job.id, job, line, index, stop, ahead_s, False
-        )
+        # as Turn makes it, without the call of its __new__: there is one for each function
+        fields = (place, kind, virtual_s, due_at_s, job.id, job, line, index, stop, ahead_s, False)
+        return tuple.__new__(Turn, fields)
 
     def _late(
         self,
@@ -237,18 +226,6 @@ class Turns:
         )
 
 
-def _parts(pending: Pending, now_s: float) -> list[_Part]:
-    """Every line, cut by priority."""
-    if pending.priorities() <= 1:
-        return [_Part(line, 0, len(line.jobs), 0) for line in pending.lines()]
-    cuts = [
-        (place, line, *line.span(priority))
-        for place, priority in enumerate(_by_age(pending, now_s))
-        for line in pending.lines()
-    ]
-    return [_Part(line, at, stop, place) for place, line, at, stop in cuts if at < stop]
-
-
 def in_order(
     pending: Pending, forecast: Forecast, start_s: float, now_s: float
 ) -> Iterator[PendingJob]:
@@ -257,15 +234,3 @@ def in_order(
     while (turn := turns.first()) is not None:
         yield turn.job
         turns.take()
-
-
-def _by_age(pending: Pending, now_s: float) -> list[int]:
-    """The priorities that wait, each raised by how long its oldest job has waited."""
-    oldest = pending.oldest()
-    return sorted(
-        oldest,
-        key=lambda priority: (
-            -priority - (now_s - oldest[priority].accepted_at_s) / OVERTAKEN_S,
-            -priority,
-        ),
-    )

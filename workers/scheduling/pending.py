@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 
@@ -68,6 +68,8 @@ class Pending:
         self._refs: dict[str, set[FunctionRef]] = {}
         # by priority, jobs in order of acceptance, and some that wait no longer
         self._accepted: dict[int, list[JobId]] = {}
+        # of all jobs, ascending
+        self._dues_s: list[float] = []
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -95,6 +97,7 @@ class Pending:
             line = self._lines[job.function] = Line(job.function)
         line.add(job)
         heappush(self._accepted.setdefault(job.priority, []), job.id)
+        insort(self._dues_s, job.due_at_s)
         self.aims.note(job.accepted_at_s, job.due_at_s - job.accepted_at_s)
 
     def remove(self, job: JobId) -> PendingJob | None:
@@ -111,6 +114,7 @@ class Pending:
             if not self._refs[ref.name]:
                 del self._refs[ref.name]
         self._drop_accepted(known.priority)
+        del self._dues_s[bisect_left(self._dues_s, known.due_at_s)]
         return known
 
     def _drop_accepted(self, priority: int) -> None:
@@ -155,6 +159,10 @@ class Pending:
         """How many different ones wait."""
         return len(self._accepted)
 
+    def due_before(self, at_s: float) -> int:
+        """How many jobs are due before then."""
+        return bisect_left(self._dues_s, at_s)
+
     def check_integrity(self) -> None:
         """Raise AssertionError unless every job is filed once, where it belongs."""
         filed = [job for line in self._lines.values() for job in line.jobs]
@@ -167,4 +175,5 @@ class Pending:
         assert {r for refs in self._refs.values() for r in refs} == set(self._lines)
         for priority, first in self.oldest().items():
             assert first.id == min(j.id for j in self if j.priority == priority)
+        assert self._dues_s == sorted(job.due_at_s for job in self)
         assert set(self._accepted) == {job.priority for job in self}

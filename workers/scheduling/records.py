@@ -100,7 +100,8 @@ class Refusal(NamedTuple):
     job: PendingJob
     # when it could have ended at the earliest, Unix seconds
     earliest_end_s: float
-    # `too_long`: its run alone takes longer than it has; `workers_busy`: what workers have does
+    # `too_long`: its run alone takes longer than it has; `workers_busy`: what workers have does;
+    # `not_admitted`: what was admitted before it does
     reason: str = "workers_busy"
 
 

@@ -7,7 +7,7 @@ were never measured are not refused, nor is anything while no worker is there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from contract.errors import DeadlineUnmeetable
 from contract.store.jobs import retry_after_ms
@@ -21,15 +21,19 @@ CERTAIN = 0.5
 
 
 def unmeetable(
-    pending: Pending, workers: Sequence[WorkerView], forecast: Forecast, now_s: float
+    pending: Pending,
+    lines: Iterable[Line],
+    workers: Sequence[WorkerView],
+    forecast: Forecast,
+    now_s: float,
 ) -> list[Refusal]:
-    """The first jobs of each function that will miss their deadline for certain."""
+    """The first jobs of each of these lines that will miss their deadline for certain."""
     if not workers:
         return []
     start_s = now_s + CERTAIN * min(view.remaining_s or 0.0 for view in workers)
     found: list[Refusal] = []
     several = pending.priorities() > 1
-    for line in pending.lines():
+    for line in lines:
         first = line.jobs[0]
         cost_s = CERTAIN * forecast.compute_s(line.ref, first.rows)
         if (several or first.deadline_s < start_s + cost_s) and forecast.is_measured(line.ref):
@@ -56,11 +60,13 @@ def _of_line(line: Line, forecast: Forecast, start_s: float, now_s: float) -> li
 def refusal_error(refusal: Refusal, now_s: float) -> DeadlineUnmeetable:
     """What the job's caller is told: the prediction, and when it may be worth to try again."""
     job, end_s = refusal.job, refusal.earliest_end_s
+    # some policies admit only what will be in time for its SLO
+    limit_s = job.deadline_s if end_s > job.deadline_s else job.due_at_s
     return DeadlineUnmeetable(
         f"The job would end in {end_s - now_s:.3g} s at the earliest, "
-        f"but its deadline is in {job.deadline_s - now_s:.3g} s.",
+        f"but had to in {limit_s - now_s:.3g} s.",
         reason=refusal.reason,
         earliest_end=end_s,
-        deadline=job.deadline_s,
-        retry_after_ms=retry_after_ms(1000 * (end_s - job.deadline_s)),
+        deadline=limit_s,
+        retry_after_ms=retry_after_ms(1000 * (end_s - limit_s)),
     )

@@ -56,6 +56,8 @@ class State:
     # heap of the deadlines of pending jobs, and of some that wait no longer
     deadlines: list[tuple[float, JobId]] = field(default_factory=list)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
+    # functions whose weights are in host memory, by worker
+    hosted: dict[str, frozenset[FunctionRef]] = field(default_factory=dict)
     # relative to the mean of all workers
     speeds: dict[str, float] = field(default_factory=dict)
     # groups that take no place any more: functions whose hooks the worker does not wait for
@@ -150,6 +152,10 @@ class State:
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
         """Take in fresh reports; what was arriving shows in them now."""
         self.workers = {report.id: report for report in reports}
+        self.hosted = {
+            w: frozenset(map(FunctionRef.parse, report.hosted))
+            for w, report in self.workers.items()
+        }
         self.speeds = relative_speeds(
             {w: Measured(r.flops, r.memory_bytes_per_s) for w, r in self.workers.items()}
         )
@@ -171,13 +177,14 @@ class State:
                     functions = frozenset(FunctionRef(*pair) for pair in report.behind)
                     self.behind[report.group] = Behind(report.worker, functions)
                 if report.members:
+                    if group is not None:
+                        self.costs.note_total(group.predicted_s, report)
                     # what it would have been on a worker of the mean speed
                     speed = self.speeds.get(report.worker, 1.0)
                     report = report._replace(compute_s=report.compute_s * speed)
                     self.reports.append(report)
-                    predicted_s = None if group is None else group.predicted_s
                     self._note_cached(report)
-                    for ref, compute_s in self.costs.learn(report, predicted_s):
+                    for ref, compute_s in self.costs.learn(report):
                         self.pending.shares.charge(ref.name, compute_s)
             is_worker_news |= event.kind == "worker"
         return is_worker_news
@@ -210,7 +217,7 @@ class State:
             groups_of=Counter(
                 n for g in self.groups.values() if g.worker == report.id for n in g.jobs
             ),
-            hosted=frozenset(map(FunctionRef.parse, report.hosted)),
+            hosted=self.hosted.get(report.id, frozenset()),
             cached=self.cached.get(report.id, {}).keys(),
             lanes=report.threads,
         )

@@ -92,16 +92,6 @@ def settle_as(store: Store, sent: Sent, name: str) -> None:
     assert store.queue.settle([Settlement(claim, done, 0, 1000, 1)], {}, group, report) == [True]
 
 
-def test_a_function_that_was_never_measured_is_not_refused(store: Store) -> None:
-    """Its cost is a guess."""
-    sent: Queue[Sent] = Queue()
-    function = deploy(store)
-    join(store)
-    with scheduling(store, sent):
-        job = submit(store, a_submission(function, timeout_s=0.3))
-        assert [claim.job for claim in sent.get(timeout=WAIT_S)[2]] == [job]
-
-
 def test_the_higher_priority_goes_first(store: Store) -> None:
     """Though it came later and is due later."""
     sent: Queue[Sent] = Queue()

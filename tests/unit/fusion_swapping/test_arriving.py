@@ -14,7 +14,7 @@ from fusion.export import Exported, export
 from fusion.slots import SlotRequest
 from fusion.swapping import loader as loading
 from fusion.swapping.arriving import Arriving, waits_of
-from fusion.swapping.loader import ArrivingWeights
+from fusion.swapping.weights import ArrivingWeights
 from fusion.weights import WeightEntry, WeightsIndex, write_weights
 from tests.unit.fusion_swapping.shared import MIB, opened
 from tests.zoo import ZOO

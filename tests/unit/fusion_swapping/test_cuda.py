@@ -7,12 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from fusion.blocks.body import in_blocks
+from fusion.blocks.times import measure_rates
+from fusion.codegen import generate
 from fusion.device import Device
 from fusion.errors import WeightsError
+from fusion.export import export
 from fusion.slots import SlotRequest, SlotTable, open_slots
+from fusion.swapping.blocks import DeviceBlocks, DeviceBlocksLoader
 from fusion.swapping.cuda import CudaCopies
-from fusion.swapping.loader import ArenaLoader, ArrivingWeights
+from fusion.swapping.loader import ArenaLoader
+from fusion.swapping.weights import ArrivingWeights
 from fusion.weights import write_weights
 from tests.unit.fusion_swapping.shared import MIB, plain, sibling, stored
 
@@ -126,3 +133,27 @@ def test_a_workers_table_takes_its_arena_once(tmp_path: Path) -> None:
     assert table.stats().resident == ("good",)
     assert before_bytes == torch.cuda.memory_allocated()
     table.check_integrity()
+
+
+def test_blocks_compute_what_all_weights_compute(tmp_path: Path) -> None:
+    """Through a ring in the arena, from pinned memory and as they are read."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(1024, 1024, bias=False) for _ in range(10)]
+    x = torch.randn(8, 1024)
+    made = export(nn.Sequential(*layers), {"input": x}, 8)
+    path = tmp_path / "weights.safetensors"
+    index = write_weights(path, made.weights)
+    rates = measure_rates("cuda")
+    body = in_blocks(made.graph, index, 14 * MIB, rates, 1e9, is_cpu=False)
+    held = [weight.cuda() for weight in made.weights.values()]
+    with torch.inference_mode():
+        [expected] = generate(made.graph).run(held, [x.cuda()])
+    for host_mib in (0, 64):
+        table, loader = swapping(16, host_mib)
+        request = SlotRequest("large", path, index, loader=DeviceBlocksLoader([body], loader))
+        with table.acquire([request]) as lease:
+            weights = lease.slots["large"].weights
+            assert isinstance(weights, DeviceBlocks)
+            for _ in range(5):
+                [found] = weights.run(0, [x.cuda()])
+                torch.testing.assert_close(found, expected)

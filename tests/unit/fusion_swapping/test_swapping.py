@@ -236,3 +236,28 @@ def test_chunks_are_used_again_as_their_copies_are_done(
         with table.acquire([request]) as lease:
             check(lease, request.key, plain(k, 25))
     assert copies.host_taken == [2 * reading.CHUNK_BYTES]
+
+
+def test_copies_count_in_what_bringing_a_function_back_takes(tmp_path: Path) -> None:
+    """The load returns when they are queued; what they took is known at a release, once."""
+    table, _, copies = opened(16 * MIB, 64 * MIB)
+    copies.copy_s = 3.0
+    request = stored(tmp_path, "f0", plain(0), True)
+    with table.acquire([request]):
+        pass
+    assert table.pasts(1)["f0"].reload_s < 3.0  # nobody has waited for them yet
+    for _ in range(2):
+        with table.acquire([request]) as lease:
+            check(lease, "f0", plain(0))
+        assert table.pasts(1)["f0"].reload_s == 3.0 * copies.done
+
+
+def test_pinned_pages_are_read_into_again_once_they_are_copied(tmp_path: Path) -> None:
+    """A copy that is still queued when its file leaves the host finds its own bytes."""
+    table, _, _ = opened(16 * MIB, 4 * MIB)
+    requests = [stored(tmp_path, f"f{k}", plain(k), True) for k in range(2)]
+    for request in requests:
+        table.acquire([request]).release()  # nobody waits for the copies
+    with table.acquire(requests) as lease:
+        for k, request in enumerate(requests):
+            check(lease, request.key, plain(k))

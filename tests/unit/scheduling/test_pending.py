@@ -26,7 +26,7 @@ class Waiting(RuleBasedStateMachine):
         self.model: dict[JobId, PendingJob] = {}
 
     @rule(job=st.builds(PendingJob, IDS, st.sampled_from(REFS), st.just(1), st.floats(0, 3)
-                        , st.just(9.0)))  # fmt: skip
+                        , st.just(9.0), st.just(0.0), st.integers(0, 2)))  # fmt: skip
     def add(self, job: PendingJob) -> None:
         """A job that is known is replaced."""
         self.pending.add(job)
@@ -49,6 +49,11 @@ class Waiting(RuleBasedStateMachine):
         for ref in REFS:
             own = sorted((job for job in jobs if job.function == ref), key=urgency)
             assert own == list(self.pending.of(ref))
+        assert self.pending.priorities() == len({job.priority for job in jobs})
+        for line in self.pending.lines():
+            for priority in range(3):
+                own = [job for job in self.pending.of(line.ref) if job.priority == priority]
+                assert own == line.jobs[slice(*line.span(priority))]
         assert sum(job.function.name == "a" for job in jobs) == self.pending.count("a")
 
 

@@ -67,7 +67,7 @@ class Parts:
         self.ceilings = Ceilings(self.measurements)
         self.claims = Claims()
         self.functions: dict[FunctionRef, Function] = {}
-        blocks = Blocks(self.slots, "cpu", self.library.known, Replanning(self.measurements))
+        blocks = Blocks(self.slots, self.library.known, Replanning(self.measurements))
         self.prefetcher = Prefetcher(
             self.slots, self.library, self.functions.__getitem__, self.clock, blocks.fitted
         )

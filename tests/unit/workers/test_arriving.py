@@ -1,50 +1,61 @@
-"""A worker's run of one function begins while its weights arrive, where the device can."""
+"""A worker with an arena: runs begin while weights arrive, and what is larger runs in blocks."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from contract.function import Function
 from fusion.codegen import generate
-from fusion.device import Device
-from fusion.export import export
-from fusion.slots import SlotRequest, open_slots
-from fusion.weights import write_weights
+from fusion.export import Exported, export
+from fusion.swapping.arriving import Arriving
+from fusion.swapping.blocks import DeviceRunner
 from tests.unit.fusion_swapping.shared import MIB, opened
-from workers.arriving import ArrivingRuns
-from workers.dags import Dags
+from tests.unit.workers.computing import Parts, a_job
 
 
-def test_a_function_is_called_part_by_part_until_its_weights_are_there(tmp_path: Path) -> None:
-    """With the values it gives from all of them; on a CPU its weights are always there."""
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
-    x = torch.randn(2, 64)
-    made = export(module, {"input": x}, 8)
-    path = tmp_path / "weights.safetensors"
-    slot = SlotRequest("f@1", path, write_weights(path, made.weights), is_verified=True)
-    program = generate(made.graph)
-    keys = tuple(entry.sha256 for entry in slot.index.entries)
-    body = SimpleNamespace(graph=made.graph, program=program, weight_keys=keys)
-    loaded: Any = SimpleNamespace(slot=slot, at=lambda rows: body)
-    name = made.graph.inputs[0].name
-    batch: Any = (SimpleNamespace(rows=2, inputs={name: x.numpy()}),)
-    dags = Dags(None, torch.device("cpu"), None)  # type: ignore[arg-type]  # nothing is cached
-    runs = ArrivingRuns()
-    table, _, _ = opened(2 * MIB, 2 * MIB)
-    with table.acquire([slot]) as lease:
-        call = runs.call_of(batch, loaded, lease)
-        assert call is not None
-        [[found]] = dags.run_alone(call).results
-        assert isinstance(found, dict)
+def deep(layers: int) -> tuple[Exported, dict[str, Tensor]]:
+    """Layers of 1 MiB."""
+    torch.manual_seed(layers)
+    inputs = {"x": torch.randn(2, 512)}
+    module = nn.Sequential(*(nn.Linear(512, 512, bias=False) for _ in range(layers)))
+    return export(module, {"input": inputs["x"]}, 8), inputs
+
+
+def test_functions_arrive_while_they_run_and_larger_ones_run_in_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the values of code that has all weights; what has arrived is run as ever."""
+    ways: list[str] = []
+    for owner, way in ((Arriving, "arriving"), (DeviceRunner, "blocks")):
+        monkeypatch.setattr(owner, "run", noting(owner.run, way, ways))
+    table, _, _ = opened(4 * MIB, 16 * MIB, beside_bytes=4 * MIB)
+    parts = Parts(tmp_path, slots=table)
+    functions: dict[int, tuple[Function, np.ndarray, np.ndarray]] = {}
+    for layers in (2, 7):
+        made, inputs = deep(layers)
         with torch.inference_mode():
-            [expected] = program.run([*made.weights.values()], [x])
-        np.testing.assert_array_equal(next(iter(found.values())), expected.numpy())
-        assert runs.call_of(batch, loaded, lease) is None
-    with open_slots(Device("cpu"), 2 * MIB).acquire([slot]) as lease:
-        assert runs.call_of(batch, loaded, lease) is None
+            [expected] = generate(made.graph).run([*made.weights.values()], [*inputs.values()])
+        function = parts.deploy(f"deep-{layers}", made.graph, made.weights)
+        functions[layers] = function, inputs["x"].numpy(), expected.numpy()
+    for layers in (2, 2, 7, 7, 2):
+        function, x, expected_array = functions[layers]
+        name = function.manifest.inputs[0].name
+        results = parts.compute([a_job(function, {name: x})])
+        assert not results.ended
+        [found] = results.ran[0].outputs.values()
+        np.testing.assert_allclose(found, expected_array, rtol=1e-4, atol=1e-5)
+        table.check_integrity()
+    assert ways == ["arriving", "blocks", "blocks", "arriving"]
+
+
+def noting(run, way: str, ways: list[str]):  # type: ignore[no-untyped-def]  # whatever it takes
+    def noted(*given: object) -> object:
+        ways.append(way)
+        return run(*given)
+
+    return noted

@@ -63,7 +63,7 @@ class Bench:
         self.computer = Computer(
             library, self.slots, self.dags, self.claims, turn, _no_eager_runs,
             Ceilings(measurements),
-            Blocks(self.slots, "cuda", library.known, Replanning(measurements)),
+            Blocks(self.slots, library.known, Replanning(measurements)),
             Prefetcher(self.slots, library, self.functions.__getitem__),
         )  # fmt: skip
         self.capturing = Capturing(

@@ -54,13 +54,23 @@ class Costs:
         # measured at a worker / at deploy
         self._probed = Recent()
         self._errors = ErrorLog()
+        # of functions that have run: rows and quantile -> seconds
+        self._alone_s: dict[FunctionRef, dict[tuple[int, float], float]] = {}
         self._group_s: dict[tuple[frozenset[tuple[FunctionRef, int]], int, float], float] = {}
         self._unsaved: dict[str, Kept | None] = {}
 
     def compute_s(self, ref: FunctionRef, rows: int, quantile: float = 0.5) -> float:
         """Predicted compute time of a function alone; that share of runs takes at most as long."""
+        known = self._alone_s.get(ref)
+        if known is not None:
+            seconds = known.get((rows, quantile))
+            if seconds is not None:
+                return seconds
         its = self._functions.get(ref)
-        return its.alone_s(rows, quantile, self._probe_scale()) if its else PRIOR_COMPUTE_S
+        seconds = its.alone_s(rows, quantile, self._probe_scale()) if its else PRIOR_COMPUTE_S
+        if its is not None and its.runs:
+            self._alone_s.setdefault(ref, {})[rows, quantile] = seconds
+        return seconds
 
     def group_s(
         self,
@@ -107,24 +117,32 @@ class Costs:
         """A function as it was measured at deploy: all there is to go by before it runs."""
         if seconds_by_rows:
             self._of(ref).expect(seconds_by_rows)
+            self._alone_s.pop(ref, None)
             self._group_s.clear()
 
-    def learn(
-        self, report: GroupReport, predicted_s: float | None = None
-    ) -> list[tuple[FunctionRef, float]]:
+    def note_total(self, predicted_s: float, report: GroupReport) -> None:
+        """A group has ended of which the policy had predicted this, swap and build included."""
+        self._errors.note_total(predicted_s, report.compute_s + report.swap_s + report.build_s)
+
+    def learn(self, report: GroupReport) -> list[tuple[FunctionRef, float]]:
         """Take in what a worker measured; each member and its part of the group's compute time.
 
-        `predicted_s` is what the policy had predicted, swap and build included. Times of members
-        are shared out as the worker measured them, or else as they were predicted.
+        Time is shared out as the worker measured members, or else as they were predicted.
         """
         rows = {FunctionRef(name, version): n for name, version, n in report.members}
-        self._note_errors(report, rows, predicted_s)
+        predicted_s = self.group_s(rows, _view_of(report))
+        self._errors.note_compute(rows, predicted_s, report.compute_s)
+        scale = self._probe_scale()
         members = self._share_out(report, rows)
         if len(members) == 1:
             self._learn_alone(members[0], _strategy_of(report))
         else:
             self._learn_fused(members, report)
         self._learn_transfers(report)
+        for ref in rows:
+            self._alone_s.pop(ref, None)
+        if self._probe_scale() != scale:
+            self._alone_s.clear()
         self._group_s.clear()
         return [(member.ref, member.part_s) for member in members]
 
@@ -135,6 +153,7 @@ class Costs:
         for members in self._interference.forget(ref):
             self._unsaved[set_field(members)] = None
         self._errors.forget(ref)
+        self._alone_s.pop(ref, None)
         self._group_s.clear()
 
     def errors(self) -> Errors:
@@ -165,15 +184,6 @@ class Costs:
             its = self._functions.get(ref)
             total_s += its.beside_s(count, quantile, scale) if its else PRIOR_COMPUTE_S
         return total_s * self._interference.factor(members_of(rows.items()), lanes)
-
-    def _note_errors(
-        self, report: GroupReport, rows: Mapping[FunctionRef, int], predicted_s: float | None
-    ) -> None:
-        view = _view_of(report)
-        self._errors.note_compute(rows, self.group_s(rows, view), report.compute_s)
-        if predicted_s is not None:
-            measured_s = report.compute_s + report.swap_s + report.build_s
-            self._errors.note_total(predicted_s, measured_s)
 
     def _share_out(self, report: GroupReport, rows: Mapping[FunctionRef, int]) -> list[Member]:
         weights = list(report.member_s)

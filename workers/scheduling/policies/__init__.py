@@ -15,6 +15,9 @@ from workers.scheduling.records import Limits, Plan, WorkerView
 _PLACES = {
     "laxity": ("workers.scheduling.policies.laxity", "LeastLaxity"),
     "fifo": ("workers.scheduling.policies.fifo", "Fifo"),
+    "fixed": ("workers.scheduling.policies.fixed", "fixed"),
+    "window": ("workers.scheduling.policies.window", "Window"),
+    "edf": ("workers.scheduling.policies.edf", "Edf"),
     "bcedge": ("workers.scheduling.policies.bcedge.policy", "BCEdge"),
 }
 NAMES = tuple(_PLACES)

@@ -10,7 +10,7 @@ its deadline any more is refused (`refusals.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -19,13 +19,13 @@ from workers.scheduling.filling import SAFETY, Filling, Fit, longest_s
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.groups import sent_ahead_in_s
 from workers.scheduling.order import Turn, Turns
-from workers.scheduling.pending import Pending
+from workers.scheduling.pending import Line, Pending
 from workers.scheduling.placement import first_to_end
 from workers.scheduling.records import Dispatch, Limits, Plan, WorkerView
 from workers.scheduling.refusals import unmeetable
 
 # Jobs that are looked at in vain for one group: bounds a decision's time under a long queue.
-IN_VAIN = 32
+IN_VAIN = 12
 # A group that computes for so long leaves the rest to other idle workers.
 SPLIT_FROM_S = 0.01
 
@@ -36,6 +36,8 @@ class LeastLaxity:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._forecast = Forecast()
+        # by priority, when it was served last; Unix seconds
+        self._served_s: dict[int, float] = {}
 
     def plan(
         self, pending: Pending, workers: Sequence[WorkerView], costs: Costs, now_s: float
@@ -48,14 +50,17 @@ class LeastLaxity:
         if not pending:
             return Plan([])
         forecast = self._forecast.at(costs, now_s)
-        refused = unmeetable(pending, workers, forecast, now_s)
         free = [worker for worker in workers if worker.free_places > 0]
         if not free:
+            refused = unmeetable(pending, pending.lines(), workers, forecast, now_s)
             return Plan([], refused)
-        decision = _Decision(pending, free, costs, forecast, self._limits, now_s)
-        for refusal in refused:
-            decision.gone.add(refusal.job.id)
+        decision = _Decision(pending, free, costs, forecast, self._limits, now_s, self._served_s)
+        # what cannot meet its deadline cannot be in time for what it aims at
+        refused = unmeetable(pending, decision.late, workers, forecast, now_s)
+        decision.gone.update(refusal.job.id for refusal in refused)
         dispatches = decision.dispatches()
+        for dispatch in dispatches:
+            self._served_s.update((job.priority, now_s) for job in dispatch.jobs)
         return Plan(dispatches, refused, decision.wake_at_s)
 
 
@@ -70,17 +75,23 @@ class _Decision:
         forecast: Forecast,
         limits: Limits,
         now_s: float,
+        served_s: Mapping[int, float],
     ) -> None:
         self._pending, self._functions = pending, pending.functions
         self._free, self._costs, self._forecast = free, costs, forecast
         self._limits, self._now_s = limits, now_s
         start_s = now_s + min(worker.free_in_s for worker in free)
         self._longest_s = longest_s(pending.aims.tightest_s(now_s))
-        self._turns = Turns(pending, forecast, start_s, now_s, SAFETY * self._longest_s)
+        self._turns = Turns(pending, forecast, start_s, now_s, SAFETY * self._longest_s, served_s)
         self._waiting = len(pending)
         # jobs that are refused
         self.gone: set[str] = set()
         self.wake_at_s = inf
+
+    @property
+    def late(self) -> Iterable[Line]:
+        """Lines of which some jobs are late, each once."""
+        return dict.fromkeys(self._turns.late)
 
     def dispatches(self) -> list[Dispatch]:
         """Groups, while there are places and jobs."""

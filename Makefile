@@ -42,7 +42,7 @@ bench: setup
 # processes and stores killed, stopped, replaced and filled up, those that `test` leaves out too;
 # and what else is long
 faults: setup
-	$(BIN)/python -m pytest -m 'long or not long' tests/e2e/faults tests/e2e/test_replacement.py \
+	$(BIN)/python -m pytest -m 'long or not long' tests/e2e/faults tests/e2e/machines tests/e2e/test_replacement.py \
 		tests/e2e/test_isolation.py tests/integration/workers/test_compiling.py \
 		tests/integration/workers/test_eager.py tests/unit/fusion/test_compiled.py \
 		tests/unit/test_gpu_fusion.py tests/unit/test_gpu_swap.py tests/unit/bench

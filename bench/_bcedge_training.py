@@ -114,12 +114,15 @@ def random_profile(random: Random) -> Profile:
 
 
 def six(random: Random) -> Profile:
-    """Six functions like BCEdge's, their times assumed: SLOs of ten times a row alone."""
+    """Six functions like BCEdge's, their times assumed.
+
+    SLOs are 60 ms and six times a row alone: a batch of another function fits before each.
+    """
     functions = {
         name: FunctionProfile(
             compute_times(row_s, growth, random),
-            10 * row_s,
-            max(1.0, 100 * row_s),
+            0.06 + 6 * row_s,
+            1.0,
             weight_bytes=weight_bytes,
             activation_bytes=activation_bytes,
         )

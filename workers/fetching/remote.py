@@ -20,6 +20,9 @@ CHUNK_BYTES = 8 * 2**20
 CHUNKS_AT_ONCE = 4
 TRIES = 4
 FIRST_WAIT_S = 0.2
+# what cannot be helped by asking again: HTTP's status for want of the artifact, or of a key
+MISSING = (404,)
+REFUSED = (401, 403)
 # Without a byte for so long, a connection is taken for broken.
 SILENCE_S = 10.0
 
@@ -92,10 +95,17 @@ class Remote:
         for left in reversed(range(TRIES)):
             try:
                 return ask()
-            except FileNotFoundError as error:
-                raise ArtifactUnavailable(f"artifact {digest}: there is none at the URL") from error
             except Exception as error:  # each file system raises its own
+                status = _status_of(error)
+                if status in MISSING:
+                    raise ArtifactUnavailable(
+                        f"artifact {digest}: there is none at the URL"
+                    ) from error
                 log.warning("not_fetched", artifact=digest, left=left, reason=repr(error)[:300])
+                if status in REFUSED:
+                    raise ArtifactUnavailable(
+                        f"artifact {digest}: refused; FUSEBOX_ARTIFACTS_KEY needs the scope deploy"
+                    ) from error
                 if not left or self._stopped.wait(wait_s):
                     raise ArtifactUnavailable(
                         f"artifact {digest}: it could not be fetched ({type(error).__name__})"
@@ -125,6 +135,27 @@ def _options(url: str, key: str) -> dict[str, Any]:
         config = {"connect_timeout": SILENCE_S, "read_timeout": SILENCE_S}
         return {"config_kwargs": config}
     return {}
+
+
+def _status_of(error: Exception) -> int | None:
+    """HTTP's status of what went wrong, 404 for a file that is not there; None for a broken way.
+
+    Behind HTTP fsspec says that there is no file, whatever the reason, which is the cause.
+    """
+    if isinstance(error, FileNotFoundError):
+        cause = error.__cause__
+        return 404 if cause is None else getattr(cause, "status", _of_system(cause))
+    return getattr(error, "status", None)
+
+
+def _of_system(cause: BaseException) -> int | None:
+    # a connection that could not be made is an OSError too
+    return 404 if isinstance(cause, FileNotFoundError) or _is_of_s3(cause) else None
+
+
+def _is_of_s3(cause: BaseException) -> bool:
+    response = getattr(cause, "response", None)
+    return isinstance(response, dict) and "Error" in response
 
 
 def _digest_of(futures: list[Future[None]], path: Path) -> str:

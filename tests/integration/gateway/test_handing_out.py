@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from flask.testing import FlaskClient
 
@@ -92,6 +93,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         boto3.client("s3").create_bucket(Bucket="models")
         yield "s3://models/artifacts"
     server.stop()
+    # kept by URL and options, not by what the environment says
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -242,3 +242,14 @@ def test_another_process_keeps_what_it_uses_until_it_ends(machine: Machine) -> N
         other.communicate()
     assert machine.shelf._remove(digest)
     assert machine.kept == set()
+
+
+def test_a_gateway_that_does_not_answer_is_asked_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And is not taken for one that has no such artifact."""
+    monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.001)
+    digest = "0" * 64
+    with pytest.raises(ArtifactUnavailable, match="could not be fetched"):
+        Remote("http://127.0.0.1:9", "").size_bytes(digest)
+    assert caplog.text.count("not_fetched") == remote.TRIES

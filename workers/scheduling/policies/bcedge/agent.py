@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from workers.scheduling.policies.bcedge.networks import FAR, Bools, Floats, Forward, Networks
@@ -40,10 +41,8 @@ class Agent:
         self._actor = Forward(networks.actor)
         self._normal = networks.mean.numpy(), networks.scale.numpy()
         self._actions = actions
-        self._followed: tuple[list[Tensor], list[Tensor]] = (
-            [*networks.critics.parameters()],
-            [*networks.targets.parameters()],
-        )
+        critics, targets = networks.critics.parameters(), networks.targets.parameters()
+        self._followed: tuple[list[Tensor], list[Tensor]] = [*critics], [*targets]
 
     # who only acts needs neither of these
     @cached_property

@@ -35,17 +35,17 @@ fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# bench/gpu_fusion.py is run where there is a GPU
+# bench/gpu_*.py are run where there is a GPU, bench/train_bcedge.py before an agent is shipped
 bench: setup
-	@for script in bench/*.py; do case $$script in bench/_*|bench/soak.py|bench/gpu_fusion.py) ;; *) $(BIN)/python $$script || exit 1;; esac; done
+	@for script in bench/*.py; do case $$script in bench/_*|bench/soak.py|bench/gpu_*.py|bench/train_bcedge.py) ;; *) $(BIN)/python $$script || exit 1;; esac; done
 
 # processes and stores killed, stopped, replaced and filled up, those that `test` leaves out too;
 # and what else is long
 faults: setup
-	$(BIN)/python -m pytest -m 'long or not long' tests/e2e/faults tests/e2e/test_replacement.py \
+	$(BIN)/python -m pytest -m 'long or not long' tests/e2e/faults tests/e2e/machines tests/e2e/test_replacement.py \
 		tests/e2e/test_isolation.py tests/integration/workers/test_compiling.py \
 		tests/integration/workers/test_eager.py tests/unit/fusion/test_compiled.py \
-		tests/unit/test_gpu_fusion.py tests/unit/bench
+		tests/unit/test_gpu_fusion.py tests/unit/test_gpu_swap.py tests/unit/bench
 
 # some minutes; --quick takes some seconds
 soak: setup

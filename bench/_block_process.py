@@ -6,24 +6,30 @@ own, for what it maps cannot be dropped from the page cache.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from anywhere
 
+import numpy as np
 import torch
 from _block_models import MODELS, SMALL_MODELS
 from _timing import Length, round_robin
 from torch import Tensor
 
 from fusion.blocks.body import BlockedGraph, in_blocks
-from fusion.blocks.loading import BlocksLoader
-from fusion.blocks.reader import measure_read_bytes_per_s
+from fusion.blocks.loading import BlockedWeights, BlocksLoader
+from fusion.blocks.probe import measure_read_bytes_per_s
+from fusion.blocks.reader import Memory
+from fusion.blocks.records import PAGE_BYTES
 from fusion.blocks.times import measure_rates
+from fusion.blocks.trials import Phase, Trials
 from fusion.codegen import generate
 from fusion.export import export
 from fusion.ir import Graph
@@ -81,6 +87,23 @@ class Prepared(NamedTuple):
         rate = measure_read_bytes_per_s(path, self.index.file_bytes)
         return in_blocks(self.graph, self.index, budget_bytes, measure_rates(), rate)
 
+    def settled(self, budget_bytes: int) -> BlockedGraph:
+        """As a worker runs it after some runs that had to read."""
+        path = self.folder / IN_BLOCKS
+        trials = Trials(self.planned(budget_bytes))
+        while trials.phase is not Phase.SETTLED:
+            weights = BlocksLoader([trials.body]).load(path, self.index, is_verified=True)
+            is_due = False
+            while not is_due:
+                _drop(path, True)
+                weights.run(0, self.inputs)
+                latest = weights.latest(0)
+                assert latest is not None, "it has run"
+                is_due = trials.note(*latest)
+            assert weights.close()
+            trials.decide()
+        return trials.body
+
 
 def main() -> None:
     """Do what the arguments say."""
@@ -111,7 +134,7 @@ def _prepare(name: str, folder: Path) -> None:
 def _time(prepared: Prepared, budget_bytes: int, is_cold: bool, length: Length) -> dict[str, Any]:
     path = prepared.folder / IN_BLOCKS
     whole = prepared.fastest()
-    body = prepared.planned(budget_bytes)
+    body = prepared.settled(budget_bytes)
     loader = BlocksLoader([body])
     path.read_bytes()
     _drop(path, is_cold)
@@ -144,6 +167,9 @@ def _time(prepared: Prepared, budget_bytes: int, is_cold: bool, length: Length) 
         "ring_bytes": plan.ring_bytes,
         "resident_bytes": plan.resident_bytes,
         "read_bytes": plan.read_bytes,
+        "is_measured": body.is_measured,
+        "planned_s": plan.run_s,
+        "least_s": plan.least_s,
         "reading_s": plan.read_bytes / measure_read_bytes_per_s(path, prepared.index.file_bytes),
     }
 
@@ -156,25 +182,57 @@ def _drop(path: Path, is_cold: bool) -> None:
 
 
 def _peak(prepared: Prepared, budget_bytes: int) -> dict[str, Any]:
-    """Growth of this process at its highest over what it was before the weights; 0: whole."""
-    path = prepared.folder / IN_BLOCKS
-    body = prepared.planned(budget_bytes) if budget_bytes else None
-    _drop(path, True)
+    """Most bytes of weights after any step; and what the process grew by, with its activations.
+
+    It has computed the same with all of the weights before, so what libraries keep is there.
+    """
+    body = prepared.settled(budget_bytes)
+    prepared.fastest()()
+    gc.collect()
     give_back()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
     before_bytes = _high_water_bytes()
-    if body is None:
-        call = prepared.whole(for_cpu(prepared.graph))
-    else:
-        weights = BlocksLoader([body]).load(path, prepared.index, is_verified=True)
+    most_bytes = max(_most_bytes(prepared, body, is_cold) for is_cold in (True, False))
+    return {"weight_bytes": most_bytes, "growth_bytes": _high_water_bytes() - before_bytes}
 
-        def call() -> list[Tensor]:
-            return weights.run(0, prepared.inputs)
 
+def _most_bytes(prepared: Prepared, body: BlockedGraph, is_cold: bool) -> int:
+    path = prepared.folder / IN_BLOCKS
+    path.read_bytes()
+    _drop(path, is_cold)
+    seen: list[int] = []
+    watched = _watched(body, lambda: seen.append(_present_bytes(weights)))
+    weights = BlocksLoader([watched]).load(path, prepared.index, is_verified=True)
     for _ in range(PEAK_RUNS):
-        call()
-        _drop(path, True)
-    return {"growth_bytes": _high_water_bytes() - before_bytes}
+        _drop(path, is_cold)
+        weights.run(0, prepared.inputs)
+    assert weights.close()
+    return max(seen)
+
+
+def _watched(body: BlockedGraph, look: Callable[[], None]) -> BlockedGraph:
+    """The same; looks after every step."""
+    made, plain = replace(body), body.code
+
+    def run(weights: Sequence[Any], inputs: Sequence[Tensor]) -> Iterator[list[Tensor] | None]:
+        for found in plain(weights, inputs):
+            look()
+            yield found
+
+    vars(made)["code"] = run  # where a cached property keeps its value
+    return made
+
+
+def _present_bytes(weights: BlockedWeights) -> int:
+    """Pages that this process has of the ring, of what stays, and of the file."""
+    return sum(map(_pages_bytes, weights.opened(0).memories))
+
+
+def _pages_bytes(memory: Memory) -> int:
+    with Path("/proc/self/pagemap").open("rb", buffering=0) as file:
+        file.seek(memory.address // PAGE_BYTES * 8)
+        entries = np.frombuffer(file.read(-(-memory.bytes // PAGE_BYTES) * 8), np.uint64)
+    return int((entries >> np.uint64(63)).sum()) * PAGE_BYTES  # bit 63 says present
 
 
 def _high_water_bytes() -> int:

@@ -30,6 +30,7 @@ class Client:
 
     url: str
     body: bytes = b""
+    content_type: str = "application/json"
     replies: list[Reply] = field(default_factory=list)
     _idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
 
@@ -40,15 +41,15 @@ class Client:
         self._address = parts.hostname, parts.port
         method = "POST" if self.body else "GET"
         self._request = (
-            f"{method} {parts.path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(self.body)}\r\n\r\n"
+            f"{method} {parts.path} HTTP/1.1\r\nHost: bench\r\n"
+            f"Content-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n\r\n"
         ).encode() + self.body
 
     async def call(self) -> None:
         """Send one request and keep its answer."""
         started_s = time.monotonic()
         try:
-            status, fields, body = await self._exchange()
+            status, fields, body = await self.exchange()
         except (OSError, asyncio.IncompleteReadError):
             status, fields, body = 0, {}, b""
         text = fields.get(b"retry-after")
@@ -56,7 +57,8 @@ class Client:
         latency_s = time.monotonic() - started_s
         self.replies.append(Reply(started_s, latency_s, status, int(text) if text else None, code))
 
-    async def _exchange(self) -> tuple[int, dict[bytes, bytes], bytes]:
+    async def exchange(self) -> tuple[int, dict[bytes, bytes], bytes]:
+        """Status, header fields by lower-case name, body."""
         link = self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
         reader, writer = link
         try:

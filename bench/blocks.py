@@ -5,8 +5,11 @@ cache has dropped the file before each run; `warm`: it has all of it. A run find
 was read ahead at the end of the run before; `without a pause` is the mean of two runs of which the
 second finds nothing that the first has not had the time to read, `from nothing` loads first, and
 `reading alone` is what the disk takes for what each run reads: without a pause none can be faster.
-Peaks are those of processes of their own: the growth in blocks, less what the whole model's process
-grew by beside its weights.
+Plans are those that a worker has come to after some runs that had to read; `least for this budget`
+is what no plan can go below, by the times it was planned with: what does not fit when a layer
+begins is read after those before it. `peak of weights`: pages that a process has of the ring, of
+what stays and of the file, the most after any step of four runs, cold and warm; beside it what the
+process grew by with its activations, having computed the same with all weights before.
 """
 
 from __future__ import annotations
@@ -79,15 +82,19 @@ def fraction_rows(made: Prepared, fraction: float, seconds: tuple[float, float])
         if state == "cold":
             reading = found["reading_s"] / median(runs_s["whole"])
             yield Row(f"{case}, {state}: reading alone / whole", reading, "x")
+            for key, what in (("planned_s", "planned"), ("least_s", "least for this budget")):
+                yield Row(f"{case}: {what} / whole", found[key] / median(runs_s["whole"]), "x")
+            yield Row(f"{case}: planned by measured times", float(found["is_measured"]), "")
         yield Row(f"{case}, {state}: whole", median(runs_s["whole"]) * 1e3, "ms")
         different = found["difference"]
         yield Row(f"{case}, {state}: relative difference", different, "", TOLERANCE, False)
     for key in ("ring_bytes", "resident_bytes", "read_bytes"):
         yield Row(f"{case}: {key.removesuffix('_bytes')}", found[key] / 1e6, "MB")
     yield Row(f"{case}: blocks", found["blocks"], "")
-    beside_bytes = made.ask("peak", 0)["growth_bytes"] - made.weight_bytes
-    peak_bytes = made.ask("peak", budget_bytes)["growth_bytes"] - beside_bytes
-    yield Row(f"{case}: peak of weights", peak_bytes / 1e6, "MB", budget_bytes / 1e6, False)
+    peak = made.ask("peak", budget_bytes)
+    bar = budget_bytes / 1e6
+    yield Row(f"{case}: peak of weights", peak["weight_bytes"] / 1e6, "MB", bar, False)
+    yield Row(f"{case}: growth of the process", peak["growth_bytes"] / 1e6, "MB")
 
 
 def sweep(made: Prepared, seconds: tuple[float, float]) -> Iterator[tuple[str, float, float]]:

@@ -38,7 +38,7 @@ end
 """
 MEDIAN_MS_BAR = 5.0
 RATE_BAR = 1200.0
-STEPS = ("queue", "swap", "build", "compute", "hooks", "total")
+STEPS = ("queue", "group", "swap", "build", "compute", "hooks", "total")
 
 
 class Load:

@@ -29,6 +29,7 @@ FuseboxError                      internal               500
 ├── OutOfMemory                   out_of_memory          507
 ├── StorageFull                   storage_full           507
 ├── Unavailable                   unavailable            503
+│   ├── ArtifactUnavailable       artifact_unavailable   503
 │   ├── StoreUnavailable          store_unavailable      503
 │   └── DeadlineUnmeetable        deadline_unmeetable    503
 └── DeadlineExceeded              deadline_exceeded      504
@@ -234,6 +235,12 @@ class Unavailable(FuseboxError):
     """The platform cannot serve this now."""
 
     code, http_status = "unavailable", 503
+
+
+class ArtifactUnavailable(Unavailable):
+    """The version's artifact cannot be brought to or from where artifacts are stored."""
+
+    code = "artifact_unavailable"
 
 
 class StoreUnavailable(Unavailable):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -256,6 +256,8 @@ class Function:
     digest: str
     created_at_s: float
     manifest: Manifest
+    # milliseconds of a run where it was deployed from, by rows; none where that was not said
+    compute_ms: dict[int, float] = field(default_factory=dict)
 
     @property
     def ref(self) -> FunctionRef:
@@ -269,6 +271,8 @@ class Function:
 
     @classmethod
     def decode(cls, data: bytes) -> Function:
-        """The record of `encode`."""
+        """The record of `encode`, of an earlier version of it too."""
         record = json.loads(data)
-        return cls(**record | {"manifest": Manifest.from_json(record["manifest"])})
+        manifest = Manifest.from_json(record["manifest"])
+        compute_ms = {int(rows): ms for rows, ms in record.get("compute_ms", {}).items()}
+        return cls(**record | {"manifest": manifest, "compute_ms": compute_ms})

@@ -13,6 +13,7 @@ from typing import Any
 
 # sun_path holds 108 bytes including the final NUL.
 MAX_SOCKET_PATH_BYTES = 107
+ARTIFACT_SCHEMES = ("file", "s3", "http", "https")
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
 _UNITS = {"b": 1} | {
     f"{prefix}{suffix}": base**power
@@ -68,6 +69,13 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _artifacts_url(text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    if scheme not in ARTIFACT_SCHEMES or not separator or not rest.strip("/"):
+        raise ValueError(f"a URL of {', '.join(ARTIFACT_SCHEMES)}")
+    return text.rstrip("/")
+
+
 def _from(variable: str, default: Any, parse: Callable[[str], Any], about: str) -> Any:
     return field(default=default, metadata={"variable": variable, "parse": parse, "about": about})
 
@@ -88,8 +96,26 @@ class Settings:
     store_url: str = _from(
         "REDIS_URL", "", str, "Redis 7+ or Valkey to use; empty runs the embedded server"
     )
+    artifacts_url: str = _from(
+        "FUSEBOX_ARTIFACTS",
+        "",
+        _artifacts_url,
+        "URL that workers fetch artifacts from, and the gateway stores them at unless it is a "
+        "gateway's: file://, s3://, http:// or https://; empty: all share FUSEBOX_DATA",
+    )
+    artifacts_key: str = _from(
+        "FUSEBOX_ARTIFACTS_KEY", "", str, "API key that a gateway wants from who fetches artifacts"
+    )
+    artifact_cache_bytes: int = _from(
+        "FUSEBOX_ARTIFACT_CACHE",
+        64 * 2**30,
+        parse_bytes,
+        "bytes of fetched artifacts kept in FUSEBOX_DATA",
+    )
     device: str = _from("FUSEBOX_DEVICE", "auto", _device, "device of a worker")
-    workers: int = _from("FUSEBOX_WORKERS", 1, _int_from(1, 256), "worker processes")
+    workers: int = _from(
+        "FUSEBOX_WORKERS", 1, _int_from(0, 256), "worker processes on this machine"
+    )
     gateways: int = _from("FUSEBOX_GATEWAYS", 2, _int_from(1, 64), "gateway processes")
     memory_budget_bytes: int | None = _from(
         "FUSEBOX_MEMORY_BUDGET",
@@ -244,6 +270,11 @@ class Settings:
     def redis_url(self) -> str:
         """The store's URL as redis-py takes it."""
         return self.store_url or f"unix://{self.socket_path}"
+
+    @property
+    def is_stored_apart(self) -> bool:
+        """Whether the gateway copies artifacts to a store; one of a gateway has them already."""
+        return bool(self.artifacts_url) and not self.artifacts_url.startswith("http")
 
     @property
     def artifacts(self) -> Path:

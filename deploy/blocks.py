@@ -21,12 +21,13 @@ def planned(folder: Path, manifest: Manifest, budget_bytes: int) -> dict[str, An
         "block_bytes": [block.bytes for block in body.plan.blocks],
         "ring_bytes": body.plan.ring_bytes,
         "resident_bytes": body.plan.resident_bytes,
+        "is_measured": body.is_measured,
     }
 
 
 def _body(folder: Path, manifest: Manifest, budget_bytes: int) -> BlockedGraph:
     from fusion.blocks.body import in_blocks
-    from fusion.blocks.reader import measure_read_bytes_per_s
+    from fusion.blocks.probe import measure_read_bytes_per_s
     from fusion.blocks.times import measure_rates
     from fusion.errors import BudgetExceeded
     from fusion.ir import Graph

@@ -8,6 +8,7 @@ import click
 
 _VERBS = {
     "up": ("deploy.up:up_command", "Run the platform in the foreground until Ctrl-C."),
+    "worker": ("deploy.commands.worker:worker", "Run workers for a platform on another machine."),
     "deploy": ("deploy.commands.deploy:deploy", "Package a model and deploy it."),
     "invoke": ("deploy.commands.invoke:invoke", "Call a function."),
     "ls": ("deploy.commands.functions:ls", "List the deployed functions."),

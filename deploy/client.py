@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import requests
 
 from contract.errors import FuseboxError, InvalidInput, MalformedBody, decode_error
+from contract.probe import HEADER, format_probe
 from deploy.errors import Unreachable, WaitTimeout
 from deploy.options import API_KEY_VARIABLE, DEFAULT_URL
 
@@ -80,10 +81,21 @@ class Client:
         """Close the connection."""
         self._session.close()
 
-    def deploy(self, name: str, artifact: Path, digest: str) -> Record:
-        """Upload an artifact, whose sha-256 is `digest` in hexadecimal; the new version."""
+    def deploy(
+        self,
+        name: str,
+        artifact: Path,
+        digest: str,
+        compute_ms: Mapping[int, float] = MappingProxyType({}),
+    ) -> Record:
+        """Upload an artifact, whose sha-256 is `digest` in hexadecimal; the new version.
+
+        `compute_ms` is what a run took here, by rows.
+        """
         field = base64.b64encode(bytes.fromhex(digest)).decode()
         headers = {"Content-Digest": f"sha-256=:{field}:", "Content-Type": "application/x-tar"}
+        if compute_ms:
+            headers[HEADER] = format_probe(compute_ms)
         with artifact.open("rb") as tar:
             return self._call("PUT", _function(name), data=tar, headers=headers, wait_s=PATIENCE_S)
 

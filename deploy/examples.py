@@ -75,7 +75,7 @@ def deploy_examples(
                 lambda step, name=name: on_step(name, step),  # type: ignore[misc]  # mypy infers no default arguments
             )
             on_step(name, "upload")
-            yield client.deploy(name, made.tar, made.digest)
+            yield client.deploy(name, made.tar, made.digest, made.compute_ms)
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -44,4 +44,6 @@ def _group_rows(why: Record) -> list[tuple[str, str]]:
 
 
 def _parts(group: Record) -> str:
-    return ", ".join(f"{part} {human_ms(group[f'{part}_ms'])}" for part in ("swap", "compute"))
+    return ", ".join(
+        f"{part} {human_ms(group[f'{part}_ms'])}" for part in ("swap", "build", "compute")
+    )

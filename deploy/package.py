@@ -39,6 +39,8 @@ class Package:
     largest_difference: float
     largest_relative_difference: float
     warnings: tuple[str, ...]
+    # of a run on this machine, by rows
+    compute_ms: dict[int, float]
 
     def as_json(self) -> dict[str, Any]:
         """The package as plain JSON values."""
@@ -82,6 +84,7 @@ class _Made(NamedTuple):
     members: dict[str, Path]
     comparison: Comparison
     warnings: tuple[str, ...]
+    compute_ms: dict[int, float]
 
 
 def _as_graph(
@@ -89,6 +92,7 @@ def _as_graph(
 ) -> _Made:
     """The model exported; raises NotExportable."""
     import deploy.model as models  # torch takes seconds to import
+    from deploy.timing import time_runs
 
     model, hooks, code = user
     on_step("export")
@@ -100,6 +104,7 @@ def _as_graph(
     comparison = models.check(model, exported, sorted({1, min(2, max_batch), max_batch}))
     on_step("measure")
     activation_bytes = models.measure(model, exported, buckets or sorted({1, max_batch}))
+    compute_ms = time_runs(model, exported, max_batch)
     on_step("pack")
     members, weight_bytes = _write_members(exported, folder)
     graph = exported.graph
@@ -118,7 +123,8 @@ def _as_graph(
         is_batchable=exported.batchable,
         row_buckets=buckets,
     )
-    return _Made(manifest, members | dict(hooks.members), comparison, notes + exported.notes)
+    notes += exported.notes
+    return _Made(manifest, members | dict(hooks.members), comparison, notes, compute_ms)
 
 
 def _as_it_is(
@@ -167,7 +173,8 @@ def _as_it_is(
         f"forward took {eager.forward_ms:.3g} ms with 1 row here"
     )
     warnings = (f"runs eagerly, in a process of its own: {why.detail}", cost)
-    return _Made(manifest, members | {WEIGHTS: folder / WEIGHTS}, comparison, warnings)
+    members = members | {WEIGHTS: folder / WEIGHTS}
+    return _Made(manifest, members, comparison, warnings, {1: eager.forward_ms})
 
 
 def function_name(source: Source, given: str | None) -> str:
@@ -236,4 +243,5 @@ def _pack(name: str, folder: Path, made: _Made) -> Package:
         made.comparison.absolute,
         made.comparison.relative,
         made.warnings,
+        made.compute_ms,
     )

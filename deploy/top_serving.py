@@ -49,6 +49,8 @@ class SchedulingLine:
     dispatches: int
     decision_p50_ms: float | None
     decision_p99_ms: float | None
+    # median of |predicted - measured| / measured of the last groups; None before there were any
+    prediction_error: float | None
 
 
 def serving_line(function: Record) -> ServingLine:
@@ -69,7 +71,8 @@ def serving_line(function: Record) -> ServingLine:
 def scheduling_line(stats: Record) -> SchedulingLine | None:
     """The scheduler of GET /v1/stats; None while none leads."""
     found = stats["scheduling"]
-    return SchedulingLine(**found) if found else None
+    error = stats["prediction_error"].get("total")
+    return SchedulingLine(**found, prediction_error=error and error["median"]) if found else None
 
 
 def serving_part(view: View) -> RenderableType:
@@ -102,9 +105,10 @@ def _scheduling(line: SchedulingLine | None) -> Text:
     if line is None:
         return Text("no scheduler leads", style="bold red")
     return Text(
-        f"policy {line.policy}   {line.decisions} decisions, {line.dispatches} groups   "
+        f"policy {line.policy}   {line.decisions} decisions, {line.dispatches} groups sent\n"
         f"a decision takes {human_ms(line.decision_p50_ms)} "
-        f"(p99 {human_ms(line.decision_p99_ms)})"
+        f"(p99 {human_ms(line.decision_p99_ms)})   predictions off by "
+        f"{_number(line.prediction_error, '.0%')}"
     )
 
 

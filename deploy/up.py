@@ -48,7 +48,7 @@ def up(environ: Mapping[str, str], is_with_examples: bool) -> None:
         _check_port(settings)
         # a process ends itself when its time is over, and says why
         patience_s = settings.drain_s + MARGIN_S
-        supervisor = Supervisor(_child_environ(environ, settings), patience_s)
+        supervisor = Supervisor(child_environ(environ, settings), patience_s)
         stopping = threading.Event()
         asked_at_s: list[float] = []
 
@@ -79,8 +79,14 @@ def up(environ: Mapping[str, str], is_with_examples: bool) -> None:
             supervisor.say("stopped")
 
 
+def procfile() -> dict[str, str]:
+    """The commands of the Procfile, by name."""
+    lines: dict[str, str] = parse_procfile((ROOT / "Procfile").read_text()).processes
+    return lines
+
+
 def _programs(settings: Settings) -> list[Program]:
-    lines = parse_procfile((ROOT / "Procfile").read_text()).processes
+    lines = procfile()
     count = {"scheduler": SCHEDULERS, "worker": settings.workers}
     if not settings.is_store_embedded:
         count["store"] = 0
@@ -91,7 +97,7 @@ def _programs(settings: Settings) -> list[Program]:
     ]
 
 
-def _child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+def child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """The children find this interpreter's programs, this project, and absolute paths."""
     path = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
     python_path = os.pathsep.join(filter(None, [str(ROOT), environ.get("PYTHONPATH", "")]))
@@ -156,12 +162,12 @@ def _bring_up(
     if not is_with_examples:
         command.append("--no-examples")
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # compared
-    child_environ = _child_environ(environ, settings) | {
+    guide_environ = child_environ(environ, settings) | {
         "FUSEBOX_URL": f"http://{host}:{settings.port}"
     }
     with (
         _guide_key(settings) as key,
-        subprocess.Popen(command, env=child_environ | key, start_new_session=True) as guide,
+        subprocess.Popen(command, env=guide_environ | key, start_new_session=True) as guide,
     ):
         threading.Thread(target=_end_with, args=(guide, stopping), daemon=True).start()
         guide.wait()

@@ -57,6 +57,12 @@ def choose_victims(
     Functions that settle leave after all others, so that a load is not undone at once where another
     could go; they delay nobody.
     """
+    return slots.victims(bytes_, spared, ranked(slots, spared, order, history, now_s), frees)
+
+
+def ranked(
+    slots: ByteLru[str, V], spared: Container[str], order: Order, history: History, now_s: float
+) -> list[str]:
+    """All that may leave, the first victim first."""
     sizes = {k: slots.bytes_of(k) for k in slots if not slots.pins(k) and k not in spared}
-    ranked = sorted(order(sizes, history, now_s), key=lambda k: history.is_settling(k, now_s))
-    return slots.victims(bytes_, spared, ranked, frees)
+    return sorted(order(sizes, history, now_s), key=lambda k: history.is_settling(k, now_s))

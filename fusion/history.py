@@ -102,6 +102,12 @@ class History:
             self.thrash += is_thrash
         past.pushed_out_at_s = None
 
+    def arrived(self, key: str, copy_s: float) -> None:
+        """What the copies of its load took: its load returned when they were queued."""
+        past = self._pasts.get(key)
+        if past is not None and past.reload_s is not None:
+            past.reload_s = max(past.reload_s, copy_s)
+
     def evicted(self, key: str, now_s: float, is_pushed_out: bool) -> None:
         """It leaves; `is_pushed_out` says that others needed the room."""
         past = self._pasts.get(key)

@@ -1,7 +1,7 @@
 """How a weights file comes to be in device memory; on a CPU that is a memory map.
 
 What a slot needs of a device is the two protocols here. `MappedLoader` serves CPUs,
-`fusion.loaders_cuda.CudaLoader` GPUs; both give tensors that are views of one buffer.
+`fusion.swapping.loader.ArenaLoader` GPUs; both give tensors that are views of one buffer.
 """
 
 import os
@@ -64,6 +64,25 @@ class SharingLoader(Loader, Protocol):
         self, path: Path, index: WeightsIndex, is_verified: bool, lent: Mapping[int, Tensor]
     ) -> ResidentWeights:
         """`load`, but for the tensors in `lent`, by their number, which it takes as they are."""
+
+
+@runtime_checkable
+class SeatedLoader(SharingLoader, Protocol):
+    """One whose memory is a single arena: what is loaded has been given a place in it."""
+
+    @property
+    def arena_bytes(self) -> int:
+        """The size of the arena."""
+
+    def load_at(
+        self,
+        path: Path,
+        index: WeightsIndex,
+        is_verified: bool,
+        lent: Mapping[int, Tensor],
+        address: int,
+    ) -> ResidentWeights:
+        """`load_rest` to a place in the arena, with a byte for each of the layout's."""
 
 
 def views(data: Tensor, index: WeightsIndex) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""What was measured on a device, kept over restarts: seconds by tier and strategy, rows that fit.
+"""What was measured on a device, kept over restarts: seconds of tiers, strategies and blocks, rows.
 
 One JSON file per device, which names it; a file of another device or format is left alone.
 """
@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from fusion.blocks.observed import Measured
 
 FORMAT = 1
 # of each kind; the oldest are forgotten
@@ -76,6 +78,18 @@ class Measurements:
         """Replace it."""
         self._put("speed", str(threads), dict(measured))
 
+    def blocks(self, architecture: str) -> dict[str, Measured]:
+        """By cut, what runs in blocks have taken."""
+        with self._lock:
+            found = self._kept["blocks"].get(architecture, {})
+            return {cut: Measured.decode(record) for cut, record in found.items()}
+
+    def note_blocks(self, architecture: str, cut: str, measured: Measured) -> None:
+        """Replace what is known of one cut."""
+        with self._lock:
+            known = self._kept["blocks"].get(architecture, {})
+        self._put("blocks", architecture, known | {cut: measured.encode()})
+
     def note_tiers(self, architecture: str, measured: Mapping[int, Seconds]) -> None:
         """Replace what is known of an architecture."""
         self._put("tiers", architecture, {str(rows): dict(s) for rows, s in measured.items()})
@@ -104,7 +118,7 @@ class Measurements:
                 return
             self._is_changed = False
             others = self._read()
-            for kind in ("tiers", "groups"):
+            for kind in ("tiers", "groups", "blocks"):
                 merged = {**others[kind], **self._kept[kind]}
                 self._kept[kind] = dict([*merged.items()][-KEPT:])
             self._kept["speed"] = {**others["speed"], **self._kept["speed"]}
@@ -126,7 +140,7 @@ class Measurements:
 
     def _read(self) -> dict[str, Any]:
         nothing: dict[str, Any] = {
-            "tiers": {}, "groups": {}, "hot": [], "ceilings": {}, "speed": {}
+            "tiers": {}, "groups": {}, "hot": [], "ceilings": {}, "blocks": {}, "speed": {}
         }  # fmt: skip
         try:
             record = json.loads(self._path.read_text())
@@ -134,11 +148,14 @@ class Measurements:
                 self.problem = f"{self._path}: of format {record['format']}, {record['device']}"
                 return nothing
             # files from before these came have none
-            record = {"ceilings": {}, "speed": {}} | record
+            record = {"ceilings": {}, "blocks": {}, "speed": {}, **record}
+            for cuts in record["blocks"].values():
+                for measured in cuts.values():
+                    Measured.decode(measured)
             return {kind: type(empty)(record[kind]) for kind, empty in nothing.items()}
         except FileNotFoundError:
             return nothing
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             # a cache: what is lost is measured again
             self.problem = f"{self._path}: {type(error).__name__}: {error}"
             return nothing

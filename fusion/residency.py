@@ -6,7 +6,7 @@ Identical tensors count once, as long as any function holds them (`fusion.sharin
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from fusion.errors import BudgetExceeded
@@ -15,7 +15,7 @@ from fusion.history import History
 from fusion.leases import Lease, Slot, SlotRequest
 from fusion.loaders import Loader, SharingLoader
 from fusion.lru import ByteLru
-from fusion.sharing import Freed, Placement, Shares
+from fusion.sharing import Backing, Freed, Placement, Shares
 from fusion.spans import whole
 
 Group = Mapping[str, SlotRequest]
@@ -40,6 +40,11 @@ class Residency:
         self._loader = loader
         self._order = order
         self._leaving: list[Freed] = []
+
+    @property
+    def weights_bytes(self) -> int:
+        """The most that weights may take."""
+        return self.budget_bytes
 
     @property
     def scratch_bytes(self) -> int:
@@ -72,7 +77,8 @@ class Residency:
         kept_bytes = self.shares.bytes_held(kept) if kept else 0
         new_kept = [key for key, request in group.items() if request.is_kept]
         most_bytes = sum(map(self._slot_bytes, group.values())) + scratch_bytes
-        if most_bytes <= self.budget_bytes - kept_bytes and not new_kept:
+        room_bytes = self.weights_bytes - kept_bytes
+        if most_bytes <= room_bytes and not new_kept:
             return
         if self.is_lost(self.slots):
             return  # what they hold is to be placed anew, and would count twice
@@ -81,10 +87,10 @@ class Residency:
             all_kept_bytes = self.shares.bytes_held(kept.union(new_kept))
         needed_bytes = held_bytes - kept_bytes + scratch_bytes
         what = ", ".join(group) or "scratch"
-        if needed_bytes > self.budget_bytes - kept_bytes:
+        if needed_bytes > room_bytes:
             beside = " beside functions with keep_alive_s -1" if kept_bytes else ""
-            raise BudgetExceeded(needed_bytes, self.budget_bytes - kept_bytes, what + beside)
-        limit_bytes = int(self.budget_bytes * KEPT_SHARE)
+            raise BudgetExceeded(needed_bytes, room_bytes, what + beside)
+        limit_bytes = int(self.weights_bytes * KEPT_SHARE)
         if new_kept and all_kept_bytes > limit_bytes:
             what = f"keeping every function with keep_alive_s -1 ({what})"
             raise BudgetExceeded(all_kept_bytes, limit_bytes, what)
@@ -93,7 +99,7 @@ class Residency:
         """The most that this function could ever get alone: what others keep stays."""
         kept_bytes = self.shares.bytes_held(self._kept() - {request.key})
         share = KEPT_SHARE if request.is_kept else 1.0
-        return int(self.budget_bytes * share) - kept_bytes
+        return int(self.weights_bytes * share) - kept_bytes
 
     def place(self, group: Group) -> list[str]:
         """Slots for those that have none, counted and pinned; their keys, for `withdraw`.
@@ -149,7 +155,7 @@ class Residency:
         self.sweep()
         spared: set[str] | None = None
         while (shortage_bytes := self._shortage_bytes(bytes_)) > 0:
-            spared = spared or self._kept().union(spare)
+            spared = spared or self._spared(spare)
             victims = choose_victims(
                 self.slots,
                 shortage_bytes,
@@ -164,6 +170,14 @@ class Residency:
             if not victims and not self._reclaim(shortage_bytes - self._evictable_bytes(spared)):
                 return False
         return True
+
+    def _spared(self, spare: Collection[str]) -> set[str]:
+        """Whose going is not wanted, or would be of no use."""
+        return self._kept().union(spare)
+
+    def start_over(self, group: Group, now_s: float) -> bool:
+        """Where nobody is left who could make room: whether it may fit after all, placed anew."""
+        return False
 
     def _reclaim(self, bytes_: int) -> bool:
         """Ask others, unless all they hold would not do: then they would give it up for nothing."""
@@ -235,8 +249,15 @@ class Residency:
         """Free what was evicted, as far as nobody outside still holds a view of it."""
         if not self._leaving:
             return
-        tried = [Freed(backing, backing.free(spans)) for backing, spans in self._leaving]
-        self._leaving = [freed for freed in tried if freed.spans]
+        leaving, self._leaving = self._leaving, []
+        for backing, spans in leaving:
+            left = backing.free(spans)
+            if left:
+                self._leaving.append(Freed(backing, left))
+            self._freed(backing, spans, left)
+
+    def _freed(self, backing: Backing, spans: Sequence[int], left: Sequence[int]) -> None:
+        """Of these spans all are free but those that are left."""
 
     def check_integrity(self) -> None:
         """Recount everything from the leases and slots; AssertionError says what differs."""

@@ -54,6 +54,8 @@ class Backing:
     weights: ResidentWeights | None = None
     # they never will
     is_lost: bool = False
+    # where in an arena its spans lie, one behind another; see fusion.seating
+    address: int | None = None
 
     @property
     def parts(self) -> PartedWeights:

@@ -19,13 +19,24 @@ from fusion.errors import BudgetExceeded
 from fusion.eviction import ORDERS
 from fusion.history import Past
 from fusion.leases import KEPT_S, Lease, SlotRequest, SlotStats
-from fusion.loaders import Loader, MappedLoader, ResidentWeights, SharingLoader
+from fusion.loaders import (
+    Loader,
+    MappedLoader,
+    ResidentWeights,
+    SeatedLoader,
+    SharingLoader,
+)
 from fusion.page_cache import HOST_SHARE
 from fusion.residency import Group, Residency
+from fusion.seating import SeatedResidency
+from fusion.swapping.weights import ArrivingWeights
 
 __all__ = ["KEPT_S", "Lease", "SlotRequest", "SlotStats", "SlotTable", "open_slots"]
 
 Clock = Callable[[], float]
+
+# of the budget, for weights on a GPU; the rest is for activations, DAGs and captured graphs
+ARENA_SHARE = 0.7
 
 
 class _LenderLost(Exception):
@@ -57,10 +68,16 @@ class SlotTable:
         self._loader = loader
         self._clock = clock
         self._changed = threading.Condition()  # guards all below; loads run outside it
-        self._memory = Residency(loader, budget_bytes, ORDERS[eviction])
+        residency = SeatedResidency if isinstance(loader, SeatedLoader) else Residency
+        self._memory = residency(loader, budget_bytes, ORDERS[eviction])
         self._turns: deque[object] = deque()
         self._verified: set[str] = set()
         self._counts = _Counts()
+
+    @property
+    def loader(self) -> Loader:
+        """What brings weights to the device, where a request brings no loader of its own."""
+        return self._loader
 
     def acquire(
         self,
@@ -212,9 +229,12 @@ class SlotTable:
         if not self._memory.make_room(lease.scratch_bytes, group.keys(), self._clock()):
             needed_bytes = self._memory.load_bytes(placed) + lease.scratch_bytes
             self._memory.withdraw(placed)
-            if not self._memory.leases:  # nobody is left who could release anything
-                raise self._no_room(needed_bytes, ", ".join(group) or "scratch")
-            return False
+            if self._memory.leases:
+                return False
+            # nobody is left who could release anything
+            if self._memory.start_over(group, self._clock()):
+                return self._try_admit(lease, group, turn)
+            raise self._no_room(needed_bytes, ", ".join(group) or "scratch")
         self._memory.admit(lease, group, placed, self._clock())
         return True
 
@@ -231,13 +251,14 @@ class SlotTable:
             slot.is_loading = True
             is_verified = slot.request.is_verified or key in self._verified
             lent = slot.placement.borrowed()
+            address = slot.placement.backing.address
         loader = slot.request.loader or self._loader
         was_on_disk = False
         began_s = self._clock()
         weights: ResidentWeights | None = None
         try:
             was_on_disk = loader.host_share(slot.request.path) < HOST_SHARE
-            weights = _load(loader, slot.request, is_verified, lent)
+            weights = _load(loader, slot.request, is_verified, lent, address)
         finally:
             del lent
             with self._changed:
@@ -284,10 +305,19 @@ class SlotTable:
             try:
                 for weights in lease.resident():
                     weights.mark_used()
+                self._note_copies(lease)
             finally:
                 self._memory.dismiss(lease, self._clock())
                 self._memory.sweep()
                 self._changed.notify_all()
+
+    def _note_copies(self, lease: Lease) -> None:
+        """What copies to the device took is known once they are done."""
+        for key, slot in lease.slots.items():
+            if isinstance(slot.weights, ArrivingWeights):
+                copy_s = slot.weights.take_copy_s()
+                if copy_s is not None:
+                    self._memory.history.arrived(key, copy_s)
 
     def _no_room(self, bytes_: int, what: str) -> BudgetExceeded:
         what = f"{what} beside what cannot be evicted"
@@ -300,8 +330,15 @@ class SlotTable:
 
 
 def _load(
-    loader: Loader, request: SlotRequest, is_verified: bool, lent: Mapping[int, Tensor]
+    loader: Loader,
+    request: SlotRequest,
+    is_verified: bool,
+    lent: Mapping[int, Tensor],
+    address: int | None,
 ) -> ResidentWeights:
+    if address is not None:
+        seated = cast(SeatedLoader, loader)  # none other is given a place
+        return seated.load_at(request.path, request.index, is_verified, lent, address)
     if not lent:
         return loader.load(request.path, request.index, is_verified)
     sharing = cast(SharingLoader, loader)  # none other is lent anything
@@ -318,7 +355,10 @@ def open_slots(
     """The slot table of `device`; `host_budget_bytes` is for pinned copies, on CUDA alone."""
     if device.kind == "cpu":
         return SlotTable(MappedLoader(), budget_bytes, clock, eviction)
-    from fusion.loaders_cuda import CudaLoader  # a CPU worker has no use for it
+    # a CPU worker has no use for them
+    from fusion.swapping.cuda import CudaCopies
+    from fusion.swapping.loader import ArenaLoader
 
-    loader = CudaLoader(device.ordinal, host_budget_bytes)
+    copies = CudaCopies(device.ordinal)
+    loader = ArenaLoader(copies, int(budget_bytes * ARENA_SHARE), host_budget_bytes)
     return SlotTable(loader, budget_bytes, clock, eviction)

@@ -31,6 +31,7 @@ _CHALLENGE = ("WWW-Authenticate", 'Bearer realm="fusebox"')
 _OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FUNCTIONS, _INVOKE, _JOBS, _KEYS = "/v1/functions/", "/invoke", "/v1/jobs/", "/v1/keys"
+_ARTIFACTS = "/v1/artifacts/"
 
 Limit = Callable[[ApiKey], None]
 
@@ -50,6 +51,9 @@ def scope_of(method: str, path: str) -> Scope | None:
         method == "POST" and path.startswith(_FUNCTIONS) and path.endswith(_INVOKE)
     ):
         return Scope.INVOKE
+    if path.startswith(_ARTIFACTS):
+        # whole models; what a worker needs, and no caller
+        return Scope.DEPLOY
     if path.startswith(_FUNCTIONS):
         is_plain = method in _READS and not path.endswith(_PRIVATE)
         return None if is_plain else Scope.DEPLOY

@@ -14,6 +14,7 @@ from flask import Flask, Response, request
 from werkzeug.wsgi import get_input_stream
 
 from contract.errors import MalformedBody, PayloadTooLarge, RequestTimeout
+from contract.probe import HEADER as COMPUTE_MS
 from contract.settings import Settings
 from contract.store import Store
 from gateway import api_keys, functions, health, jobs, pages
@@ -21,6 +22,7 @@ from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
 from gateway.explanations import groups_record
+from gateway.handing_out import hand_out
 from gateway.idempotency import invoke_once
 from gateway.invoke import invoke
 from gateway.metrics import metrics
@@ -57,17 +59,23 @@ def create_app(settings: Settings, store: Store) -> Flask:
 def _route_functions(app: Flask, gateway: Gateway) -> None:
     def deploy(name: str) -> Response:
         headers = request.headers
-        content_type, digest = headers.get("Content-Type", ""), headers.get("Content-Digest", "")
+        fields = ("Content-Type", "Content-Digest", COMPUTE_MS)
+        upload = functions.Upload(*(headers.get(name, "") for name in fields))
         read = _reader(request.environ, gateway.settings.max_artifact_bytes)
-        return _respond(functions.deploy(gateway, name, content_type, digest, read))
+        return _respond(functions.deploy(gateway, name, upload, read))
 
     def show_log(name: str) -> Response:
         count, since = request.args.get("count", "100"), request.args.get("since", "0")
         return _respond(functions.show_log(gateway, name, count, since))
 
+    def hand(name: str) -> Response:
+        found = hand_out(gateway, name, request.headers.get("Range", ""))
+        return Response(found.body, found.status, found.headers)
+
     add = app.add_url_rule
     item = "/v1/functions/<name>"
     add("/v1/functions", "functions", lambda: _respond(functions.show_all(gateway)))
+    add("/v1/artifacts/<name>", "artifact", hand)
     add(item, "deploy", deploy, methods=["PUT"])
     add(item, "function", lambda name: _respond(functions.show(gateway, name)))
     add(item, "remove", lambda name: _respond(functions.remove(gateway, name)), methods=["DELETE"])

@@ -36,7 +36,9 @@ from contract.errors import (
 from contract.function import GRAPH, HANDLER, INCLUDED, MANIFEST, WEIGHTS, Function, Manifest
 from contract.log import Log
 from gateway.artifact_check import read_manifest
+from gateway.packed import Recorder
 from gateway.shared_weights import SharedWeights
+from gateway.storing import Storing
 from gateway.tar import Member, Read, TarError, members
 
 log = Log("artifacts")
@@ -85,9 +87,12 @@ class _Upload:
         time.sleep(0)
         return data
 
-    def finish(self) -> str:
-        """The digest of all of it, padding after the last member included."""
-        while self.read(2**20):
+    def finish(self, read: Read) -> str:
+        """The digest of all of it, padding after the last member included.
+
+        `read` is its own, or what passes it on.
+        """
+        while read(2**20):
             pass
         return self._hash.hexdigest()
 
@@ -99,8 +104,9 @@ def _anything(_folder: Path, _manifest: Manifest) -> None:
 class Artifacts:
     """The artifacts under one folder."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, storing: Storing | None = None) -> None:
         self._folder = folder
+        self._storing = storing
         self._max_bytes = max_bytes
         self._readers = BoundedSemaphore(READERS)
         self._shared = SharedWeights(folder)
@@ -112,12 +118,14 @@ class Artifacts:
         """Unpack, check and place an upload; publish it inside, so that no sweep takes it.
 
         `accept` may refuse what is unpacked, before it is placed. Raises DigestMismatch,
-        InvalidArtifact, PayloadTooLarge, StorageFull.
+        InvalidArtifact, PayloadTooLarge, StorageFull, ArtifactUnavailable.
         """
         incoming = self._folder / _INCOMING / f"{digest}.{secrets.token_hex(8)}"
         try:
             with _room_needed():
                 manifest = self._take_in(read, digest, incoming / "unpacked", accept)
+            if self._storing is not None:
+                self._storing.put(digest)
             yield manifest
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
@@ -128,12 +136,14 @@ class Artifacts:
         unpacked.mkdir(parents=True)
         upload = _Upload(read, self._max_bytes)
         try:
-            _unpack(upload.read, unpacked)
-            actual = upload.finish()
+            recorder = Recorder(upload.read)
+            _unpack(recorder, unpacked)
+            actual = upload.finish(recorder.read)
         except TarError as error:
             raise InvalidArtifact(f"artifact: {error}") from error
         if actual != digest:
             raise DigestMismatch(expected=digest, actual=actual)
+        recorder.write(unpacked)
         with self._readers:
             manifest = read_manifest(unpacked)
             accept(unpacked, manifest)
@@ -181,6 +191,9 @@ class Artifacts:
                     self._shared.remove(grave / WEIGHTS)
             shutil.rmtree(grave, ignore_errors=True)
         self._remove_abandoned()
+        if self._storing is not None:
+            # not what was deployed again meanwhile
+            self._storing.remove([*{*removed} - self._arriving() - needed()])
         log.info("swept", removed=len(removed))
         return removed
 
@@ -231,9 +244,9 @@ def _moved(source: Path, target: Path) -> bool:
     return True
 
 
-def _unpack(read: Read, folder: Path) -> None:
+def _unpack(recorder: Recorder, folder: Path) -> None:
     seen: set[str] = set()
-    for member in members(read):
+    for member in members(recorder.read):
         name = _checked_name(member)
         if name in seen:
             raise TarError(f"{name!r} twice")
@@ -243,7 +256,7 @@ def _unpack(read: Read, folder: Path) -> None:
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as file:
+            with recorder.inside(name, member.size_bytes), path.open("xb") as file:
                 for chunk in member.chunks:
                     file.write(chunk)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:

@@ -11,6 +11,9 @@ from contract.store.workers import WorkerReport
 from gateway.artifact_check import ask
 
 CPU = "cpu"
+# of a GPU's budget, for weights: they lie in one arena, and activations beside it; here they are
+# counted in it too
+ARENA_SHARE = 0.7
 
 
 def whole_bytes(manifest: Manifest) -> int:
@@ -21,13 +24,18 @@ def whole_bytes(manifest: Manifest) -> int:
 def budget_for_blocks(manifest: Manifest, workers: Iterable[WorkerReport]) -> int | None:
     """The largest budget of those that hold it in blocks at most; None where one holds all of it.
 
-    None too where no worker is known yet, or none of them runs blocks.
+    None too where no worker is known yet.
     """
     reports = list(workers)
     if any(report.budget_bytes >= whole_bytes(manifest) for report in reports):
         return None
-    budgets = [report.budget_bytes for report in reports if report.device == CPU]
+    budgets = [_for_weights(report) for report in reports]
     return None if manifest.is_eager else max(budgets, default=None)
+
+
+def _for_weights(report: WorkerReport) -> int:
+    share = 1.0 if report.device == CPU else ARENA_SHARE
+    return int(report.budget_bytes * share)
 
 
 def check_budgets(folder: Path, manifest: Manifest, workers: Iterable[WorkerReport]) -> None:

@@ -11,6 +11,7 @@ from gateway.artifacts import Artifacts
 from gateway.group_commit import GroupCommit
 from gateway.lookup import Lookup
 from gateway.replies import Replies
+from gateway.storing import Storing
 
 # Waits without a client's leave to answer 202 are cut this long before the process is killed.
 LAST_CALL_S = 2.0
@@ -41,7 +42,7 @@ class Gateway:
                 )
             ),
             Replies(store, settings.max_waiters),
-            Artifacts(settings.artifacts, settings.max_artifact_bytes),
+            Artifacts(settings.artifacts, settings.max_artifact_bytes, _storing(settings)),
         )
 
     def drain(self) -> None:
@@ -54,3 +55,7 @@ class Gateway:
         timer = Timer(last_call_s, self.replies.release, kwargs={"only_polls": False})
         timer.daemon = True
         timer.start()
+
+
+def _storing(settings: Settings) -> Storing | None:
+    return Storing(settings.artifacts_url, settings.artifacts) if settings.is_stored_apart else None

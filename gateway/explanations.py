@@ -41,6 +41,8 @@ def explain(job: Job, now_s: float) -> Record:
         found["group"] = {"id": trail.group, "worker": trail.worker}
     if outcome is not None and outcome.error is not None:
         found["reason"] = outcome.error["code"]
+        if job.status is Status.REFUSED:
+            found["refused"] = _refused(outcome.error)
     if (is_late := _is_late(job.spec, outcome)) is not None:
         found["is_late"] = is_late
     return found
@@ -65,6 +67,15 @@ def group_record(ran: GroupReport) -> Record:
         "taken_at_s": ran.taken_at_s,
         "began_at_s": ran.began_at_s,
         "ended_at_s": ran.ended_at_s,
+    }
+
+
+def _refused(error: Mapping[str, Any]) -> Record:
+    """What was predicted of a job that could not be met; Unix seconds."""
+    return {
+        "why": error["reason"],
+        "earliest_end_s": error["earliest_end"],
+        "deadline_s": error["deadline"],
     }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from contract.errors import RequestError, UnknownFunction, UnsupportedMediaType
 from contract.function import Function, FunctionRef, Manifest
 from contract.log import Log
+from contract.probe import parse_probe
 from contract.store.telemetry import LOG_LINES
 from gateway.answer import Answer, json_answer, rfc3339
 from gateway.artifacts import parse_content_digest
@@ -21,31 +22,38 @@ log = Log("gateway")
 TAR = "application/x-tar"
 
 
-def deploy(
-    gateway: Gateway, name: str, content_type: str, content_digest: str, read: Read
-) -> Answer:
+class Upload(NamedTuple):
+    """What a deployment says of its body, as it came."""
+
+    content_type: str
+    content_digest: str
+    # contract.probe.HEADER
+    compute_ms: str
+
+
+def deploy(gateway: Gateway, name: str, upload: Upload, read: Read) -> Answer:
     """PUT /v1/functions/<name>: store the artifact and make it the latest version."""
     ref = FunctionRef.parse(name)
     if ref.version:
         raise RequestError(f"function: expected NAME, got {name!r}; the platform numbers versions")
+    content_type = upload.content_type
     if content_type.partition(";")[0].strip().lower() != TAR:
         raise UnsupportedMediaType(
             f"Content-Type: expected {TAR}, got {content_type[:200]!r}", accepted=[TAR]
         )
-    digest = parse_content_digest(content_digest)
+    digest = parse_content_digest(upload.content_digest)
+    compute_ms = parse_probe(upload.compute_ms)
     workers = gateway.store.workers.all()
 
     def accept(folder: Path, manifest: Manifest) -> None:
         check_budgets(folder, manifest, workers)
 
     with gateway.artifacts.receive(read, digest, accept) as manifest:
-        function = gateway.store.functions.publish(ref.name, digest, manifest)
+        function = gateway.store.functions.publish(ref.name, digest, manifest, compute_ms)
     gateway.lookup.forget(ref)
     log.info("deployed", function=function.ref, digest=digest)
     location = ("Location", f"/v1/functions/{function.ref}")
-    budget_bytes = budget_for_blocks(function.manifest, workers)
-    in_blocks = {} if budget_bytes is None else {"blocks_budget_bytes": budget_bytes}
-    return json_answer(_describe(gateway, function) | in_blocks, 201, [location])
+    return json_answer(_describe(gateway, function), 201, [location])
 
 
 def show_all(gateway: Gateway) -> Answer:
@@ -120,7 +128,9 @@ def _describe(gateway: Gateway, function: Function) -> dict[str, Any]:
         versions = gateway.store.functions.versions(function.name)
     except UnknownFunction:
         versions = []  # removed since it was read
-    return record | {"versions": versions, "execution": execution(function, workers)}
+    budget_bytes = budget_for_blocks(function.manifest, workers)
+    in_blocks = {} if budget_bytes is None else {"blocks_budget_bytes": budget_bytes}
+    return record | {"versions": versions, "execution": execution(function, workers)} | in_blocks
 
 
 def _record(function: Function, place: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from prometheus_client.core import (
 )
 
 from contract.store.scheduling import DECISION_BOUNDS_S, Decisions
+from contract.store.telemetry import COMPUTE, TOTAL
 from gateway.overview import Overview
 from gateway.serving import refusals, served_of, utility_of, violations
 
@@ -19,6 +20,7 @@ from gateway.serving import refusals, served_of, utility_of, violations
 def scheduling_metrics(overview: Overview) -> Iterator[Metric]:
     """Per function, and of decisions while a scheduler leads."""
     yield from _counters(overview)
+    yield from _errors(overview)
     if overview.scheduling is not None:
         yield from _window(overview)
         yield from _decisions(overview.scheduling.decisions)
@@ -46,6 +48,25 @@ def _counters(overview: Overview) -> Iterator[Metric]:
         for reason, count in refusals(stats).items():
             refused.add_metric([name, reason], count)
     yield from (in_time, missed, refused)
+
+
+def _errors(overview: Overview) -> Iterator[Metric]:
+    """Of predicted times; relative to what was measured."""
+    groups = GaugeMetricFamily(
+        "fusebox_prediction_error_ratio",
+        "|predicted - measured| / measured of the last groups: computing alone, and in total",
+        labels=["time", "quantile"],
+    )
+    functions = GaugeMetricFamily(
+        "fusebox_function_prediction_error_ratio",
+        "The same of computing, of the last groups that a function was in",
+        labels=["function", "quantile"],
+    )
+    for name, error in overview.prediction.items():
+        family = groups if name in (COMPUTE, TOTAL) else functions
+        family.add_metric([name, "0.5"], error.median)
+        family.add_metric([name, "0.9"], error.p90)
+    yield from (groups, functions)
 
 
 def _window(overview: Overview) -> Iterator[Metric]:

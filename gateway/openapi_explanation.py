@@ -47,7 +47,8 @@ EXPLANATION: Schema = object_of(
         # of a job that runs, id and worker alone
         "group": object_of(_GROUP, optional=tuple(_GROUP)),
         "reason": STRING,
+        "refused": object_of({"why": STRING, "earliest_end_s": NUMBER, "deadline_s": NUMBER}),
         "is_late": FLAG,
     },
-    optional=("longest", "predicted_ms", "group", "reason", "is_late"),
+    optional=("longest", "predicted_ms", "group", "reason", "refused", "is_late"),
 ) | {"description": "Why it waited, and why it was refused; not in a 202."}

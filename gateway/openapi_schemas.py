@@ -92,7 +92,14 @@ _KEY_WISH: Schema = {
 
 
 def _blocks() -> Schema:
-    return _object({"block_bytes": _list(_COUNT), "ring_bytes": _COUNT, "resident_bytes": _COUNT})
+    return _object(
+        {
+            "block_bytes": _list(_COUNT),
+            "ring_bytes": _COUNT,
+            "resident_bytes": _COUNT,
+            "is_measured": _FLAG,
+        }
+    )
 
 
 def _function() -> Schema:
@@ -122,7 +129,7 @@ def _function() -> Schema:
         "digest": _STRING,
         "versions": _list(_COUNT),
         "execution": _object(execution, optional=("blocks",)),
-        # of an answer to a deployment: the bytes in which it will run in blocks
+        # of a function that no worker holds as a whole: the bytes in which it runs in blocks
         "blocks_budget_bytes": _COUNT,
     }
     optional = ("versions", "execution", "blocks_budget_bytes")
@@ -177,6 +184,9 @@ def _stats() -> Schema:
             "evictions": _COUNT,
             "counters": _MAP_OF_COUNTS,
             "scheduling": scheduling | {"type": ["object", "null"]},
+            "prediction_error": _map_of(
+                _object({"median": _NUMBER, "p90": _NUMBER, "groups": _COUNT})
+            ),
         }
     )
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from contract.function import Function
 from contract.job import SETTLED, TIMINGS
 from contract.store import Store
 from contract.store.scheduling import SchedulingNow
-from contract.store.telemetry import LATENCY_BOUNDS_S, Conservation, quantile_s
+from contract.store.telemetry import (
+    LATENCY_BOUNDS_S,
+    Conservation,
+    PredictionError,
+    quantile_s,
+)
 from contract.store.workers import DagCacheReport, WorkerReport
 from gateway.serving import deciding, serving
 
@@ -31,6 +36,8 @@ class Overview:
     workers: list[WorkerReport]
     # None while no scheduler leads
     scheduling: SchedulingNow | None = None
+    # of COMPUTE and TOTAL times of groups, and by NAME@VERSION
+    prediction: Mapping[str, PredictionError] = field(default_factory=dict)
 
     @classmethod
     def read(cls, store: Store) -> Overview:
@@ -45,6 +52,7 @@ class Overview:
             store.telemetry.conservation(),
             store.workers.all(),
             store.scheduling.now(),
+            store.telemetry.prediction_error(),
         )
 
     @property
@@ -78,6 +86,7 @@ class Overview:
             "evictions": sum(worker.evictions for worker in self.workers),
             "counters": self.counters,
             "scheduling": deciding(self.scheduling),
+            "prediction_error": {k: error._asdict() for k, error in self.prediction.items()},
         }
 
     def function_stats(self, function: Function) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from contract.store.scheduling import SchedulingNow
 from contract.utility import Served, utility
 
 # statuses of accepted jobs that were never answered, though nobody gave them up
-_UNANSWERED = ("expired", "refused")
+_UNANSWERED = (Status.EXPIRED, Status.REFUSED)
 # fields of counters that count refusals: at the enqueue, and by the scheduler
 _REFUSED = ("rejected:", "refused:")
 
 
 def violations(stats: Mapping[str, int]) -> dict[str, int]:
     """Accepted jobs that were not answered by their due time, by how; without an SLO by timeout."""
-    unanswered = {how: stats.get(f"jobs:{how}", 0) for how in _UNANSWERED if how in _STATUSES}
+    unanswered = {str(how): stats.get(f"jobs:{how}", 0) for how in _UNANSWERED}
     return {"late": stats.get("late", 0), **unanswered}
 
 
@@ -76,9 +76,6 @@ def deciding(now: SchedulingNow | None) -> dict[str, Any] | None:
         "decision_p50_ms": _in_ms(decisions.p50_s),
         "decision_p99_ms": _in_ms(decisions.p99_s),
     }
-
-
-_STATUSES = frozenset(map(str, Status))
 
 
 def _in_ms(seconds: float | None) -> float | None:

@@ -17,6 +17,7 @@ from contract.log import Log
 from contract.store.queue import Fetched
 from fusion.errors import BudgetExceeded, MemberError
 from fusion.slots import Lease, SlotTable
+from workers.arriving import ArrivingRuns
 from workers.blocks import Blocks
 from workers.calls import call_of, outside, scratch_bytes
 from workers.ceilings import Ceilings, lacked_memory, too_large
@@ -93,6 +94,7 @@ class Computer:
         self._ceilings = ceilings
         self._blocks = blocks
         self._prefetcher = prefetcher
+        self._arriving = ArrivingRuns()
 
     @contextmanager
     def spare_device(self) -> Iterator[bool]:
@@ -116,7 +118,7 @@ class Computer:
         most_rows = self._ceilings.most_rows
         runs = [
             part
-            for run in plan_runs(self._load(graphs, loaded, results), most_rows)
+            for run in plan_runs(self._load(graphs, loaded, results, tally), most_rows)
             for part in parted(run, {key for key, each in loaded.items() if each.blocks})
         ]
         results.extend(self._run_each(runs, loaded, tally))
@@ -127,7 +129,7 @@ class Computer:
         return results
 
     def _load(
-        self, jobs: Sequence[Staged], loaded: dict[str, Loaded], results: Results
+        self, jobs: Sequence[Staged], loaded: dict[str, Loaded], results: Results, tally: Tally
     ) -> list[Staged]:
         """Read the artifacts; jobs of a broken one end here, alone."""
         broken: dict[str, FuseboxError] = {}
@@ -135,6 +137,7 @@ class Computer:
             key = str(function.ref)
             try:
                 loaded[key] = self._blocks.fitted(function, self._library.get(function))
+                tally.build_s += loaded[key].planning_s
             except BudgetExceeded as error:
                 log.warning("does_not_fit", function=key, reason=error)
                 broken[key] = translate(error)
@@ -236,7 +239,9 @@ class Computer:
         tally.compute_s += found.compute_s
         tally.note_run(found.strategy, found.build_s + found.compute_s, time.time())
         _note_members(tally, run, found)
-        times = times._replace(build_s=found.build_s, compute_s=found.compute_s)
+        # jobs of a function in blocks have waited for its plan, if it was made for them
+        planning_s = sum(loaded[str(batch[0].function.ref)].planning_s for batch in run)
+        times = times._replace(build_s=found.build_s + planning_s, compute_s=found.compute_s)
         # whose own weights were here has waited for its group, not swapped
         warm_times = times._replace(swap_s=0.0)
         results = Results([], [])
@@ -259,6 +264,9 @@ class Computer:
     def _computed(self, run: Run, loaded: dict[str, Loaded], lease: Lease) -> DagRun:
         first = loaded[str(run[0][0].function.ref)]
         if first.blocks is None:
+            arriving = self._arriving.call_of(run[0], first, lease) if len(run) == 1 else None
+            if arriving is not None:
+                return self._dags.run_alone(arriving)
             return self._dags.run(
                 [call_of(batch, loaded[str(batch[0].function.ref)], lease) for batch in run]
             )

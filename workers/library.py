@@ -49,6 +49,8 @@ class Loaded(NamedTuple):
     ranges: tuple[IndexRange, ...]
     # of a function that does not fit as a whole
     blocks: InBlocks | None = None
+    # seconds that this caller waited for the plan in blocks
+    planning_s: float = 0.0
 
     def at(self, rows: int) -> Body:
         """What runs so many rows: the exact row bucket or the next one."""

@@ -85,15 +85,15 @@ def report(
         tally.swap_bytes,
         sorted(behind),
         tally.strategies,
-        began_at_s=tally.began_at_s,
-        ended_at_s=tally.ended_at_s,
-        jobs=len(ended),
         tiers=["+".join(tally.tiers.get(FunctionRef(*ref), ())) for ref in rows],
         member_s=_member_s(tally, [FunctionRef(*ref) for ref in rows]),
         built=tally.built,
         lanes=lanes,
         disk_bytes=tally.disk_bytes,
         disk_s=tally.disk_s,
+        began_at_s=tally.began_at_s,
+        ended_at_s=tally.ended_at_s,
+        jobs=len(ended),
     )
 
 

@@ -12,6 +12,7 @@ from contract.function import Function, FunctionRef
 from contract.job import Status
 from contract.store.queue import Fetched
 from contract.tensors import Tensors, check_names, encode_tensor, rows_of, unpack_tensors
+from workers.fetching.artifacts import Fetching
 from workers.handlers.hosts import HookCall, Hosts
 from workers.paces import Paces, Split
 from workers.records import Ended, Ran, Staged, Times
@@ -42,41 +43,60 @@ class Stager:
     What is behind is given as futures: a group goes on without the functions whose hooks are slow.
     """
 
-    def __init__(self, find: Find, hosts: Hosts, threads: ThreadPoolExecutor, paces: Paces) -> None:
+    def __init__(
+        self,
+        find: Find,
+        hosts: Hosts,
+        threads: ThreadPoolExecutor,
+        paces: Paces,
+        fetching: Fetching | None = None,
+    ) -> None:
         self._find = find
+        self._fetching = fetching
         self._hosts = hosts
         self._threads = threads
         self._paces = paces
 
     def with_preprocess(self, jobs: Iterable[Fetched]) -> set[FunctionRef]:
         """Functions of these jobs that staging takes a while for."""
-        return {ref for ref in {job.spec.ref for job in jobs} if self._has(ref, "has_preprocess")}
+        return {ref for ref in {job.spec.ref for job in jobs} if self._takes_long(ref)}
 
     def stage(self, jobs: Iterable[Fetched]) -> Split[Sides]:
         """Inputs of every job, or how it ended, by function."""
         by_function: dict[FunctionRef, list[Fetched]] = {}
         for job in jobs:
             by_function.setdefault(job.spec.ref, []).append(job)
-        return self._side_by_side(self._stage_function, by_function, "has_preprocess")
+        with_hook = {ref for ref in by_function if self._takes_long(ref)}
+        return self._side_by_side(self._stage_function, by_function, with_hook)
 
     def finish(self, ran: Iterable[Ran]) -> Split[list[Ended]]:
         """Results of jobs that were computed, by function."""
         by_function: dict[FunctionRef, list[Ran]] = {}
         for one in ran:
             by_function.setdefault(one.job.function.ref, []).append(one)
-        return self._side_by_side(self._finish_function, by_function, "has_postprocess")
+        with_hook = {ref for ref in by_function if self._has(ref, "has_postprocess")}
+        return self._side_by_side(self._finish_function, by_function, with_hook)
 
     def _side_by_side(
         self,
         work: Callable[[FunctionRef, list[Any]], T],
         parts: Mapping[FunctionRef, list[Any]],
-        hook: str,
+        with_hook: set[FunctionRef],
     ) -> Split[T]:
-        with_hook = {ref for ref in parts if self._has(ref, hook)}
         futures = {ref: self._threads.submit(work, ref, parts[ref]) for ref in with_hook}
         rest = [work(ref, part) for ref, part in parts.items() if ref not in with_hook]
         done, behind = self._paces.split(futures)
         return Split(rest + done, behind)
+
+    def _takes_long(self, ref: FunctionRef) -> bool:
+        """Whether it has a hook, or its artifact has to be fetched."""
+        return self._has(ref, "has_preprocess") or not self._is_here(ref)
+
+    def _is_here(self, ref: FunctionRef) -> bool:
+        try:
+            return self._fetching is None or self._fetching.is_here(self._find(ref))
+        except FuseboxError:
+            return True  # as in `_has`
 
     def _has(self, ref: FunctionRef, hook: str) -> bool:
         try:
@@ -88,6 +108,8 @@ class Stager:
     def _stage_function(self, ref: FunctionRef, jobs: list[Fetched]) -> Sides:
         try:
             function = self._find(ref)
+            if self._fetching is not None:
+                self._fetching.bring(function)
         except FuseboxError as error:
             return Sides([], [Ended.failed(job, error) for job in jobs])
         if not function.manifest.has_preprocess:

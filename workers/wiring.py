@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 
 from contract import keys
+from contract.function import Function
 from contract.heap import settle_heap
 from contract.log import Log
 from contract.settings import Settings
@@ -48,18 +49,21 @@ from workers.dags import Dags
 from workers.eager import EagerRuns
 from workers.eager_slots import Opening
 from workers.executor import Executor, Patience
+from workers.fetching import open_fetching
+from workers.foresight import Foresight
 from workers.gauge import Gauge
 from workers.handlers.hosts import Hosts
 from workers.handlers.log_writer import LogWriter
 from workers.handlers.starting import HostLimits
 from workers.heartbeat import Heartbeat, Rhythm
 from workers.leaving import Leaving
-from workers.library import Library
+from workers.library import Library, Loaded
 from workers.mark import MemoryMark
 from workers.measuring import Measuring
 from workers.paces import Paces
 from workers.prefetching import Prefetcher
 from workers.removed import Removed
+from workers.replanning import Replanning
 from workers.report import Reporter
 from workers.speed import find_speed
 from workers.stage import Stager
@@ -77,6 +81,8 @@ HOST_SHARE = 0.25
 GRAPH_SHARE = 0.2
 # between two looks for functions that are removed
 REMOVED_S = 5.0
+# between two looks for new functions that will run in blocks
+FORESIGHT_S = 2.0
 FUNCTIONS_KEPT = 4096
 # a thread for every function whose hooks run or are waited for; started when needed
 HOOK_THREADS = 256
@@ -187,11 +193,15 @@ def wire(
         ),
     )
     # versions are immutable, so what was read once holds
-    find = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
-    blocks = Blocks(slots, device.kind, library.known)
+    known = lru_cache(FUNCTIONS_KEPT)(store.functions.get_accepted)
+    fetching = open_fetching(
+        settings, lambda: {*slots.stats().resident, *map(str, [*hosts.pids(), *eager_hosts.pids()])}
+    )
+    find = fetching.finding(known) if fetching else known
+    blocks = Blocks(slots, library.known, Replanning(measurements))
     prefetcher = Prefetcher(slots, library, find, fitted=blocks.fitted)
     paces = Paces()
-    stager = Stager(find, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces)
+    stager = Stager(known, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces, fetching)
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
     computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
@@ -207,12 +217,20 @@ def wire(
         slots,
         library,
         REMOVED_S,
-        [find.cache_clear, paces.clear, eager.forget, blocks.forget],
+        [known.cache_clear, paces.clear, eager.forget, blocks.forget],
     )
     chores = [
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
         compiling.look, measuring.look, tiers.look,
     ]  # fmt: skip
+    if device.kind == "cpu" and fetching is None:
+
+        def plan(function: Function) -> Loaded:
+            return blocks.fitted(function, library.get(function))
+
+        chores.append(Foresight(store.functions, budget_bytes, plan, FORESIGHT_S).look)
+    if fetching is not None:
+        chores.append(fetching.look)
     capturing = None
     if graphs is not None:
         capturing = Capturing(graphs, dags, library, slots, computer, find, lambda: claims.is_idle)
@@ -227,6 +245,8 @@ def wire(
         compiling.stop()
         if capturing is not None:
             capturing.stop()
+        if fetching is not None:
+            fetching.stop()
         measuring.save()
 
     return Parts(worker, claims, executor, heartbeat, gauge, leaving, warm, learned, prefetcher)
@@ -249,7 +269,7 @@ def host_budget_bytes(settings: Settings, ram_bytes: int) -> int:
     """For a worker's pinned copies of weights, of which a CPU has none."""
     if settings.host_budget_bytes is not None:
         return settings.host_budget_bytes
-    return int(ram_bytes * HOST_SHARE) // settings.workers
+    return int(ram_bytes * HOST_SHARE) // max(1, settings.workers)
 
 
 def host_limits(settings: Settings) -> HostLimits:

@@ -10,7 +10,6 @@ from typing import Any
 
 from contract.function import FunctionRef
 from contract.job import JobId
-from contract.store.queue import GroupReport
 from workers.scheduling.costs import Costs
 from workers.scheduling.policies import Policy, policy_named
 from workers.scheduling.records import PendingJob
@@ -39,7 +38,7 @@ def simulate(
     """Run a workload until every job has ended.
 
     `policy`: a name as in FUSEBOX_POLICY, or one that is made already; `costs`: what was learned
-    before, else each function is known by its mean at one row, as a probe at deploy tells;
+    before, else each function is known as a probe at deploy tells it;
     `heard` is told of every job as it ends.
     """
     if isinstance(policy, str):
@@ -51,11 +50,11 @@ def simulate(
 
 
 def probed(profile: Profile) -> Costs:
-    """Costs after one probe of each function."""
+    """Costs before any run: what was measured of each function at deploy, least and most rows."""
     costs, draw = Costs(), Draw(profile, Random(0))
-    for name in profile.functions:
-        mean_s = draw.mean_s(name, 1)
-        costs.learn(GroupReport("", "", [(name, 1, 1)], mean_s, 0.0, 0.0))
+    for name, function in profile.functions.items():
+        rows = {min(function.compute_s), max(function.compute_s)}
+        costs.expect(FunctionRef(name, 1), {count: draw.mean_s(name, count) for count in rows})
     return costs
 
 
@@ -169,12 +168,13 @@ class _Run:
             at_s += self._draw.one(self._delays.claim_s)
             worker = self._scheduler.worker(dispatch.worker)
             group = GroupRun(next(self._group_numbers), worker, dispatch, dispatch.jobs)
-            worker.send(group)
+            worker.send(group, at_s)
             self._at(at_s + self._staging_s(group), self._stage, group)
         self._free_at_s = at_s
-        self._scheduler.is_full = self._scheduler.cannot_start()
+        self._scheduler.is_full = self._scheduler.cannot_start(at_s)
         if turn.wake_at_s < float("inf"):
             self._ask(max(turn.wake_at_s, at_s))
+        self._scheduler.teach(at_s)
 
     def _staging_s(self, group: GroupRun) -> float:
         """Until its inputs are there: hooks run side by side."""
@@ -211,7 +211,7 @@ class _Run:
         self._at(now_s + hooks_s + self._draw.one(self._delays.settle_s), self._settle, group)
 
     def _settle(self, now_s: float, group: GroupRun) -> None:
-        group.worker.heard(group)
+        group.worker.heard(group, now_s)
         self._scheduler.hear(group)
         self._report.group_count += 1
         if self._keeps_groups and group.compute_s:
@@ -220,7 +220,8 @@ class _Run:
             self._end(job, now_s, Answer.EXPIRED)
         for job in group.jobs:
             self._end(job, now_s, Answer.ANSWERED, group)
-        if self._scheduler.has_pending:
+        # a policy that learns is told in the same turn
+        if self._scheduler.has_pending or self._scheduler.has_news:
             self._ask(max(self._free_at_s, now_s))
 
     def _end(

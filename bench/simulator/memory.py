@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 from contract.function import FunctionRef
 from fusion.lru import ByteLru
+from workers.scheduling.costs.interference import Members, members_of
 from workers.scheduling.records import FunctionView
-
-# rows of the members of a fused DAG, in powers of two
-DagKey = frozenset[tuple[FunctionRef, int]]
 
 
 class Loads(NamedTuple):
@@ -30,9 +28,9 @@ class Weights:
         self._functions = functions
         self._held: ByteLru[FunctionRef, None] = ByteLru()
         self._scratch_bytes = 0
-        # read from disk once, they are in the page cache
-        self._known: set[FunctionRef] = set()
         self.resident: frozenset[FunctionRef] = frozenset()
+        # read from disk once, they are in the page cache
+        self.hosted: frozenset[FunctionRef] = frozenset()
 
     @property
     def bytes(self) -> int:
@@ -42,10 +40,10 @@ class Weights:
     def warm(self) -> None:
         """Bring in functions as they come, until one does not fit."""
         for ref, view in self._functions.items():
-            self._known.add(ref)
             if self._held.bytes + view.weight_bytes <= self._budget_bytes:
                 self._held.put(ref, None, view.weight_bytes)
         self.resident = frozenset(self._held)
+        self.hosted = frozenset(self._functions)
 
     def acquire(self, rows: Mapping[FunctionRef, int]) -> Loads | None:
         """Pin the weights of a group and take room for its activations; None: not now.
@@ -57,7 +55,7 @@ class Weights:
         scratch = self._scratch_of(rows)
         if not self._make_room(sum(map(self._size, cold)) + scratch, rows):
             return None
-        disk_bytes = sum(self._size(ref) for ref in cold if ref not in self._known)
+        disk_bytes = sum(self._size(ref) for ref in cold if ref not in self.hosted)
         loads = Loads(sum(map(self._size, cold)) - disk_bytes, disk_bytes, len(cold))
         for ref in cold:
             self._held.put(ref, None, self._size(ref))
@@ -66,7 +64,7 @@ class Weights:
             self._held.touch(ref)
         self._scratch_bytes += scratch
         if cold:
-            self._known.update(cold)
+            self.hosted |= frozenset(cold)
             self.resident = frozenset(self._held)
         return loads
 
@@ -107,11 +105,16 @@ class Dags:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._kept: OrderedDict[DagKey, None] = OrderedDict()
+        self._kept: OrderedDict[Members, None] = OrderedDict()
+
+    @property
+    def kept(self) -> Set[Members]:
+        """The groups whose DAGs are there, now and later."""
+        return self._kept.keys()
 
     def find(self, rows: Mapping[FunctionRef, int]) -> bool:
         """Whether a group's DAG is there; afterwards it is."""
-        key = frozenset((ref, 1 << (count - 1).bit_length()) for ref, count in rows.items())
+        key = members_of(rows.items())
         is_there = key in self._kept
         self._kept[key] = None
         self._kept.move_to_end(key)

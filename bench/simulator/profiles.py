@@ -79,7 +79,8 @@ class Profile:
     functions: Mapping[str, FunctionProfile]
     delays: Delays = field(default_factory=Delays)
     bandwidth: Bandwidth = field(default_factory=Bandwidth)
-    # members of a group -> its time over the sum of their times alone
+    # members of a group -> its time over the sum of their times alone, as measured under load; of
+    # one member, the times alone where it is missing
     together: Mapping[int, Samples] = field(default_factory=dict)
     # members of a group -> what making its fused DAG took
     build_s: Mapping[int, Samples] = field(default_factory=dict)
@@ -145,12 +146,13 @@ class Draw:
 
     def compute_s(self, members: Mapping[FunctionRef, int]) -> float:
         """The time of a group, rows by function."""
-        if len(members) == 1:
+        count = len(members)
+        if count == 1 and 1 not in self._profile.together:
             [(ref, rows)] = members.items()
             times = self._of(ref.name, rows)
             return times.mean_s * self.one(times.ratios)
         alone_s = sum(self._of(ref.name, rows).mean_s for ref, rows in members.items())
-        return alone_s * self.one(nearest(self._profile.together, len(members)) or (1.0,))
+        return alone_s * self.one(nearest(self._profile.together, count) or (1.0,))
 
     def build_s(self, members: int) -> float:
         """The time to make a fused DAG of so many members."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import inf
+from math import ceil, inf
+from statistics import fmean
 from typing import NamedTuple
 
 from contract.function import FunctionRef
@@ -14,9 +15,9 @@ from contract.store.queue import GroupReport
 from workers.scheduling.costs import Costs
 from workers.scheduling.drain import ALL, Drain
 from workers.scheduling.groups import can_start
-from workers.scheduling.loop import EXPIRE_EVERY_S, MEASURE_EVERY_S, TELL_EVERY_S
+from workers.scheduling.loop import EXPIRE_EVERY_S, LEARN_EVERY_S, LOOK_EVERY_S, MEASURE_EVERY_S
 from workers.scheduling.pending import Pending
-from workers.scheduling.policies import Policy
+from workers.scheduling.policies import Learner, Policy
 from workers.scheduling.records import FunctionView, PendingJob, Plan
 
 from .fleet import Fleet
@@ -57,8 +58,19 @@ class Scheduler:
         self._deadlines: list[tuple[float, JobId]] = []
         self._last_turn_s = -inf
         self._admission = Admission()
+        self._learner = policy if isinstance(policy, Learner) and policy.adapts else None
+        self._reports: list[GroupReport] = []
+        self._learn_at_s = 0.0
+        mean = fmean(worker.device.speed for worker in workers)
+        for worker in workers:
+            worker.speed = worker.device.speed / mean
         self.is_full = False
         self.decisions = 0
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a policy that learns has not been told everything."""
+        return bool(self._reports)
 
     @property
     def has_pending(self) -> bool:
@@ -87,11 +99,16 @@ class Scheduler:
 
     def hears_at_s(self, now_s: float) -> float:
         """When a job that is accepted now is seen: at once, or where no place is free, later."""
-        return max(now_s, self._last_turn_s + TELL_EVERY_S) if self.is_full else now_s
+        if not self.is_full:
+            return now_s
+        looks = ceil((now_s - self._last_turn_s) / LOOK_EVERY_S)
+        return self._last_turn_s + max(1, looks) * LOOK_EVERY_S
 
-    def cannot_start(self) -> bool:
+    def cannot_start(self, now_s: float) -> bool:
         """Whether a job that comes now has to wait for a signal."""
-        return not can_start(worker.view() for worker in self._workers)
+        if any(worker.is_idle for worker in self._workers):
+            return False
+        return not can_start(worker.view(now_s) for worker in self._workers)
 
     def turn(self, now_s: float) -> Turn:
         """Expire, decide; dispatched and refused jobs wait no longer."""
@@ -100,7 +117,7 @@ class Scheduler:
         if not len(self._pending):
             self._admission.note(now_s, self._pending)
             return Turn(expired, NOTHING, inf, has_decided=False)
-        views = [worker.view() for worker in self._workers]
+        views = [worker.view(now_s) for worker in self._workers]
         plan = self._policy.plan(self._pending, views, self._costs, now_s)
         self.decisions += 1
         for dispatch in plan.dispatches:
@@ -118,20 +135,38 @@ class Scheduler:
             self._admission.settled(job.function.name)
         if not group.jobs:
             return
-        rows = Counter[FunctionRef]()
-        for job in group.jobs:
-            rows[job.function] += job.rows
         report = GroupReport(
             str(group.number),
             group.worker.device.id,
-            [(ref.name, ref.version, count) for ref, count in rows.items()],
-            group.compute_s,
+            [(ref.name, ref.version, count) for ref, count in group.ran.items()],
+            # what it would have been on a worker of the mean speed
+            group.compute_s * group.worker.speed,
             group.swap_s,
             group.build_s,
             group.swap_bytes,
+            predicted_s=group.dispatch.predicted_s,
+            began_at_s=group.started_s,
+            ended_at_s=group.started_s + group.build_s + group.compute_s,
+            jobs=len(group.jobs),
+            built=int(group.build_s > 0),
+            disk_bytes=group.disk_bytes,
+            disk_s=group.disk_s,
         )
-        for ref, compute_s in self._costs.learn(report):
+        for ref, compute_s in self._costs.learn(report, group.dispatch.predicted_s):
             self._pending.shares.charge(ref.name, compute_s)
+        if self._learner is not None:
+            self._reports.append(report)
+
+    def teach(self, now_s: float) -> None:
+        """Tell a policy that learns what became of its groups."""
+        if self._learner is None:
+            return
+        for report in self._reports:
+            self._learner.observe(report, now_s)
+        self._reports.clear()
+        if now_s >= self._learn_at_s:
+            self._learner.learn()
+            self._learn_at_s = now_s + LEARN_EVERY_S
 
     def _expired(self, now_s: float) -> list[PendingJob]:
         found = []

@@ -7,8 +7,9 @@ the device's turn, a last look at deadlines, the fused DAG, the run, hooks, sett
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from contract.function import FunctionRef
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
@@ -26,19 +27,41 @@ class GroupRun:
     worker: Worker
     dispatch: Dispatch
     jobs: Sequence[PendingJob]
-    rows: dict[FunctionRef, int] = field(default_factory=dict)
+    # by function: of all its jobs, and of those that were not expired when it began to compute
+    rows: dict[FunctionRef, int] = field(init=False)
+    ran: dict[FunctionRef, int] = field(init=False)
     swap_s: float = 0.0
     swap_bytes: int = 0
+    disk_bytes: int = 0
+    disk_s: float = 0.0
     build_s: float = 0.0
     compute_s: float = 0.0
     started_s: float = 0.0
     expired: list[PendingJob] = field(default_factory=list)
 
-    def count_rows(self) -> None:
-        """Rows by function of the jobs that are left."""
-        self.rows = {}
+    def __post_init__(self) -> None:
+        self.rows = self.ran = self._count_rows()
+
+    def expire(self, now_s: float) -> None:
+        """The last look at deadlines before it computes."""
+        self.expired = [job for job in self.jobs if job.deadline_s <= now_s]
+        if self.expired:
+            self.jobs = [job for job in self.jobs if job.deadline_s > now_s]
+            self.ran = self._count_rows()
+
+    def _count_rows(self) -> dict[FunctionRef, int]:
+        rows: dict[FunctionRef, int] = {}
         for job in self.jobs:
-            self.rows[job.function] = self.rows.get(job.function, 0) + job.rows
+            rows[job.function] = rows.get(job.function, 0) + job.rows
+        return rows
+
+
+class _Sent(NamedTuple):
+    """A group that takes a place."""
+
+    predicted_s: float
+    at_s: float
+    names: Collection[str]
 
 
 class Worker:
@@ -66,14 +89,17 @@ class Worker:
         # staged groups that wait for the device
         self._ready: deque[GroupRun] = deque()
         self._is_computing = False
-        # as the scheduler knows them: sent, and not yet heard of again; group -> predicted seconds
-        self._sent: dict[int, float] = {}
+        # as the scheduler knows them, in order: sent, and not yet heard of again
+        self._sent: dict[int, _Sent] = {}
+        self._heard_at_s = 0.0
+        # relative to the mean of all workers
+        self.speed = 1.0
         self._arriving: dict[int, frozenset[FunctionRef]] = {}
         self._view: WorkerView | None = None
 
-    def view(self) -> WorkerView:
+    def view(self, now_s: float) -> WorkerView:
         """As the policy sees it."""
-        if self._view is None:
+        if self._view is None or self._sent:
             resident = self.weights.resident
             for functions in self._arriving.values():
                 resident |= functions
@@ -82,29 +108,55 @@ class Worker:
                 self.device.places - len(self._sent),
                 self.device.budget_bytes,
                 resident,
-                sum(self._sent.values()) if self._sent else None,
+                sum(its.predicted_s for its in self._sent.values()) if self._sent else None,
                 resident_bytes=self.weights.bytes,
+                remaining_s=self._remaining_s(now_s),
+                speed=self.speed,
+                groups_of=self._groups_of(),
+                hosted=self.weights.hosted,
+                cached=self._dags.kept,
             )
         return self._view
 
-    def send(self, group: GroupRun) -> None:
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has no group, as far as the scheduler knows."""
+        return not self._sent
+
+    def _groups_of(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for its in self._sent.values():
+            for name in its.names:
+                found[name] = found.get(name, 0) + 1
+        return found
+
+    def _remaining_s(self, now_s: float) -> float | None:
+        """As the scheduler's state works it out: groups run in the order they were sent."""
+        if not self._sent:
+            return None
+        first, *rest = self._sent.values()
+        began_s = max(first.at_s, self._heard_at_s)
+        first_s = max(0.0, began_s + first.predicted_s - now_s)
+        return first_s + sum(its.predicted_s for its in rest)
+
+    def send(self, group: GroupRun, now_s: float) -> None:
         """The scheduler has sent a group: it takes a place."""
-        group.count_rows()
-        self._sent[group.number] = group.dispatch.predicted_s
+        names = {ref.name for ref in group.rows}
+        self._sent[group.number] = _Sent(group.dispatch.predicted_s, now_s, names)
         arriving = group.rows.keys() - self.weights.resident
         if arriving:
             self._arriving[group.number] = frozenset(arriving)
         self._view = None
 
-    def heard(self, group: GroupRun) -> None:
+    def heard(self, group: GroupRun, now_s: float) -> None:
         """The scheduler has heard that a group is over."""
         del self._sent[group.number]
         self._arriving.pop(group.number, None)
+        self._heard_at_s = now_s
         self._view = None
 
     def stage(self, group: GroupRun) -> bool:
         """Bring in a group's weights, `swap_s` long; False: it waits until others let theirs go."""
-        group.count_rows()
         found = None if self._starved else self.weights.acquire(group.rows)
         if found is None:
             self._starved.append(group)
@@ -138,18 +190,11 @@ class Worker:
         group = self._ready.popleft()
         self._is_computing = True
         group.started_s = now_s
-        group.expired = [job for job in group.jobs if job.deadline_s <= now_s]
-        if not group.expired:
-            running = group.rows
-        else:
-            group.jobs = [job for job in group.jobs if job.deadline_s > now_s]
-            running = {}
-            for job in group.jobs:
-                running[job.function] = running.get(job.function, 0) + job.rows
-        if running:
-            group.compute_s = self._draw.compute_s(running) / self.device.speed
-            if not self._dags.find(running):
-                group.build_s = self._draw.build_s(len(running)) / self.device.speed
+        group.expire(now_s)
+        if group.ran:
+            group.compute_s = self._draw.compute_s(group.ran) / self.device.speed
+            if not self._dags.find(group.ran):
+                group.build_s = self._draw.build_s(len(group.ran)) / self.device.speed
                 self.builds += 1
         self.busy_s += group.build_s + group.compute_s
         return group
@@ -162,12 +207,10 @@ class Worker:
     def _take_in(self, group: GroupRun, host_bytes: int, disk_bytes: int, count: int) -> None:
         if not count:
             return
-        group.swap_bytes = host_bytes + disk_bytes
-        group.swap_s = (
-            count * self._bandwidth.load_s
-            + host_bytes / self._bandwidth.host_bytes_per_s
-            + disk_bytes / self._bandwidth.disk_bytes_per_s
-        )
+        group.swap_bytes, group.disk_bytes = host_bytes + disk_bytes, disk_bytes
+        group.disk_s = disk_bytes / self._bandwidth.disk_bytes_per_s
+        host_s = host_bytes / self._bandwidth.host_bytes_per_s
+        group.swap_s = count * self._bandwidth.load_s + host_s + group.disk_s
         self.loads += count
         self.loaded_bytes += group.swap_bytes
         self._view = None

@@ -105,7 +105,7 @@ def recorded(path: Path) -> Workload:
 
 def record(path: Path, calls: Iterable[Call]) -> None:
     """Write a trace for `recorded`."""
-    lines = (json.dumps([round(call.at_s, 6), call.function, call.rows]) for call in calls)
+    lines = (json.dumps([call.at_s, call.function, call.rows]) for call in calls)
     path.write_text("\n".join(lines) + "\n")
 
 

@@ -7,7 +7,7 @@ for i = 4, #ARGV, 2 do
   local id, outcome = ARGV[i], ARGV[i + 1]
   local is_queued = redis.call('HGET', job_key(id), 'status') == 'queued'
   if is_queued then
-    settle(id, status, outcome, ttl_s)
+    redis.call('HINCRBY', 'fb:stats:' .. settle(id, status, outcome, ttl_s), counter, 1)
     count = count + 1
   end
   replies[#replies + 1] = is_queued and 1 or 0

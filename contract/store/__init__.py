@@ -34,8 +34,8 @@ class Store:
     workers: Workers
     telemetry: Telemetry
     api_keys: ApiKeys
-    scheduling: Scheduling
     costs: LearnedCosts
+    scheduling: Scheduling
 
     def close(self) -> None:
         """Close every connection."""
@@ -53,6 +53,6 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         Workers(server),
         Telemetry(server),
         ApiKeys(server),
-        Scheduling(server),
         LearnedCosts(server),
+        Scheduling(server),
     )

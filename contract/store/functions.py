@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from contract import keys
@@ -19,9 +20,15 @@ class Functions:
         self._server = server
         self._ttl_s = int(result_ttl_s)
 
-    def publish(self, name: str, digest: str, manifest: Manifest) -> Function:
+    def publish(
+        self,
+        name: str,
+        digest: str,
+        manifest: Manifest,
+        compute_ms: Mapping[int, float] = MappingProxyType({}),
+    ) -> Function:
         """Make this artifact the latest version, atomically."""
-        function = Function(name, 0, digest, time.time(), manifest)
+        function = Function(name, 0, digest, time.time(), manifest, dict(compute_ms))
         record = function.encode().replace(b'"version": 0', b'"version": "%VERSION%"', 1)
         version = self._server.run("publish", [name, record])
         return self.get(FunctionRef(name, version))
@@ -73,6 +80,20 @@ class Functions:
             found = pipe.execute()
         latest = (fields.get(b"v:" + fields.get(b"latest", b"")) for fields in found)
         return [Function.decode(data) for data in latest if data]
+
+    def latest(self) -> list[FunctionRef]:
+        """The latest version of every function, not read: two round trips."""
+        with store_errors():
+            names: Any = sorted(self._server.redis.smembers(keys.FUNCTIONS))
+            pipe = self._server.redis.pipeline()
+            for name in names:
+                pipe.hget(keys.function(name.decode()), "latest")
+            versions = pipe.execute()
+        return [
+            FunctionRef(name.decode(), int(version))
+            for name, version in zip(names, versions, strict=True)
+            if version is not None
+        ]
 
     def retire(self, ref: FunctionRef) -> list[int]:
         """Take a version, or all for version 0, out of service; raises UnknownFunction."""

@@ -76,14 +76,6 @@ class GroupReport(NamedTuple):
     behind: Sequence[tuple[str, int]] = ()
     # how members ran as one, of each run of the group; none where it had none
     strategies: Sequence[str] = ()
-    # what the scheduler took for swapping and computing
-    predicted_s: float = 0.0
-    # Unix seconds: taken by the worker, first and last on the device; 0 where it was not on it
-    taken_at_s: float = 0.0
-    began_at_s: float = 0.0
-    ended_at_s: float = 0.0
-    # of those that ended with it
-    jobs: int = 0
     # per member: the tier it ran in, "" where its code was merged with others'
     tiers: Sequence[str] = ()
     # per member: seconds, where they ran one after another; else none
@@ -95,11 +87,19 @@ class GroupReport(NamedTuple):
     # the part of swap_bytes and swap_s that came from disk
     disk_bytes: int = 0
     disk_s: float = 0.0
+    # what the scheduler took for swapping, building and computing
+    predicted_s: float = 0.0
+    # Unix seconds: taken by the worker, first and last on the device; 0 where it was not on it
+    taken_at_s: float = 0.0
+    began_at_s: float = 0.0
+    ended_at_s: float = 0.0
+    # of those that ended with it
+    jobs: int = 0
 
     @property
     def measured_s(self) -> float:
         """What `predicted_s` was to foresee."""
-        return self.swap_s + self.compute_s
+        return self.swap_s + self.build_s + self.compute_s
 
     def encode(self) -> bytes:
         """msgpack array in field order."""

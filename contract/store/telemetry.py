@@ -3,7 +3,7 @@
 Fields of `fb:stats:<name>`: `jobs:<status>`, `rows`, `latency:<bucket>`, `groups`, `cold`, `late`
 (succeeded, but answered later than due), `us:<stage>` sums in microseconds for the stages of
 `contract.job.TIMINGS`, `us:answered` (total of those that succeeded), `rejected:<reason>`, and what
-`finish` counts: `expired:queue`, `refused:<reason>`, `abandoned`.
+`finish` and `refuse` count: `expired:queue`, `refused:<code>`, `abandoned`.
 Fields of `fb:counters`: `groups`, `group_jobs`, `group_functions`, `rejected:<reason>`,
 `expired:<stage>`, `refused:<code>` (accepted, then found not to be met in time), `abandoned`
 (cancelled because their caller hung up), `isolated` (fused runs repeated singly after a failure),

@@ -62,6 +62,8 @@ class BlocksReport:
     ring_bytes: int
     # what stays in memory beside the ring
     resident_bytes: int
+    # by times that runs have taken, no longer by estimates
+    is_measured: bool = False
 
 
 @dataclass(frozen=True)

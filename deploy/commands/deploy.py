@@ -82,7 +82,7 @@ def deploy(terminal: Terminal, path: Path, no_eager: bool, **options: Any) -> No
             made = package(path, Options(eager=not no_eager, **options), Path(folder), on_step)
         on_step("upload")
         with terminal.client() as client:
-            function = client.deploy(made.name, made.tar, made.digest)
+            function = client.deploy(made.name, made.tar, made.digest, made.compute_ms)
         blocks = _blocks(made, Path(folder), function)
     if not terminal.is_json:
         for warning in made.warnings:

@@ -130,6 +130,7 @@ def _description(function: Record) -> Table:
         ("slo", human_ms(function["slo_ms"])),
         ("timeout", human_ms(function["timeout_ms"])),
         ("keep alive", "default" if keep_alive_s is None else f"{keep_alive_s:g} s"),
+        *_blocks(function),
         *_execution(function["execution"]),
         ("architecture", function["architecture"]),
         ("digest", function["digest"]),
@@ -156,8 +157,7 @@ def _runs(function: Record) -> list[tuple[str, str]]:
 
 def _execution(execution: Record) -> list[tuple[str, str]]:
     """Which tier and strategy run, and their measured gains."""
-    rows = block_rows(execution["blocks"]) if "blocks" in execution else []
-    rows += [
+    rows = [
         (f"code at {count} row{'s' if int(count) > 1 else ''}", fastest(measured, "generated"))
         for count, measured in execution["tiers"].items()
         if measured
@@ -167,6 +167,18 @@ def _execution(execution: Record) -> list[tuple[str, str]]:
         for name, group in execution["groups"].items()
     ]
     return rows
+
+
+def _blocks(function: Record) -> list[tuple[str, str]]:
+    """The plan of a worker, or that one is to come."""
+    from deploy.render import human_bytes
+
+    if "blocks" in function["execution"]:
+        return block_rows(function["execution"]["blocks"])
+    if "blocks_budget_bytes" not in function:
+        return []
+    room = human_bytes(function["blocks_budget_bytes"])
+    return [("blocks", f"within {room}; a worker is about to plan them")]
 
 
 def block_rows(plan: Record) -> list[tuple[str, str]]:
@@ -179,6 +191,7 @@ def block_rows(plan: Record) -> list[tuple[str, str]]:
     return [
         ("blocks", f"{len(plan['block_bytes'])}{each}; {human_bytes(sum(sizes))} read in each run"),
         ("block memory", f"ring {ring}, resident part {resident}"),
+        ("block times", "measured" if plan["is_measured"] else "estimated until it has run"),
     ]
 
 

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     metavar="KEY",
     help="Run once, however often this is sent; failed connections are tried again.",
 )
+@click.option("--explain", "is_explained", is_flag=True, help="Say why it took as long as it did.")
 @click.option(
     "--priority",
     type=click.IntRange(0, 9),
     help="Higher goes first, whatever is due; 0 by default.",
 )
-@click.option("--explain", "is_explained", is_flag=True, help="Say why it took as long as it did.")
 @click.option("--repeat", "count", type=click.IntRange(1), help="Call so often, and measure.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 1024), default=1, show_default=True, help="At once."
@@ -53,8 +53,8 @@ def invoke(
     is_async: bool,
     wait_s: float | None,
     idempotency_key: str | None,
-    priority: int | None,
     is_explained: bool,
+    priority: int | None,
     count: int | None,
     concurrency: int,
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fusion.blocks.body import BlockedGraph
+from fusion.blocks.observed import Observed
 from fusion.blocks.runner import BlockRunner
 from fusion.inspection import check_contents
 from fusion.page_cache import cached_share
@@ -32,6 +33,12 @@ class BlockedWeights:
     def run(self, number: int, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Outputs of the graph of this number."""
         return self.opened(number).run(inputs)
+
+    def latest(self, number: int) -> tuple[BlockedGraph, Observed] | None:
+        """The last run of this graph, and its plan; None where none ended since it was opened."""
+        if self._runner is None or self._number != number or self._runner.latest is None:
+            return None
+        return self._bodies[number], self._runner.latest
 
     def opened(self, number: int) -> BlockRunner:
         """The graph's runner; that of another is closed, for both would not fit."""

@@ -24,14 +24,11 @@ from fusion.blocks.ring import Held, Range, afters_of, from_both_ends, in_turn, 
 from fusion.blocks.schedule import least_s, played_s
 from fusion.errors import BudgetExceeded
 
-# The kernel maps up to 64 KiB around a page that it makes present: at both ends of what is mapped,
-# and of what of it belongs to the next run.
-MAPPED_AROUND_BYTES = 4 * 64 * 1024
 # plans are as good as each other within
 NEAR_SHARE = 0.03
 # parts of what is there for the ring, the rest stays; and blocks of a ring
-_RING_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-_BLOCKS_OF_A_RING = (2, 3, 4, 6, 10)
+_RING_SHARES = (1 / 16, 1 / 4, 1 / 2, 1.0)
+_BLOCKS_OF_A_RING = (2, 4, 8)
 
 
 def make_plan(

@@ -12,10 +12,9 @@ import ctypes
 import errno
 import mmap
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
 from weakref import ref
 
 import numpy as np
@@ -27,9 +26,8 @@ from fusion.errors import WeightsError
 
 THREADS = 4
 CHUNK_BYTES = 4 * 2**20
-# what is read to learn how fast that is
-PROBED_BYTES = 32 * 2**20
-PROBED_CHUNK_BYTES = 2**20
+# of less, more of a read is waiting for its first byte
+LEAST_CHUNK_BYTES = 2**20
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 # Linux, uapi/asm-generic/mman-common.h: Python's mmap has no name for it before 3.13
 MADV_POPULATE_READ = 22
@@ -81,10 +79,20 @@ class Memory:
         """To be read into."""
         return memoryview(self._pages)[begin:end]
 
-    def drop(self, begin: int, end: int, around: int = 0) -> None:
-        """Give pages back, `around` bytes before and after too; read again, they are the file's."""
-        begin, end = max(0, begin - around), min(self.bytes, end + around)
+    def drop(self, begin: int, end: int) -> None:
+        """Give pages back; read again, they are the file's."""
         self._advise(begin, end, mmap.MADV_DONTNEED)
+
+    def part_at(self, places: Iterable[int]) -> None:
+        """Map no page across these places where one beside it is made present.
+
+        The kernel maps what lies around a page that is touched, or all of a folio, but never beyond
+        the mapping; parts that differ in a flag, here of core dumps, are mappings of their own.
+        """
+        edges = sorted({0, *places, self.bytes})
+        for number, (begin, end) in enumerate(pairwise(edges)):
+            if number % 2:
+                self._advise(begin, end, mmap.MADV_DONTDUMP)
 
     def populate(self, begin: int, end: int) -> None:
         """Make pages of a file present; raises OSError."""
@@ -204,35 +212,18 @@ class BlockFile:
         self._file = self._direct = -1
 
 
+def chunk_bytes(block_bytes: int) -> int:
+    """So that the threads share even a small block, in whole pages."""
+    each = -(-block_bytes // (THREADS * PAGE_BYTES)) * PAGE_BYTES
+    return max(LEAST_CHUNK_BYTES, min(CHUNK_BYTES, each))
+
+
 def chunks_of(span: Extent, chunk_bytes: int = CHUNK_BYTES) -> list[Extent]:
     """A span in parts that several threads read."""
     return [
         Extent(begin, min(begin + chunk_bytes, span.end))
         for begin in range(span.begin, span.end, chunk_bytes)
     ]
-
-
-def measure_read_bytes_per_s(path: Path, file_bytes: int) -> float:
-    """How fast the start of a file comes from where it is now; takes a few megabytes meanwhile."""
-    end = min(file_bytes, PROBED_BYTES) // PAGE_BYTES * PAGE_BYTES
-    if not end:
-        return float(PROBED_BYTES)
-    file, memory = BlockFile(path, file_bytes), Memory.of(THREADS * PROBED_CHUNK_BYTES)
-    begins = [k * PROBED_CHUNK_BYTES for k in range(THREADS)]
-
-    def read_its_share(begin: int) -> None:
-        for at in range(begin, end, memory.bytes):
-            part = Extent(at, min(at + PROBED_CHUNK_BYTES, end))
-            file.read(part, memory.part(begin, begin + part.end - part.begin))
-
-    try:
-        with ThreadPoolExecutor(THREADS) as pool:
-            began_s = perf_counter()
-            list(pool.map(read_its_share, begins))
-            return end / (perf_counter() - began_s)
-    finally:
-        file.close()
-        memory.close()
 
 
 def _open_direct(path: Path) -> int:

@@ -6,7 +6,9 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import chain
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
@@ -14,13 +16,12 @@ from torch import Tensor
 
 from fusion.bindings import dtype
 from fusion.blocks.body import BlockedGraph
-from fusion.blocks.reader import THREADS, BlockFile, Memory, chunks_of
-from fusion.blocks.records import Block, Extent
+from fusion.blocks.observed import Observed, ReadMeter
+from fusion.blocks.reader import THREADS, BlockFile, Memory, chunk_bytes, chunks_of
+from fusion.blocks.records import Block, Extent, bytes_of
 from fusion.blocks.tables import FileTable
 from fusion.ir import WeightSpec
 
-# what the kernel may have mapped beside a span; a neighbour's pages come back when they are read
-AROUND_BYTES = 64 * 1024
 # weights of a block by their index
 Views = Sequence[tuple[int, Tensor]]
 
@@ -50,7 +51,13 @@ class BlockRunner:
         self._drops: list[Extent] = []
         self._lock = threading.Lock()  # guards `_drops`, and holds reads back until they are done
         self._is_ring_written = False
+        self._meter = ReadMeter()
+        # of the last run that came to its end
+        self.latest: Observed | None = None
         try:
+            spans = [span for block in self._blocks for span in block.spans]
+            edges = chain.from_iterable([*spans, *body.plan.resident_spans])
+            self._file.mapped.part_at(at for at in edges if at <= file_bytes)
             self._read_tables()
             self._read_kept()
         except BaseException:
@@ -63,17 +70,24 @@ class BlockRunner:
         """The outputs; raises what an operator raises, and WeightsError or OSError of a reader."""
         steps = self._body.code(self._weights, inputs)
         outputs = None
+        step_s: list[float] = []
+        began_s = perf_counter()
         try:
             self._read_ahead()
-            for place in range(len(self._blocks)):
+            for place, block in enumerate(self._blocks):
                 is_mapped = self._wait()
                 self._bind(place, is_mapped)
-                outputs = next(steps)
-                self._leave(self._blocks[place], is_mapped)
+                at_s = perf_counter()
+                for _ in range(block.begin, block.end):
+                    outputs = next(steps)
+                    before_s, at_s = at_s, perf_counter()
+                    step_s.append(at_s - before_s)
+                self._leave(block, is_mapped)
         except BaseException:
             del steps
             self._start_anew()
             raise
+        self.latest = Observed(perf_counter() - began_s, tuple(step_s), *self._meter.take())
         assert outputs is not None, "the last block ends with the outputs"
         return outputs
 
@@ -148,17 +162,21 @@ class BlockRunner:
         reads = []
         for span in spans:
             shift = offset - span.begin
-            for part in chunks_of(span):
+            for part in chunks_of(span, chunk_bytes(bytes_of(spans))):
                 target = memory.part(part.begin + shift, part.end + shift)
-                reads.append(self._pool.submit(self._file.read, part, target))
+                reads.append(self._pool.submit(self._read_part, part, target))
             offset += span.end - span.begin
         return reads
+
+    def _read_part(self, part: Extent, target: memoryview) -> None:
+        with self._meter.reading(part.end - part.begin):
+            self._file.read(part, target)
 
     def _drop(self) -> None:
         """Give back pages of the file that a block no longer needs."""
         with self._lock:
             for span in self._drops:
-                self._file.mapped.drop(*span, around=AROUND_BYTES)
+                self._file.mapped.drop(*span)
             self._drops.clear()
 
     def _start_anew(self) -> None:
@@ -169,7 +187,7 @@ class BlockRunner:
         self._asked = self._computed = 0
         for block in self._blocks:
             for span in block.spans:
-                self._file.mapped.drop(*span, around=AROUND_BYTES)
+                self._file.mapped.drop(*span)
 
     def _read_tables(self) -> None:
         specs = self._body.graph.weights

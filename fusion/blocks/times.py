@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fusion.ir import Graph, Node, Ref
 from fusion.shapes import SHAPE_ERRORS, infer
+from fusion.tiers import synchronize
 
 # of a call that computes next to nothing
 CALL_S = 5e-6
@@ -32,13 +33,13 @@ class Rates(NamedTuple):
     bytes_per_s: float  # read and written
 
 
-def measure_rates() -> Rates:
+def measure_rates(device: str = "cpu") -> Rates:
     """Some ten milliseconds."""
-    x = torch.ones(_SIDE, _SIDE)
-    source = torch.ones(_COPIED_BYTES, dtype=torch.uint8)
+    x = torch.ones(_SIDE, _SIDE, device=device)
+    source = torch.ones(_COPIED_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    product_s = _least_s(lambda: torch.mm(x, x))
-    copy_s = _least_s(lambda: target.copy_(source))
+    product_s = _least_s(lambda: synchronize(torch.mm(x, x)))
+    copy_s = _least_s(lambda: synchronize(target.copy_(source)))
     return Rates(_SIDE**3 / product_s, 2 * _COPIED_BYTES / copy_s)
 
 

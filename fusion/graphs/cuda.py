@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fusion.graphs.backend import Body, Captured, Recording
 from fusion.graphs.children import assemble
-from fusion.loaders_cuda import DEVICE_TURN
+from fusion.swapping.cuda import DEVICE_TURN
 
 # Before a capture: kernels are loaded, handles made and convolution plans chosen, none of which
 # can be captured.

@@ -108,10 +108,12 @@ def resnet18(width: int = 64, classes: int = 10) -> nn.Module:
     return nn.Sequential(*layers, *_head(inputs, classes))
 
 
-def resnet50(width: int = 64, classes: int = 10) -> nn.Module:
-    """ResNet-50; the paper's has width 64 and 1000 classes."""
+def resnet50(
+    width: int = 64, classes: int = 10, depths: tuple[int, ...] = (3, 4, 6, 3)
+) -> nn.Module:
+    """ResNet-50; the paper's has width 64 and 1000 classes. Depths 3, 8, 36, 3: ResNet-152."""
     layers, inputs = _stem(width), width
-    for stage, blocks in enumerate((3, 4, 6, 3)):
+    for stage, blocks in enumerate(depths):
         for block in range(blocks):
             inner, stride = width * 2**stage, 2 if stage and not block else 1
             layers.append(_bottleneck(inputs, inner, stride))

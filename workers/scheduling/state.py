@@ -56,6 +56,8 @@ class State:
     # heap of the deadlines of pending jobs, and of some that wait no longer
     deadlines: list[tuple[float, JobId]] = field(default_factory=list)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
+    # functions whose weights are in host memory, by worker
+    hosted: dict[str, frozenset[FunctionRef]] = field(default_factory=dict)
     # relative to the mean of all workers
     speeds: dict[str, float] = field(default_factory=dict)
     # groups that take no place any more: functions whose hooks the worker does not wait for
@@ -127,6 +129,8 @@ class State:
     def add_function(self, function: Function) -> None:
         """Take in what the policy must know of a version."""
         manifest = function.manifest
+        probe = {rows: ms / 1e3 for rows, ms in function.compute_ms.items()}
+        self.costs.expect(function.ref, probe)
         self.pending.functions[function.ref] = FunctionView(
             manifest.weight_bytes,
             manifest.activation_bytes_at,
@@ -148,6 +152,10 @@ class State:
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
         """Take in fresh reports; what was arriving shows in them now."""
         self.workers = {report.id: report for report in reports}
+        self.hosted = {
+            w: frozenset(map(FunctionRef.parse, report.hosted))
+            for w, report in self.workers.items()
+        }
         self.speeds = relative_speeds(
             {w: Measured(r.flops, r.memory_bytes_per_s) for w, r in self.workers.items()}
         )
@@ -169,13 +177,14 @@ class State:
                     functions = frozenset(FunctionRef(*pair) for pair in report.behind)
                     self.behind[report.group] = Behind(report.worker, functions)
                 if report.members:
+                    if group is not None:
+                        self.costs.note_total(group.predicted_s, report)
                     # what it would have been on a worker of the mean speed
                     speed = self.speeds.get(report.worker, 1.0)
                     report = report._replace(compute_s=report.compute_s * speed)
                     self.reports.append(report)
-                    predicted_s = None if group is None else group.predicted_s
                     self._note_cached(report)
-                    for ref, compute_s in self.costs.learn(report, predicted_s):
+                    for ref, compute_s in self.costs.learn(report):
                         self.pending.shares.charge(ref.name, compute_s)
             is_worker_news |= event.kind == "worker"
         return is_worker_news
@@ -203,15 +212,24 @@ class State:
                 for ref in its.functions
             ),
             report.resident_bytes + arriving_bytes,
-            self._remaining_s(report.id, its_groups, now_s),
+            remaining_s=self._remaining_s(report.id, its_groups, now_s),
             speed=self.speeds.get(report.id, 1.0),
             groups_of=Counter(
                 n for g in self.groups.values() if g.worker == report.id for n in g.jobs
             ),
-            hosted=frozenset(map(FunctionRef.parse, report.hosted)),
+            hosted=self.hosted.get(report.id, frozenset()),
             cached=self.cached.get(report.id, {}).keys(),
             lanes=report.threads,
         )
+
+    def _note_cached(self, report: GroupReport) -> None:
+        """A worker has the DAG of what it has run, as far as its cache reaches."""
+        its = self.cached.setdefault(report.worker, {})
+        members = members_of((FunctionRef(name, v), rows) for name, v, rows in report.members)
+        its.pop(members, None)
+        its[members] = None
+        if len(its) > CACHED:
+            del its[next(iter(its))]
 
     def _remaining_s(
         self, worker: str, groups: list[UnderWay], now_s: float | None
@@ -222,15 +240,6 @@ class State:
         began_at_s = max(groups[0].sent_at_s, self.ended_at_s.get(worker, 0.0))
         first_s = max(0.0, began_at_s + groups[0].predicted_s - now_s)
         return first_s + sum(group.predicted_s for group in groups[1:])
-
-    def _note_cached(self, report: GroupReport) -> None:
-        """A worker has the DAG of what it has run, as far as its cache reaches."""
-        its = self.cached.setdefault(report.worker, {})
-        members = members_of((FunctionRef(name, v), rows) for name, v, rows in report.members)
-        its.pop(members, None)
-        its[members] = None
-        if len(its) > CACHED:
-            del its[next(iter(its))]
 
     def start(
         self,

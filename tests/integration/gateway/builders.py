@@ -140,7 +140,12 @@ class FakeWorker(threading.Thread):
             Settlement(Claim(f.claim.job, f.claim.fence), self.compute(f), 3, 2_000, f.spec.rows)
             for f in queue.fetch(claims)
         ]
-        queue.settle(settlements, {}, jobs[0], GroupReport(jobs[0], "w1", [], 0, 0, 0))
+        now_s = time.time()
+        ended = GroupReport(
+            jobs[0], "w1", [("echo", 1, len(jobs))], 0.02, 0, 0, strategies=["concat"],
+            began_at_s=now_s - 0.02, ended_at_s=now_s, jobs=len(jobs),
+        )  # fmt: skip
+        queue.settle(settlements, {}, jobs[0], ended)
 
 
 def publish(store: Store, name: str = "echo", manifest: Manifest = MANIFEST) -> None:

@@ -23,8 +23,11 @@ from contract.store import Store
 from contract.store.telemetry import LogLine
 from contract.store.workers import BlocksReport
 from fusion.ir import Graph, Node, Ref
+from fusion.slots import ARENA_SHARE
 from fusion.weights import read_index
+from gateway import budgets
 from gateway.artifacts import ABANDONED_S, Artifacts
+from gateway.packed import LAYOUT
 from tests.integration.gateway.builders import artifact, digest_header, pack, publish, report
 from tests.unit.gateway.manifests import ECHO, MANIFEST, WITH_HOOKS, weights_file
 
@@ -121,7 +124,7 @@ def test_an_artifact_becomes_the_next_version(
     assert members == {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ACCEPTED
+        if path.is_file() and path.name not in (ACCEPTED, LAYOUT)
     }
     # every digest was compared: workers need not hash it again
     assert is_as_accepted(folder / WEIGHTS)
@@ -411,17 +414,22 @@ LARGE = 600_000
 ROW = MANIFEST.activation_bytes_at(1)
 
 
+def test_the_gateway_knows_what_of_a_gpu_is_for_weights() -> None:
+    """It imports no torch, and so not the constant of the slots."""
+    assert budgets.ARENA_SHARE == ARENA_SHARE
+
+
 def test_what_no_worker_can_run_is_refused_with_the_bytes_it_would_need(
     client: FlaskClient, store: Store, settings: Settings
 ) -> None:
     """Not even in blocks. Nothing of it stays."""
     data = pack(large(LARGE, is_read=True))
-    for device in ("cpu", "cuda:0"):
+    for device, room in (("cpu", LARGE), ("cuda:0", int(LARGE * ARENA_SHARE))):
         store.workers.report(report(device=device, budget_bytes=LARGE), 10.0, is_news=False)
         refused = put(client, data)
         assert (refused.status_code, refused.json["code"]) == (507, "out_of_memory")
         found = (refused.json["needed_bytes"], refused.json["budget_bytes"])
-        assert (found, stored(settings)) == ((LARGE + ROW, LARGE), set())
+        assert (found, stored(settings)) == ((LARGE + ROW, room), set())
     store.workers.report(report(budget_bytes=LARGE + ROW), 10.0, is_news=False)
     assert put(client, data).status_code == 201
 

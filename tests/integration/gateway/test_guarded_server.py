@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,11 +10,14 @@ from threading import Barrier
 
 import orjson
 import pytest
+import requests
 
-from contract.access import Wish, mint
+from contract.access import Scope, Wish, mint
+from contract.errors import ArtifactUnavailable
 from contract.store import Store
-from tests.integration.gateway.builders import FakeWorker, publish
+from tests.integration.gateway.builders import FakeWorker, artifact, digest_header, pack, publish
 from tests.integration.gateway.test_server import BODY, INVOKE, JSON, Gateway, running_gateway
+from workers.fetching.remote import Remote
 
 # what the processes do does not depend on the kind of server
 pytestmark = pytest.mark.parametrize("redis_url", ["embedded"], indirect=True)
@@ -81,3 +85,33 @@ def test_duplicates_over_two_processes_are_one_job(
     [(status, _)] = set(answers)
     assert (status, len(answers)) == (200, DUPLICATES)
     assert store.telemetry.conservation().accepted == 1
+
+
+def test_artifacts_are_fetched_with_a_key_that_may_deploy(
+    guarded: Gateway, store: Store, tmp_path: Path
+) -> None:
+    """By the very client of the workers; others are refused at once."""
+    data = pack(artifact())
+    digest = hashlib.sha256(data).hexdigest()
+    tokens = {}
+    for scope in (Scope.DEPLOY, Scope.INVOKE):
+        key, tokens[scope] = mint(Wish(scopes=(scope,)))
+        store.api_keys.add(key)
+    url = f"http://127.0.0.1:{guarded.port}/v1"
+    deployed = requests.put(
+        f"{url}/functions/packed",
+        data=data,
+        headers={
+            "Authorization": f"Bearer {tokens[Scope.DEPLOY].text}",
+            "Content-Type": "application/x-tar",
+            "Content-Digest": digest_header(data),
+        },
+        timeout=60,
+    )
+    assert deployed.status_code == 201, deployed.text
+    remote = Remote(f"{url}/artifacts", tokens[Scope.DEPLOY].text)
+    remote.fetch(digest, remote.size_bytes(digest), tmp_path / "tar")
+    assert (tmp_path / "tar").read_bytes() == data
+    for token in (tokens[Scope.INVOKE].text, ""):
+        with pytest.raises(ArtifactUnavailable, match="FUSEBOX_ARTIFACTS_KEY"):
+            Remote(f"{url}/artifacts", token).size_bytes(digest)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from math import log
 from typing import Any
 
+import msgpack
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from contract.store import Store
+from contract.store.scheduling import Decisions, SchedulingNow
+from contract.store.telemetry import PredictionError
+from contract.utility import Served
 from gateway.pages import in_bytes, in_ms
 from tests.integration.gateway.builders import (
     FakeWorker,
@@ -20,10 +26,16 @@ from tests.integration.gateway.builders import (
     publish,
     report,
 )
-from tests.unit.gateway.manifests import WITH_HOOKS
+from tests.unit.gateway.manifests import MANIFEST, WITH_HOOKS
 
 BODY = {"inputs": {"x": [[1.0, 2.0, 3.0, 4.0]]}}
 INVOKE = "/v1/functions/echo/invoke"
+WITH_SLO = replace(MANIFEST, slo_ms=200.0)
+# in ten seconds 20 answers of 100 ms each, 5 of them late
+SCHEDULING = SchedulingNow(
+    Decisions("laxity", 100, 40, 0.25, [60, 40, *[0] * 12], 0.000125, 0.003),
+    {"echo": Served(10.0, 20, 5, 2.0)},
+)
 
 
 def test_readiness_names_what_is_missing(client: FlaskClient, store: Store) -> None:
@@ -86,9 +98,13 @@ def test_metrics_are_well_formed_and_true(
     client: FlaskClient, store: Store, worker: FakeWorker
 ) -> None:
     """Prometheus's own parser reads them; counters end in _total, units are base units."""
-    publish(store)
+    publish(store, manifest=WITH_SLO)
     client.post(INVOKE, json=BODY)
+    store.scheduling.publish(SCHEDULING)
+    errors = {"total": PredictionError(0.125, 0.5, 9), "echo@1": PredictionError(0.25, 0.5, 7)}
+    store.telemetry.set_prediction_error(errors)
     store.telemetry.count("rejected:queue_full", 2)
+    store.server.redis.hset("fb:stats:echo", mapping={"late": 1, "rejected:queue_full": 2})
     store.telemetry.count("swap_bytes", 1000)
     answer = client.get("/metrics")
     assert answer.content_type.startswith("text/plain; version=")
@@ -120,8 +136,97 @@ def test_metrics_are_well_formed_and_true(
     assert samples["fusebox_function_idle_at_eviction_seconds_sum", "kept@1", "w1"] == 6
     assert samples["fusebox_function_idle_at_eviction_seconds_count", "kept@1", "w1"] == 3
     assert samples["fusebox_function_resident_at_eviction_seconds_sum", "kept@1", "w1"] == 30
+    assert samples["fusebox_answered_in_time_total", "echo"] == 0
+    assert samples["fusebox_slo_violations_total", "echo", "late"] == 1
+    assert samples["fusebox_slo_violations_total", "echo", "expired"] == 0
+    assert samples["fusebox_function_refused_total", "echo", "queue_full"] == 2
+    assert samples["fusebox_goodput_per_second", "echo"] == 1.5
+    assert samples["fusebox_utility", "echo"] == pytest.approx(log(2 / (0.1 / 0.2)))
+    assert samples["fusebox_prediction_error_ratio", "0.5", "total"] == 0.125
+    assert samples["fusebox_function_prediction_error_ratio", "echo@1", "0.9"] == 0.5
+    assert samples["fusebox_policy", "laxity"] == 1
+    assert samples["fusebox_dispatches_total",] == 40
+    assert samples["fusebox_decision_seconds_sum",] == 0.25
+    assert samples["fusebox_decision_seconds_count",] == 100
+    assert samples["fusebox_decision_quantile_seconds", "0.99"] == 0.003
     assert all(name.startswith("fusebox_") for name in families)
     assert all(family.documentation for family in families.values())
+
+
+def test_stats_tell_how_functions_are_served(
+    client: FlaskClient, store: Store, worker: FakeWorker
+) -> None:
+    """Rates are null while no scheduler publishes them, counters stand."""
+    publish(store)
+    client.post(INVOKE, json=BODY)
+    store.server.redis.hset("fb:stats:echo", mapping={"late": 1, "rejected:wait_too_long": 3})
+    stats = client.get("/v1/stats").json
+    (echo,) = stats["functions"]
+    assert (stats["scheduling"], echo["goodput_per_s"], echo["utility"]) == (None, None, None)
+    assert (echo["late"], echo["violations"], echo["refusals"]) == (1, 1, {"wait_too_long": 3})
+    store.scheduling.publish(SCHEDULING)
+    stats = client.get("/v1/stats").json
+    (echo,) = stats["functions"]
+    assert (echo["answered_per_s"], echo["goodput_per_s"], echo["latency_ms"]) == (2.0, 1.5, 100.0)
+    assert stats["scheduling"] == {
+        "policy": "laxity",
+        "decisions": 100,
+        "dispatches": 40,
+        "decision_p50_ms": 0.125,
+        "decision_p99_ms": 3.0,
+    }
+    assert stats["prediction_error"] == {}
+
+
+def test_the_last_groups_are_shown(client: FlaskClient, store: Store, worker: FakeWorker) -> None:
+    """With when they were on the device; `count` bounds them."""
+    publish(store)
+    assert client.get("/v1/groups").json == {"groups": []}
+    for _ in range(2):
+        client.post(INVOKE, json=BODY)
+    groups = client.get("/v1/groups").json["groups"]
+    assert [(group["worker"], group["measured_ms"]) for group in groups] == [("w1", 20.0)] * 2
+    assert client.get("/v1/groups?count=1").json["groups"] == groups[:1]
+    assert _code(client.get("/v1/groups?count=0")) == (422, "invalid_input")
+
+
+def test_a_job_explains_itself(client: FlaskClient, store: Store, worker: FakeWorker) -> None:
+    """In both types of records."""
+    publish(store)
+    job = client.post(INVOKE, json=BODY).json["job"]
+    why = client.get(f"/v1/jobs/{job}").json["explanation"]
+    assert why["sentence"].startswith("Answered in 2 ms; ")
+    assert (why["queue"]["jobs_ahead"], why["group"]["worker"], why["is_late"]) == (0, "w1", False)
+    packed = client.get(f"/v1/jobs/{job}", headers={"Accept": "application/msgpack"})
+    assert msgpack.unpackb(packed.data)["explanation"] == why
+
+
+def test_the_status_page_shows_service_and_the_last_groups(
+    client: FlaskClient, store: Store, worker: FakeWorker
+) -> None:
+    """Decision times, goodput, utility, violations and refusals; a bar for each group."""
+    publish(store, manifest=WITH_SLO)
+    client.post(INVOKE, json=BODY)
+    assert "No scheduler leads." in client.get("/?part").text
+    store.telemetry.set_prediction_error({"total": PredictionError(0.125, 0.5, 9)})
+    store.scheduling.publish(SCHEDULING)
+    store.server.redis.hset("fb:stats:echo", mapping={"late": 1, "rejected:queue_full": 2})
+    part = client.get("/?part").text
+    service = part[part.index("<h2>Service</h2>") : part.index("<h2>Workers</h2>")]
+    for text in (
+        "laxity",
+        "0.125 ms",
+        "3.000 ms",
+        ">1.5<",
+        ">+1.39<",
+        "queue_full",
+        "12 %, computing \u2013 %",
+    ):
+        assert text in service
+    assert len(re.findall(r'<rect class="fill', service)) == 1
+    assert "1 groups on w1" in service
+    [row] = re.findall(r'<tr class="ran">(.*?)</tr>', service)
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", row)[:3] == ["w1", "echo@1 \u00d71", "concat"]
 
 
 def test_the_status_page_shows_what_became_of_functions(client: FlaskClient, store: Store) -> None:
@@ -303,7 +408,15 @@ def test_answers_are_as_described(client: FlaskClient, store: Store, worker: Fak
     check("GET", job, f"/v1/jobs/{done.json['job']}?wait=x")
     check("GET", job, f"/v1/jobs/{'0' * 24}")
     check("DELETE", job, f"/v1/jobs/{done.json['job']}")
-    for path in ("/v1/workers", "/v1/stats", "/healthz", "/readyz", "/metrics", "/openapi.json"):
+    for path in (
+        "/v1/workers",
+        "/v1/groups",
+        "/v1/stats",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+    ):
         check("GET", path, path)
     check("GET", "/", "/")
     check("GET", "/docs", "/docs")

@@ -42,3 +42,11 @@ def test_a_worker_that_left_before_it_was_given_jobs_is_missing(store: Store) ->
     assert store.workers.lead("scheduler", "token", 60)
     assert store.queue.claim("token", "left", "g", 10**10, [spec.id])
     assert store.workers.missing() == ["left"]
+
+
+def test_the_latest_versions_are_those_that_are_deployed(store: Store) -> None:
+    """Of each function one; what was removed is not among them."""
+    for name in ("b", "a", "a", "gone"):
+        deploy(store, name)
+    store.functions.retire(FunctionRef("gone"))
+    assert store.functions.latest() == [FunctionRef("a", 2), FunctionRef("b", 1)]

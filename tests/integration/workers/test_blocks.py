@@ -69,6 +69,8 @@ def test_a_function_four_times_the_budget_answers_beside_one_that_fits(
     deep = platform.deploy("deep", deep_graph(), weights)
     small = platform.deploy("small")
     worker = start_worker(FUSEBOX_MEMORY_BUDGET=str(BUDGET))
+    # before any job
+    assert not reported(worker, platform, str(deep.ref)).blocks[str(deep.ref)].is_measured
     for turn in range(3):
         inputs = [rows_of(10 * turn + k, rows=k + 1) for k in range(2)]
         jobs = [platform.submit(deep, each) for each in inputs]

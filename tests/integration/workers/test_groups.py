@@ -12,6 +12,7 @@ import torch
 
 from contract.job import Outcome, Status
 from contract.store.coming import tell
+from contract.store.queue import GroupReport
 from fusion.ir import Node, Ref
 from tests.integration.workers.builders import (
     PATIENCE_S,
@@ -54,17 +55,24 @@ def test_jobs_of_two_functions_run_as_one_group(platform: Platform, worker: Work
     expected = [[[1, 2, 3, n]] for n in range(3)] + [[[2, 4, 6, 2 * n]] for n in range(3)]
     assert expected == [output_of(outcome) for outcome in outcomes]
     assert {(6, 2)} == {(o.group_jobs, o.group_functions) for o in outcomes}
+    [ran] = {platform.store.jobs.get(job).trail.ran for job in jobs}
+    group = GroupReport.decode(ran)
+    assert sorted(group.members) == [("double", 1, 3), ("echo", 1, 3)]
+    assert (group.worker, group.jobs, len(group.strategies)) == (worker.id, 6, 1)
+    assert 0 < group.taken_at_s <= group.began_at_s < group.ended_at_s <= time.time()
+    [last] = platform.store.scheduling.last_groups(1)
+    assert last == group
 
 
 def test_timings_cover_every_stage(platform: Platform, worker: WorkerProcess) -> None:
-    """Stages are there, none is negative, and together they are within the total."""
+    """Stages are there, none is negative, and together they are the total."""
     function = platform.deploy("timed")
     (outcome,) = platform.run(worker.id, platform.submit(function, floats(0, 0, 0, 0)))
     timings = dict(outcome.timings_ms)
     total_ms = timings.pop("total")
-    assert set(timings) == {"queue", "swap", "build", "compute", "hooks"}
+    assert set(timings) == {"queue", "group", "swap", "build", "compute", "hooks"}
     assert min(timings.values()) >= 0
-    assert sum(timings.values()) <= total_ms
+    assert sum(timings.values()) == pytest.approx(total_ms, abs=0.01)
 
 
 def test_hooks_run_and_what_they_print_is_logged(platform: Platform, worker: WorkerProcess) -> None:

@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from bench.simulator import Delays, Fleet, FunctionProfile, Profile, simulate
+from bench.simulator.recorded import Measured, save
+from bench.simulator.workloads import poisson
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -101,3 +105,22 @@ def test_swapping_in_is_timed_cold_and_warm(tmp_path: Path) -> None:
         assert bars == {way: row["bar"] for way, row in ratios.items()}
         assert all(0 < row["low"] <= row["value"] <= row["high"] for row in ratios.values())
     assert ratios["naive"]["value"] > 1
+
+
+def test_the_simulator_is_held_against_recorded_runs(tmp_path: Path) -> None:
+    """A run that was simulated itself is met exactly; workers that do not meet scale."""
+    functions = {name: FunctionProfile({1: (0.01, 0.012), 8: (0.04,)}, 0.1, 0.5) for name in "abc"}
+    made = Profile(functions, Delays((0.001,)))
+    made.write(tmp_path / "profile.json")
+    for name in ("poisson", "bursts", "busy"):
+        work = poisson(dict.fromkeys("abc", 15.0), 5.0, seed=1)
+        report = simulate("laxity", work, Fleet.of(1), made, 0)
+        save(tmp_path, name, work.calls, Measured(1.0, 5.0, report.summary(1.0, 5.0)))
+    args = ("validation", "workers", "--profile", str(tmp_path))
+    rows = rows_of("simulate.py", *args, out=tmp_path / "rows.json")
+    for name in ("poisson", "bursts", "busy"):
+        for what in ("throughput", "p99"):
+            row = rows[f"{name}: {what}, off by"]
+            assert row["value"] < 0.01
+            assert row["bar"] == 0.15
+    assert rows["4 workers: efficiency"]["value"] > 0.9

@@ -225,11 +225,97 @@ def test_no_platform_exits_with_4_and_names_the_url() -> None:
 def test_top_writes_a_line_of_json_per_refresh(fusebox: Fusebox, gateway: FakeGateway) -> None:
     """Without a terminal it is still of use."""
     jobs = {"queued": 1, "running": 2, "drift": 0}
-    gateway.on("GET", "/v1/stats", (200, {"at_s": 1.0, "functions": [], "jobs": jobs}))
+    stats = {"at_s": 1.0, "functions": [], "jobs": jobs, "scheduling": None, "prediction_error": {}}
+    gateway.on("GET", "/v1/stats", (200, stats))
     gateway.on("GET", "/v1/workers", (200, {"workers": []}))
-    result = fusebox("top", "--json", "--interval", "0.1", "--count", "2")
+    gateway.on("GET", "/v1/groups", (200, {"groups": [{"id": "g"}]}))
+    result = fusebox("top", "--json", "--interval", "0.1", "--count", "2", "--groups")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(line["queued"], line["running"]) for line in lines] == [(1, 2), (1, 2)]
+    assert [line["groups"] for line in lines] == [[{"id": "g"}]] * 2
+
+
+def test_top_shows_one_thing_at_a_time(fusebox: Fusebox) -> None:
+    """The screen has room for one."""
+    assert fusebox("top", "--slo", "--groups").exit_code == 2
+
+
+WHY = {
+    "sentence": "Answered in 57 ms; 41 ms waiting for a place behind 40 jobs (40 of resnet).",
+    "queue": {
+        "jobs_ahead": 12,
+        "own_jobs_ahead": 3,
+        "jobs_before": 40,
+        "functions_before": {"resnet": 40},
+        "is_at_least": True,
+    },
+    "group": {
+        "id": "g1",
+        "worker": "w1",
+        "jobs": 3,
+        "members": [{"function": "echo", "version": 2, "rows": 4}],
+        "strategies": ["concat"],
+        "predicted_ms": 12.0,
+        "measured_ms": 13.0,
+        "swap_ms": 3.0,
+        "build_ms": 0.0,
+        "compute_ms": 10.0,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("args", "texts"),
+    [
+        ([], [WHY["sentence"]]),
+        (
+            ["--explain"],
+            [
+                "12 jobs, 3 of its function",
+                "at least 40 jobs: 40 resnet",
+                "g1 on w1",
+                "echo@2 x4",
+                "concat",
+                "13 ms, swap 3 ms, build 0 ms, compute 10 ms",
+            ],
+        ),
+    ],
+)
+def test_a_job_says_why_it_waited(
+    fusebox: Fusebox, gateway: FakeGateway, args: list[str], texts: list[str]
+) -> None:
+    """In a sentence; on request in full."""
+    gateway.on("GET", f"/v1/jobs/{JOB}", (200, job("succeeded", result=1, explanation=WHY)))
+    result = fusebox("jobs", "get", JOB, *args)
+    shown = " ".join(result.stdout.split())
+    assert [text for text in texts if text not in shown] == []
+
+
+def test_a_running_job_is_explained_as_far_as_it_has_come(
+    fusebox: Fusebox, gateway: FakeGateway
+) -> None:
+    """Its group has no measured time yet."""
+    why = {
+        "sentence": "Sent.",
+        "queue": {},
+        "predicted_ms": 12.0,
+        "group": {"id": "g", "worker": "w"},
+    }
+    gateway.on("GET", f"/v1/jobs/{JOB}", (200, job("running", explanation=why)))
+    shown = " ".join(fusebox("jobs", "get", JOB, "--explain").stdout.split())
+    assert "group g on w predicted 12 ms" in shown
+
+
+def test_an_answer_is_explained_where_that_is_asked_for(
+    fusebox: Fusebox, gateway: FakeGateway
+) -> None:
+    """Beside the answer, for people and for programs."""
+    gateway.on("POST", INVOKE, (200, ANSWER))
+    gateway.on("GET", f"/v1/jobs/{JOB}", (200, job("succeeded", explanation=WHY)))
+    call = ["invoke", "echo", "--data", "{}", "--explain"]
+    assert WHY["sentence"] in fusebox(*call).stderr
+    assert json.loads(fusebox(*call, "--json").stdout)["explanation"] == WHY
+    assert fusebox(*call, "--async").exit_code == 2
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

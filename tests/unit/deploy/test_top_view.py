@@ -80,9 +80,26 @@ def stats(at_s: float, rows: int, *latencies_s: float, drift: int = 0) -> dict[s
         "rows": rows,
         "latency": latency,
         "jobs": {"failed": 2},
+        "slo_ms": 50.0,
+        "answered_per_s": 20.0,
+        "goodput_per_s": 15.5,
+        "latency_ms": 12.5,
+        "utility": 4.3821,
+        "late": 3,
+        "violations": 4,
+        "refusals": {"queue_full": 2, "wait_too_long": 1},
     }
     jobs = {"queued": 5, "running": 1, "drift": drift}
-    return {"at_s": at_s, "functions": [function], "jobs": jobs}
+    scheduling = {
+        "policy": "laxity",
+        "decisions": 100,
+        "dispatches": 40,
+        "decision_p50_ms": 0.125,
+        "decision_p99_ms": None,
+    }
+    errors = {"total": {"median": 0.125, "p90": 0.5, "groups": 9}}
+    found = {"at_s": at_s, "functions": [function], "jobs": jobs, "scheduling": scheduling}
+    return found | {"prediction_error": errors}
 
 
 def test_rates_and_latencies_are_of_what_happened_in_between() -> None:
@@ -137,7 +154,7 @@ def test_the_screen_of_memory_shows_tiers_loads_and_ages(workers: int) -> None:
     moments = [Moment(stats(1.0, 0), [WORKER, WORKER | {"id": "w-2"}][:workers])] * 2
     console = Console(width=80 + 4 * (workers - 1))
     with console.capture() as captured:
-        console.print(screen(view(*moments), "u", is_of_memory=True))
+        console.print(screen(view(*moments), "u", "memory"))
     lines = captured.get().splitlines()
     [head] = [number for number, line in enumerate(lines) if line.startswith("FUNCTION")]
     worker = "w-1 " * (workers - 1)
@@ -176,3 +193,73 @@ def test_drift_is_shown_only_where_there_is_some() -> None:
         console.print(screen(view(quiet, faulty), "u"))
     assert "drift 3" in captured.get()
     assert "no worker is alive" in captured.get()
+
+
+def test_the_screen_of_service_shows_what_became_of_the_slo() -> None:
+    """Mean latency, goodput, utility, violations, refusals; and how the scheduler decides."""
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(screen(view(*[Moment(stats(1.0, 0), [WORKER])] * 2), "u", "slo"))
+    lines = captured.get().splitlines()
+    assert " ".join(lines[-1].split()) == "resnet-1@1 50 ms 12.5 ms 20.0 15.5 +4.38 4 3"
+    assert any("policy laxity   100 decisions, 40 groups sent" in line for line in lines)
+    assert any("a decision takes 0.125 ms (p99 -)" in line for line in lines)
+    assert "predictions off by 12%" in captured.get()
+
+
+def test_the_screen_of_service_says_when_nobody_decides() -> None:
+    """The rates are then unknown."""
+    unknown = dict.fromkeys(("answered_per_s", "goodput_per_s", "latency_ms", "utility"))
+    found = stats(1.0, 0)
+    found["scheduling"] = None
+    found["functions"][0] |= unknown
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(screen(view(*[Moment(found, [WORKER])] * 2), "u", "slo"))
+    assert "no scheduler leads" in captured.get()
+    assert " ".join(captured.get().splitlines()[-1].split()) == "resnet-1@1 50 ms - - - - 4 3"
+
+
+def a_group(worker: str, began_at_s: float, ended_at_s: float) -> dict[str, Any]:
+    """One of GET /v1/groups."""
+    return {
+        "worker": worker,
+        "jobs": 3,
+        "members": [{"function": "a", "version": 1, "rows": 2}],
+        "strategies": ["concat"],
+        "predicted_ms": 12.0,
+        "measured_ms": 13.0,
+        "began_at_s": began_at_s,
+        "ended_at_s": ended_at_s,
+    }
+
+
+def test_the_screen_of_groups_has_a_line_of_the_last_second_per_worker() -> None:
+    """As long as the group was on the device; what only ended before it is not on it."""
+    groups = [
+        a_group("w-2", 9.5, 10.0),
+        a_group("w-1", 9.25, 9.5),
+        a_group("w-1", 8.0, 9.0),
+        a_group("w-1", 0.0, 0.0),
+    ]
+    moment = Moment(stats(1.0, 0), [WORKER], groups)
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(screen(view(moment, moment), "u", "groups"))
+    lines = captured.get().splitlines()
+    head = lines.index("the last second on each device, 60 columns")
+    for k, worker, before, width in ((1, "w-1", 15, 15), (2, "w-2", 30, 30)):
+        name, line = lines[head + k][:13], lines[head + k][13:]
+        assert name.strip() == worker
+        assert len(line) - len(line.lstrip()) == before
+        assert len(line.strip()) == width
+    assert "w-2 a x2 concat 3 12 ms 13 ms" in [" ".join(line.split()) for line in lines]
+
+
+def test_the_screen_of_groups_says_when_none_ran() -> None:
+    """An empty picture would say nothing."""
+    moment = Moment(stats(1.0, 0), [WORKER])
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(screen(view(moment, moment), "u", "groups"))
+    assert "no group has run of late" in captured.get()

@@ -26,6 +26,7 @@ from workers.dags import Call, DagRun, Dags
 from workers.library import Library
 from workers.prefetching import Prefetcher
 from workers.records import Staged, Tally
+from workers.replanning import Replanning
 from workers.runs import Batch
 
 MIB = 2**20
@@ -66,7 +67,7 @@ class Parts:
         self.ceilings = Ceilings(self.measurements)
         self.claims = Claims()
         self.functions: dict[FunctionRef, Function] = {}
-        blocks = Blocks(self.slots, "cpu", self.library.known)
+        blocks = Blocks(self.slots, self.library.known, Replanning(self.measurements))
         self.prefetcher = Prefetcher(
             self.slots, self.library, self.functions.__getitem__, self.clock, blocks.fitted
         )

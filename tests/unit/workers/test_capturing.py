@@ -29,6 +29,7 @@ from workers.dags import Dags
 from workers.library import Library
 from workers.prefetching import Prefetcher
 from workers.records import Staged, Tally
+from workers.replanning import Replanning
 from workers.runs import Batch
 
 MIB = 2**20
@@ -61,7 +62,8 @@ class Bench:
         turn = DeviceTurn(lambda: None)
         self.computer = Computer(
             library, self.slots, self.dags, self.claims, turn, _no_eager_runs,
-            Ceilings(measurements), Blocks(self.slots, "cuda", library.known),
+            Ceilings(measurements),
+            Blocks(self.slots, library.known, Replanning(measurements)),
             Prefetcher(self.slots, library, self.functions.__getitem__),
         )  # fmt: skip
         self.capturing = Capturing(

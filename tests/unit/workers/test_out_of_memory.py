@@ -36,7 +36,7 @@ def room_for(rows: int) -> Iterator[None]:
     try:
         with suppress(RuntimeError):
             while True:
-                held.append(torch.empty(bytes_, dtype=torch.uint8))
+                held.append(torch.empty(bytes_ + ROW_BYTES, dtype=torch.uint8))
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)

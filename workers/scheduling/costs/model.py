@@ -120,16 +120,18 @@ class Costs:
             self._alone_s.pop(ref, None)
             self._group_s.clear()
 
-    def learn(
-        self, report: GroupReport, predicted_s: float | None = None
-    ) -> list[tuple[FunctionRef, float]]:
+    def note_total(self, predicted_s: float, report: GroupReport) -> None:
+        """A group has ended of which the policy had predicted this, swap and build included."""
+        self._errors.note_total(predicted_s, report.compute_s + report.swap_s + report.build_s)
+
+    def learn(self, report: GroupReport) -> list[tuple[FunctionRef, float]]:
         """Take in what a worker measured; each member and its part of the group's compute time.
 
-        `predicted_s` is what the policy had predicted, swap and build included. Times of members
-        are shared out as the worker measured them, or else as they were predicted.
+        Time is shared out as the worker measured members, or else as they were predicted.
         """
         rows = {FunctionRef(name, version): n for name, version, n in report.members}
-        self._note_errors(report, rows, predicted_s)
+        predicted_s = self.group_s(rows, _view_of(report))
+        self._errors.note_compute(rows, predicted_s, report.compute_s)
         scale = self._probe_scale()
         members = self._share_out(report, rows)
         if len(members) == 1:
@@ -182,15 +184,6 @@ class Costs:
             its = self._functions.get(ref)
             total_s += its.beside_s(count, quantile, scale) if its else PRIOR_COMPUTE_S
         return total_s * self._interference.factor(members_of(rows.items()), lanes)
-
-    def _note_errors(
-        self, report: GroupReport, rows: Mapping[FunctionRef, int], predicted_s: float | None
-    ) -> None:
-        view = _view_of(report)
-        self._errors.note_compute(rows, self.group_s(rows, view), report.compute_s)
-        if predicted_s is not None:
-            measured_s = report.compute_s + report.swap_s + report.build_s
-            self._errors.note_total(predicted_s, measured_s)
 
     def _share_out(self, report: GroupReport, rows: Mapping[FunctionRef, int]) -> list[Member]:
         weights = list(report.member_s)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
-from workers.scheduling.policies.bcedge.networks import Networks
+from workers.scheduling.policies.bcedge.networks import FAR, Bools, Floats, Forward, Networks
 from workers.scheduling.policies.bcedge.replay import Replay
 
 
@@ -23,7 +25,7 @@ class Learning:
     batch: int = 64
     capacity: int = 20_000
     # entropy aimed at, as a part of what choosing at random among the allowed has
-    entropy: float = 0.2
+    entropy: float = 0.1
 
 
 class Agent:
@@ -35,20 +37,37 @@ class Agent:
         self.networks = networks
         self.learning = learning or Learning()
         self.random = torch.Generator().manual_seed(seed)
-        self.replay = Replay(self.learning.capacity, networks.mean.numel(), actions)
-        rate = self.learning.rate
-        self._critic_steps = torch.optim.Adam(networks.critics.parameters(), rate)
-        self._actor_steps = torch.optim.Adam(networks.actor.parameters(), rate)
-        self._temperature_steps = torch.optim.Adam([networks.log_temperature], rate)
+        self._noise = np.random.default_rng(seed)
+        self._actor = Forward(networks.actor)
+        self._normal = networks.mean.numpy(), networks.scale.numpy()
+        self._actions = actions
+        critics, targets = networks.critics.parameters(), networks.targets.parameters()
+        self._followed: tuple[list[Tensor], list[Tensor]] = [*critics], [*targets]
 
-    @torch.no_grad()
-    def act(self, states: Tensor, allowed: Tensor, explores: bool) -> list[int]:
-        """An action for each state [n, features]: drawn from the policy, or its most likely one."""
-        log_policy = self.networks.log_policy(self.networks.normalised(states), allowed)
-        if not explores:
-            return log_policy.argmax(dim=-1).tolist()
-        drawn = torch.multinomial(log_policy.exp(), 1, generator=self.random)
-        return drawn[:, 0].tolist()
+    # who only acts needs neither of these
+    @cached_property
+    def replay(self) -> Replay:
+        """What it learns from."""
+        return Replay(self.learning.capacity, self.networks.mean.numel(), self._actions)
+
+    @cached_property
+    def _steps(self) -> torch.optim.Optimizer:
+        # the three losses are of different parameters: one backward and one step do for all
+        learned = [p for p in self.networks.parameters() if p.requires_grad]
+        return torch.optim.Adam(learned, self.learning.rate, fused=True)
+
+    def act(self, states: Floats, allowed: Bools, explores: bool) -> list[int]:
+        """An action for each state [n, features]: drawn from the policy, or its most likely one.
+
+        `allowed` [n, actions].
+        """
+        mean, scale = self._normal
+        logits = self._actor(np.clip((states - mean) / scale, -FAR, FAR))
+        if explores:
+            # the largest of logits with Gumbel noise is a draw from their softmax
+            logits = logits + self._noise.gumbel(size=logits.shape).astype(np.float32)
+        chosen: list[int] = np.where(allowed, logits, -np.inf).argmax(axis=-1).tolist()
+        return chosen
 
     def normalise(self) -> None:
         """Measure by the states in replay how states are normalised from now on."""
@@ -68,29 +87,24 @@ class Agent:
             worth = torch.minimum(*(target(then) for target in nets.targets))
             value = (log_then.exp() * (worth - temperature * log_then)).sum(dim=-1)
             aim = batch.reward + how.discount * batch.goes_on * value
-        taken = [critic(states).gather(1, batch.action[:, None])[:, 0] for critic in nets.critics]
-        loss = sum((smooth_l1_loss(q, aim) for q in taken), torch.zeros(()))
-        _step(self._critic_steps, loss)
-        with torch.no_grad():
-            worth = torch.minimum(*(critic(states) for critic in nets.critics))
+        worths = [critic(states) for critic in nets.critics]
+        taken = [worth.gather(1, batch.action[:, None])[:, 0] for worth in worths]
+        critics_loss = sum((smooth_l1_loss(q, aim) for q in taken), torch.zeros(()))
+        worth = torch.minimum(*worths).detach()
         log_policy = nets.log_policy(states, batch.allowed)
         policy = log_policy.exp()
-        _step(self._actor_steps, (policy * (temperature * log_policy - worth)).sum(dim=-1).mean())
+        actor_loss = (policy * (temperature * log_policy - worth)).sum(dim=-1).mean()
         entropy = -(policy * log_policy).sum(dim=-1).detach()
         aimed = how.entropy * batch.allowed.sum(dim=-1).float().log()
-        _step(self._temperature_steps, (nets.log_temperature * (entropy - aimed)).mean())
+        temperature_loss = (nets.log_temperature * (entropy - aimed)).mean()
+        self._steps.zero_grad()
+        (critics_loss + actor_loss + temperature_loss).backward()  # type: ignore[no-untyped-call]
+        self._steps.step()
         self._follow()
-        return float(loss.detach())
+        return float(critics_loss.detach())
 
     @torch.no_grad()
     def _follow(self) -> None:
         """Targets move a little towards their critics."""
-        targets = self.networks.targets.parameters()
-        for target, critic in zip(targets, self.networks.critics.parameters(), strict=True):
-            target.lerp_(critic, self.learning.soft_update)
-
-
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+        critics, targets = self._followed
+        torch._foreach_lerp_(targets, critics, self.learning.soft_update)

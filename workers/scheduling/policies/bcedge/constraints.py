@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from workers.scheduling.policies.bcedge.grid import ACTIONS, BATCHES, INSTANCES
+from workers.scheduling.policies.bcedge.networks import Bools, Floats
 from workers.scheduling.policies.bcedge.state import Look
 
 
@@ -26,30 +26,34 @@ def _fits(look: Look, batch: int) -> bool:
     return weights + view.activation_bytes_at(batch) <= worker.budget_bytes
 
 
-def in_time(looks: Sequence[Look], alone_s: Tensor, slowdown: Tensor) -> Tensor:
-    """[looks, actions] bool: whether the most urgent job is predicted to be answered in its SLO.
+def in_time(looks: Sequence[Look], alone_s: Floats, slowdown: Floats) -> Bools:
+    """[looks, actions]: whether the most urgent job is predicted to be answered in its SLO.
 
     `alone_s` [looks, batches], `slowdown` [looks, batches, instances].
     """
-    left_s = torch.tensor([look.jobs[0].due_at_s - look.now_s for look in looks])
-    fill_s = torch.tensor([[_fill_s(look, batch) for batch in BATCHES] for look in looks])
-    turn_s = torch.tensor([[_turn_s(look, c) for c in INSTANCES] for look in looks])
-    takes_s = torch.maximum(fill_s[:, :, None], turn_s[:, None, :]) + alone_s[..., None] * slowdown
-    return (takes_s <= left_s[:, None, None]).flatten(1)
+    left_s = np.array([look.jobs[0].due_at_s - look.now_s for look in looks])
+    fill_s = np.array([_fill_s(look) for look in looks])
+    turn_s = np.array([_turn_s(look) for look in looks])
+    starts_s = np.maximum(fill_s[:, :, None], turn_s[:, None, :])
+    ends_s = starts_s + alone_s[..., None] * slowdown
+    kept: Bools = ends_s <= left_s[:, None, None]
+    return kept.reshape(len(looks), -1)
 
 
-def _fill_s(look: Look, batch: int) -> float:
-    """Until a batch is sent at the latest."""
-    return 0.0 if look.rows >= batch else max(0.0, look.send_by_s - look.now_s)
+def _fill_s(look: Look) -> list[float]:
+    """By batch: until it is sent at the latest."""
+    slot_s = max(0.0, look.send_by_s - look.now_s)
+    return [0.0 if look.rows >= batch else slot_s for batch in BATCHES]
 
 
-def _turn_s(look: Look, instances: int) -> float:
-    """Until fewer than so many of its groups are under way."""
-    ends = look.own_groups - instances + 1
-    return look.under_way_s * ends / look.all_groups if ends > 0 else 0.0
+def _turn_s(look: Look) -> list[float]:
+    """By instances: until fewer than so many of its groups are under way."""
+    group_s = look.under_way_s / max(look.all_groups, 1)
+    return [group_s * max(0, look.own_groups - instances + 1) for instances in INSTANCES]
 
 
-def allowed(kept: Tensor, can: Tensor) -> Tensor:
-    """[n, actions] bool: what can be and keeps the SLO; where nothing does, what can be."""
+def allowed(kept: Bools, can: Bools) -> Bools:
+    """[n, actions]: what can be and keeps the SLO; where nothing does, what can be."""
     both = kept & can
-    return torch.where(both.any(dim=1, keepdim=True), both, can)
+    found: Bools = np.where(both.any(axis=1, keepdims=True), both, can)
+    return found

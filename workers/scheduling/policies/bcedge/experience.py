@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
-import torch
-from torch import Tensor
-
 from contract.function import FunctionRef
 from contract.store.queue import GroupReport
+from workers.scheduling.policies.bcedge.networks import Bools, Floats
 from workers.scheduling.policies.bcedge.replay import Transition
 from workers.scheduling.records import PendingJob
 
 # Throughput is what was answered within this time.
 WINDOW_S = 2.0
-# The reward where the SLO does not hold; utilities of functions that are called are above it.
-PENALTY = -5.0
+# What is taken off the reward where no job of a group is answered within its SLO; in part where
+# some are not. A flat penalty would say nothing of how to get out of an overload.
+PENALTY = 4.0
+# The worst reward: one late group must not outweigh all others.
+LEAST = -8.0
 # Rewards are of the order of 1 for the networks.
 REWARD_SCALE = 0.2
 # Decisions of a function on a worker whose reports are awaited; of lost groups none comes.
@@ -35,11 +36,11 @@ class Decision:
     at_s: float
     # predicted, on a worker that does nothing else
     alone_s: float
-    state: Tensor
-    allowed: Tensor
+    state: Floats
+    allowed: Bools
     action: int
     # of the interference predictor, for this action
-    beside: Tensor
+    beside: Floats
     reward: float | None = None
     following: Decision | None = None
 
@@ -50,11 +51,10 @@ class Decision:
         return Transition(
             self.state,
             self.allowed,
-            torch.tensor(self.action),
-            torch.tensor(self.reward),
+            self.action,
+            self.reward,
             self.following.state,
             self.following.allowed,
-            torch.tensor(1.0),
         )
 
 
@@ -102,9 +102,9 @@ class Experience:
         answered.append((now_s, len(jobs)))
         while answered[0][0] < now_s - WINDOW_S:
             answered.popleft()
-        if any(now_s > job.due_at_s for job in jobs):
-            return PENALTY
+        late = sum(now_s > job.due_at_s for job in jobs) / len(jobs)
         throughput = sum(count for _, count in answered) / WINDOW_S
         latency_s = sum(now_s - job.accepted_at_s for job in jobs) / len(jobs)
         slo_s = sum(job.due_at_s - job.accepted_at_s for job in jobs) / len(jobs)
-        return max(PENALTY, utility(throughput, max(latency_s, 1e-6), slo_s))
+        gained = utility(throughput, max(latency_s, 1e-6), max(slo_s, 1e-3))
+        return max(LEAST, gained - PENALTY * late)

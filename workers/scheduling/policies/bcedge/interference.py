@@ -7,17 +7,22 @@ predicted time of the group alone, on the group, what its worker has, and the wo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from math import log
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import smooth_l1_loss
 
 from workers.scheduling.policies.bcedge.grid import BATCHES, INSTANCES
-from workers.scheduling.policies.bcedge.networks import mlp
+from workers.scheduling.policies.bcedge.networks import Floats, Forward, mlp
 from workers.scheduling.policies.bcedge.state import Look
 
 # log time alone, log2 of its rows, own and other groups beside it, their time over its own, memory
 INPUTS = 6
+_ROWS = np.log2(np.array(BATCHES, np.float32))[:, None]
+_OTHERS = np.array(INSTANCES, np.float32) - 1
 _HIDDEN = 32
 _CAPACITY, _BATCH, _RATE = 8_192, 128, 2e-3
 
@@ -29,24 +34,29 @@ class Predictor(nn.Module):
         super().__init__()
         self.net = mlp(INPUTS, _HIDDEN, _HIDDEN, 1)
         self._random = torch.Generator().manual_seed(seed)
-        self._steps = torch.optim.Adam(self.net.parameters(), _RATE)
         self._ring = torch.zeros(_CAPACITY, INPUTS + 1)
+        self._forward = Forward(self.net)
+        self._rows = self._ring.numpy()
         self._added = 0
 
     def __len__(self) -> int:
         return min(self._added, _CAPACITY)
 
-    @torch.no_grad()
-    def slowdown(self, inputs: Tensor) -> Tensor:
-        """Of groups [..., INPUTS] float32: [...], at least 1."""
-        found: Tensor = self.net(inputs)
-        return found[..., 0].clamp(0.0, 5.0).exp()
+    @cached_property
+    def _steps(self) -> torch.optim.Optimizer:
+        # who only predicts needs none
+        return torch.optim.Adam(self.net.parameters(), _RATE, fused=True)
 
-    def add(self, inputs: Tensor, slowdown: float) -> None:
-        """Take in a measurement; the oldest leaves when there are too many."""
-        row = self._ring[self._added % _CAPACITY]
+    def slowdown(self, inputs: Floats) -> Floats:
+        """Of groups [..., INPUTS]: [...], at least 1."""
+        found: Floats = np.exp(self._forward(inputs)[..., 0].clip(0.0, 5.0))
+        return found
+
+    def add(self, inputs: Floats, slowdown: float) -> None:
+        """Take in a measurement, `inputs` [INPUTS]; the oldest leaves when there are too many."""
+        row = self._rows[self._added % _CAPACITY]
         row[:INPUTS] = inputs
-        row[INPUTS] = torch.tensor(max(slowdown, 1e-3)).log()
+        row[INPUTS] = log(max(slowdown, 1e-3))
         self._added += 1
 
     def learn(self) -> float:
@@ -59,29 +69,21 @@ class Predictor(nn.Module):
         return float(loss.detach())
 
 
-def inputs_of(looks: Sequence[Look], alone_s: Tensor) -> Tensor:
+def inputs_of(looks: Sequence[Look], alone_s: Floats) -> Floats:
     """The predictor's inputs for every action: [looks, batches, instances, INPUTS].
 
     `alone_s` [looks, batches]. An action of c instances runs beside c - 1 others at most.
     """
-    shape = len(looks), len(BATCHES), len(INSTANCES)
-
-    def each(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values)[:, None, None].expand(shape)
-
-    own = each([float(look.own_groups) for look in looks])
-    groups = each([float(look.all_groups) for look in looks])
-    beside = torch.minimum(own, torch.tensor(INSTANCES) - 1.0)
-    remaining = (groups - own + beside) / groups.clamp(min=1.0)
-    under_way_s = each([look.under_way_s for look in looks]) * remaining
-    alone = alone_s[:, :, None].expand(shape)
-    rows = torch.tensor(BATCHES).float().log2()[None, :, None].expand(shape)
-    columns = [
-        alone.log(),
-        rows,
-        beside,
-        groups - own,
-        (under_way_s / alone).log1p(),
-        each([look.free_share for look in looks]),
-    ]
-    return torch.stack(columns, dim=-1)
+    of_look = [(k.own_groups, k.all_groups, k.under_way_s, k.free_share) for k in looks]
+    own, groups, under_way_s, free = np.array(of_look, np.float32).T[:, :, None, None]
+    alone = alone_s[:, :, None]
+    beside = np.minimum(own, _OTHERS)
+    remaining_s = under_way_s * (groups - own + beside) / np.maximum(groups, 1)
+    found = np.empty((len(looks), len(BATCHES), len(INSTANCES), INPUTS), np.float32)
+    found[..., 0] = np.log(alone)
+    found[..., 1] = _ROWS
+    found[..., 2] = beside
+    found[..., 3] = groups - own
+    found[..., 4] = np.log1p(remaining_s / alone)
+    found[..., 5] = free
+    return found

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
 HIDDEN = 64
 # Standard deviations; what lies farther from all that training saw is taken to lie there.
-_FAR = 4.0
+FAR = 4.0
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -18,6 +23,27 @@ def mlp(*sizes: int) -> nn.Sequential:
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+class Forward:
+    """What a network of `mlp` answers, without torch's cost per call, which is most of it here.
+
+    It reads the memory of the parameters, so it changes with them.
+    """
+
+    def __init__(self, net: nn.Sequential) -> None:
+        linear = [layer for layer in net if isinstance(layer, nn.Linear)]
+        self._layers = [
+            (layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in linear
+        ]
+
+    def __call__(self, values: Floats) -> Floats:
+        """[..., first size] to [..., last size]."""
+        *before, (weight, bias) = self._layers
+        for inner, its_bias in before:
+            values = np.maximum(values @ inner + its_bias, 0.0)
+        answer: Floats = values @ weight + bias
+        return answer
 
 
 class Networks(nn.Module):
@@ -40,7 +66,7 @@ class Networks(nn.Module):
 
     def normalised(self, states: Tensor) -> Tensor:
         """States [n, features] float32 as the networks take them."""
-        return ((states - self.mean) / self.scale).clamp(-_FAR, _FAR)
+        return ((states - self.mean) / self.scale).clamp(-FAR, FAR)
 
     def log_policy(self, states: Tensor, allowed: Tensor) -> Tensor:
         """Log-probabilities [n, actions] of normalised states; `allowed` [n, actions] bool.

@@ -14,8 +14,7 @@ from itertools import islice
 from math import inf
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from contract.function import FunctionRef
 from contract.job import JobId
@@ -28,6 +27,7 @@ from workers.scheduling.policies.bcedge.agent import Agent
 from workers.scheduling.policies.bcedge.experience import Decision, Experience
 from workers.scheduling.policies.bcedge.grid import ACTIONS
 from workers.scheduling.policies.bcedge.interference import Predictor, inputs_of
+from workers.scheduling.policies.bcedge.networks import Bools, Floats
 from workers.scheduling.policies.bcedge.state import Look, features
 from workers.scheduling.records import Dispatch, Limits, PendingJob, Plan, WorkerView
 
@@ -43,9 +43,9 @@ class _Choice(NamedTuple):
 
     look: Look
     action: int
-    state: Tensor
-    allowed: Tensor
-    beside: Tensor
+    state: Floats
+    allowed: Bools
+    beside: Floats
 
 
 class BCEdge:
@@ -113,19 +113,18 @@ class BCEdge:
             self.agent.learn()
             self.predictor.learn()
 
-    @torch.no_grad()
     def _choose(self, looks: list[Look], costs: Costs) -> list[_Choice]:
         """An action for each, in the same order."""
         if not looks:
             return []
-        states = torch.tensor([features(look, costs) for look in looks])
-        alone_s = torch.tensor([look.alone_s(costs) for look in looks]).clamp(min=1e-6)
+        states = np.array([features(look, costs) for look in looks], np.float32)
+        alone_s = np.array([look.alone_s(costs) for look in looks], np.float32).clip(1e-6)
         beside = inputs_of(looks, alone_s)
         kept = constraints.in_time(looks, alone_s, self.predictor.slowdown(beside))
-        can = torch.tensor([constraints.possible(look) for look in looks])
+        can = np.array([constraints.possible(look) for look in looks])
         allowed = constraints.allowed(kept, can)
         actions = self.agent.act(states, allowed, explores=self.adapts)
-        beside = beside.flatten(1, 2)
+        beside = beside.reshape(len(looks), len(ACTIONS), -1)
         choices = [
             _Choice(look, action, states[n], allowed[n], beside[n, action])
             for n, (look, action) in enumerate(zip(looks, actions, strict=True))

@@ -46,3 +46,9 @@ def read(path: Path) -> tuple[Networks, Predictor]:
 
 def _below(prefix: str, by_name: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): v for name, v in by_name.items() if name.startswith(prefix)}
+
+
+def about(path: Path) -> dict[str, str]:
+    """What a file says of itself."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})

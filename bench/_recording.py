@@ -1,0 +1,124 @@
+"""A profile for the simulator, from runs on a platform."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from _live import Played, Ran, Told
+from simulator import Delays, FunctionProfile, Profile
+from simulator.profiles import Bandwidth, Draw, Samples
+
+# of a kind, evenly from the sorted ones: enough for a tail, little enough for a file
+MOST_SAMPLES = 100
+# of a claim's two milliseconds in the scheduler, from traces of its loop: deciding, and the round
+# trip of each claim; the rest of the way is the worker's
+DECIDE_S, CLAIM_S = 0.0005, 0.001
+
+
+def functions(
+    alone: Iterable[Told],
+    slos_s: Mapping[str, float],
+    timeouts_s: Mapping[str, float],
+    manifests: Mapping[str, Mapping[str, int]],
+) -> dict[str, FunctionProfile]:
+    """Functions by what calls took that had the platform to themselves."""
+    times: defaultdict[str, defaultdict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for one in alone:
+        if one.status == 200:
+            seconds = one.timings_ms["compute"] / 1e3
+            times[one.call.function][one.call.rows].append(seconds)
+    return {
+        name: FunctionProfile(
+            {rows: fewer(samples) for rows, samples in sorted(by_rows.items())},
+            slos_s[name],
+            timeouts_s[name],
+            **manifests[name],
+        )
+        for name, by_rows in times.items()
+    }
+
+
+def together(made: Mapping[str, FunctionProfile], groups: Iterable[Ran]) -> dict[int, Samples]:
+    """Group time over the sum of its members' times alone, by number of members."""
+    import random
+
+    draw = Draw(Profile(made), random.Random(0))
+    ratios: defaultdict[int, list[float]] = defaultdict(list)
+    for group in groups:
+        if group.members and group.compute_s:
+            alone_s = sum(draw.mean_s(name, rows) for name, rows in group.members)
+            taken_s = group.ended_s - group.began_s - group.build_s
+            ratios[len(group.members)].append(taken_s / alone_s)
+    return {count: fewer(found) for count, found in sorted(ratios.items())}
+
+
+def builds(groups: Iterable[Ran]) -> dict[int, Samples]:
+    """What making fused DAGs took, by number of members."""
+    found: defaultdict[int, list[float]] = defaultdict(list)
+    for group in groups:
+        if group.build_s:
+            found[len(group.members)].append(group.build_s)
+    return {count: fewer(samples) for count, samples in sorted(found.items())}
+
+
+def delays(busy: Iterable[Played]) -> Delays:
+    """The way of a job under load, by the clocks of those it passes."""
+    found: dict[str, list[float]] = {name: [] for name in ("accept", "send", "settle", "answer")}
+    for played in busy:
+        staging = _staging(played.groups)
+        groups = {group.group: group for group in played.groups}
+        claimed_s = {way.group: way.claimed_s for way in played.ways.values()}
+        for name, group in groups.items():
+            found["settle"].append(group.reported_s - group.ended_s)
+            if name in staging and name in claimed_s:
+                sent_s = group.taken_s - claimed_s[name] - CLAIM_S
+                found["send"].append(sent_s + staging[name])
+        for one in played.told:
+            way = played.ways.get(one.job)
+            if way is not None and way.group in groups:
+                ended_s = one.sent_s + one.latency_s
+                found["accept"].append(way.accepted_s - one.sent_s)
+                found["answer"].append(ended_s - groups[way.group].reported_s)
+    samples = {
+        f"{name}_s": fewer([max(0.0, value) for value in values]) for name, values in found.items()
+    }
+    return Delays(decide_s=(DECIDE_S,), claim_s=(CLAIM_S,), **samples)
+
+
+def _staging(groups: Iterable[Ran]) -> dict[str, float]:
+    """From a worker's taking of a group until it was ready, where the device was free by then."""
+    free_s, found = 0.0, {}
+    for group in sorted(groups, key=lambda group: group.began_s):
+        if free_s <= group.taken_s:
+            found[group.group] = group.began_s - group.taken_s
+        free_s = group.ended_s
+    return found
+
+
+def profile(
+    alone: Played,
+    calibration: Sequence[Played],
+    slos_s: Mapping[str, float],
+    timeouts_s: Mapping[str, float],
+    manifests: Mapping[str, Mapping[str, int]],
+) -> Profile:
+    """Of calls one by one at several rows, and of runs under load."""
+    made = functions(alone.told, slos_s, timeouts_s, manifests)
+    groups = [group for played in calibration for group in played.groups]
+    return Profile(
+        made,
+        delays(calibration),
+        Bandwidth(),
+        together(made, groups),
+        builds([*alone.groups, *groups]),
+    )
+
+
+def fewer(samples: Sequence[float]) -> Samples:
+    """Samples with the same quantiles, at most so many."""
+    ordered = sorted(samples)
+    if len(ordered) > MOST_SAMPLES:
+        step = len(ordered) / MOST_SAMPLES
+        ordered = [ordered[int((k + 0.5) * step)] for k in range(MOST_SAMPLES)]
+    return tuple(round(value, 6) for value in ordered)

@@ -248,6 +248,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure, print, record and plot where asked, and compare with the bars."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="one load, one round, 3 s each")
+    parser.add_argument("--rounds", type=int, help=f"of every load; {FULL.rounds} by default")
+    parser.add_argument("--seconds", type=float, help=f"of a run; {FULL.seconds:g} by default")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=[*POLICIES])
     parser.add_argument("--json", metavar="FILE", help="write the rows here too")
     parser.add_argument("--record", action="store_true", help=f"into {RECORDED.relative_to(ROOT)}")
@@ -255,6 +257,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--plot", metavar="FOLDER", help="such as docs/images")
     options = parser.parse_args(words)
     length = QUICK if options.quick else FULL
+    length = length._replace(
+        rounds=options.rounds or length.rounds, seconds=options.seconds or length.seconds
+    )
     policies = [DEFAULT, *(name for name in options.policies if name != DEFAULT)]
     into = Path(options.record_into) if options.record_into else RECORDED
     with platforms(policies) as served:

@@ -22,9 +22,12 @@ $(STAMP): requirements.txt pyproject.toml
 run: setup
 	$(BIN)/fusebox up
 
-# tests wait more than they compute; those that share what they set up run in one process
+# tests wait more than they compute, so there is a process more than cores, up to four; those that
+# share what they set up run in one
+TEST_PROCESSES ?= $(shell cores=`nproc`; echo $$((cores < 4 ? cores + 1 : 4)))
+
 test: setup
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadscope
 
 lint: setup
 	$(BIN)/ruff check .
@@ -43,7 +46,7 @@ bench: setup
 # and what else is long
 faults: setup
 	$(BIN)/python -m pytest -m 'long or not long' tests/e2e/faults tests/e2e/machines tests/e2e/test_replacement.py \
-		tests/e2e/test_isolation.py tests/integration/workers/test_compiling.py \
+		tests/e2e/test_isolation.py tests/e2e/test_blocks.py tests/integration/workers/test_compiling.py \
 		tests/integration/workers/test_eager.py tests/unit/fusion/test_compiled.py \
 		tests/unit/test_gpu_fusion.py tests/unit/test_gpu_swap.py tests/unit/bench
 

@@ -4,10 +4,16 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 # in these folders, files share what takes long to set up: a platform, exports of every model
 TOGETHER = ["tests/e2e", "tests/unit/fusion"]
+
+
+# how long an example takes says more of the machine than of what is tested
+settings.register_profile("fusebox", deadline=None)
+settings.load_profile("fusebox")
 
 
 def pytest_configure() -> None:

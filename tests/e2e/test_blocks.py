@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from bench._larger import (
     BESIDE_BYTES,
@@ -21,6 +22,7 @@ from bench._platform import running_platform
 SIZE = Size(2048, 8)  # 134 MB
 
 
+@pytest.mark.long  # tests/integration/workers/test_blocks.py has a small one
 def test_a_function_of_four_times_the_budget_answers_within_it(tmp_path: Path) -> None:
     """Deploy and describe show the plan; the worker grows by its budget at most."""
     source = handler_of(SIZE)

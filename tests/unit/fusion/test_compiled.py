@@ -16,6 +16,7 @@ from tests.unit.fusion.test_prefix import heads, keys_of
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
 
 
+@pytest.mark.long
 @needs_compiler
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler about itself

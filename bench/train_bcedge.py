@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -75,9 +74,8 @@ def trained(seed: int, groups: int, points: int, folder: Path) -> list[Point]:
     """The learning curve of this seed, whose agent is in the folder; trained if it is not there."""
     known = folder / f"seed-{seed}.json"
     if not known.exists():
-        commit = _commit()
         trainee, curve = train(seed, groups, points)
-        about = {"seed": str(seed), "commit": commit, "groups": str(trainee.groups)}
+        about = {"seed": str(seed), "groups": str(trainee.groups)}
         data = weights.encode(trainee.agent.networks, trainee.predictor, about)
         _weights(folder, seed).write_bytes(data)
         known.write_text(json.dumps(curve))
@@ -126,13 +124,6 @@ def play(
     report = simulate(policy, workload, Fleet.of(1), profile, seed)
     summary = report.summary(seconds / 10, seconds)
     return summary.utility, summary.violations
-
-
-def _commit() -> str:
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 def _arguments() -> argparse.Namespace:

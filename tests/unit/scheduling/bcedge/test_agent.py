@@ -152,7 +152,7 @@ def test_weights_for_other_actions_are_refused(
 
 
 def test_the_shipped_agent_is_small_and_says_where_it_comes_from() -> None:
-    """Less than a megabyte; seed and commit of its training."""
+    """Less than a megabyte; the seed and the length of its training."""
     assert weights.SHIPPED.stat().st_size < 1_000_000
     about = weights.about(weights.SHIPPED)
-    assert {"seed", "commit", "groups"} <= about.keys()
+    assert {"seed", "groups"} <= about.keys()

@@ -13,6 +13,7 @@ import msgpack
 
 from contract.errors import FuseboxError, decode_error
 from contract.function import FunctionRef
+from contract.origin import NOWHERE, Origin
 from contract.trail import Trail
 
 JobId = NewType("JobId", str)
@@ -107,6 +108,7 @@ class Submission(NamedTuple):
     waiter: str
     # `IdempotencyClaim.text`, or "" without an idempotency key
     claim: str = ""
+    origin: Origin = NOWHERE
 
 
 class IdempotencyClaim(NamedTuple):
@@ -179,6 +181,7 @@ class Job(NamedTuple):
     attempts: int
     outcome: Outcome | None
     trail: Trail = Trail()
+    origin: Origin = NOWHERE
 
 
 class Claim(NamedTuple):

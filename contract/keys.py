@@ -5,9 +5,12 @@ fb:functions           set     names of deployed functions (publish, retire)
 fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publish, retire)
 fb:retired             hash    <name>@<n> -> Function, until its last job settles (retire, forget)
 fb:job:<id>            hash    spec, function, version, status, fence, attempts, entry, payload,
-                               waiters, worker, group, outcome, idem, and the notes of trail.py:
+                               waiters, worker, group, outcome, idem, origin (Origin), told (1:
+                               somebody hears of its end), and the notes of trail.py:
                                ahead, planned, ran; expires a set time after it settled (jobs)
 fb:pending             stream  j -> job id, s -> JobSpec: exactly the queued jobs (jobs)
+fb:outbox              stream  j -> job id, t -> seconds to keep its record once told: settled
+                               jobs of whose end somebody is yet to be told (jobs)
 fb:leases              zset    job id -> end of its lease: exactly the running jobs (jobs)
 fb:counts              hash    accepted, and one per settled status, ever (jobs)
 fb:queued              hash    function -> queued jobs, where there are any (jobs)
@@ -49,6 +52,7 @@ FUNCTIONS = "fb:functions"
 RETIRED = "fb:retired"
 PENDING = "fb:pending"
 LEASES = "fb:leases"
+OUTBOX = "fb:outbox"
 COUNTS = "fb:counts"
 QUEUED = "fb:queued"
 DRAIN = "fb:drain"

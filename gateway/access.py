@@ -7,14 +7,15 @@ The check is a WSGI middleware, because invocations pass Flask by; where the pla
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contract.access import ApiKey, Scope, Token
 from contract.errors import Forbidden, FuseboxError, RateLimited, Unauthorized
 from contract.store.access import ApiKeys
-from gateway.answer import STATUS_LINES, Header
+from gateway.answer import STATUS_LINES, Answer, Header
 from gateway.context import Gateway
+from gateway.door import Door, bearer, door_at
 from gateway.problems import translate
 
 if TYPE_CHECKING:
@@ -78,10 +79,9 @@ class Guard:
         self._known: dict[str, _Known] = {}
         self._noted_at_s: dict[str, float] = {}
 
-    def admit(self, authorization: str, scope: Scope | None) -> ApiKey:
-        """The key that a request shows; raises Unauthorized and Forbidden."""
-        scheme, _, text = authorization.partition(" ")
-        token = Token.parse(text.strip()) if scheme.lower() == "bearer" else None
+    def admit(self, text: str, scope: Scope | None) -> ApiKey:
+        """The key that a request shows ("": none); raises Unauthorized and Forbidden."""
+        token = Token.parse(text)
         if token is None:
             raise Unauthorized("Authorization: expected `Bearer fb_<id>_<secret>`, an API key.")
         now_s = self._clock()
@@ -118,34 +118,37 @@ class Guard:
         return key
 
 
-def guarded(gateway: Gateway, app: WSGIApplication) -> WSGIApplication:
+def guarded(gateway: Gateway, app: WSGIApplication, doors: Sequence[Door] = ()) -> WSGIApplication:
     """The application behind the check, or as it is where the platform is open."""
     if not gateway.settings.is_guarded:
         return app
     # what it imports takes 90 ms, which an open platform saves
     from gateway.rates import Rates
 
-    return _check(Guard(gateway.store.api_keys), Rates(gateway.store.server).hit, app)
+    return _check(Guard(gateway.store.api_keys), Rates(gateway.store.server).hit, app, doors)
 
 
-def _check(guard: Guard, limit: Limit, app: WSGIApplication) -> WSGIApplication:
+def _check(
+    guard: Guard, limit: Limit, app: WSGIApplication, doors: Sequence[Door]
+) -> WSGIApplication:
     def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path: str = environ["PATH_INFO"]
         if not is_open(path, environ.get("QUERY_STRING", "")):
+            door = door_at(path, doors)
             try:
-                scope = scope_of(environ["REQUEST_METHOD"], path)
-                key = guard.admit(environ.get("HTTP_AUTHORIZATION", ""), scope)
+                scope = (door.scope if door else scope_of)(environ["REQUEST_METHOD"], path)
+                key = guard.admit((door.credential if door else bearer)(environ), scope)
                 limit(key)
             except Exception as error:  # noqa: BLE001  # as Flask's own error handler does
-                return _refuse(error, path, start_response)
+                answer = (door.translate if door else translate)(error, path)
+                return _refuse(error, answer, start_response)
             environ[CALLER] = key.id
         return app(environ, start_response)
 
     return call
 
 
-def _refuse(error: Exception, path: str, start_response: StartResponse) -> Iterable[bytes]:
-    answer = translate(error, path)
+def _refuse(error: Exception, answer: Answer, start_response: StartResponse) -> Iterable[bytes]:
     start_response(STATUS_LINES[answer.status], answer.wsgi_headers + _headers_of(error))
     return (answer.body,)
 

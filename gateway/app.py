@@ -21,6 +21,8 @@ from gateway import api_keys, functions, health, jobs, pages
 from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
+from gateway.door import door_at
+from gateway.doors import DOORS
 from gateway.explanations import groups_record
 from gateway.handing_out import hand_out
 from gateway.idempotency import invoke_once
@@ -45,15 +47,22 @@ def create_app(settings: Settings, store: Store) -> Flask:
     gateway = Gateway.wire(settings, store)
     app = Flask(__name__)
     app.extensions["gateway"] = gateway
-    app.register_error_handler(Exception, lambda error: _respond(translate(error, request.path)))
+    app.register_error_handler(Exception, lambda error: _respond(_translate(error, request.path)))
     _route_functions(app, gateway)
     _route_jobs(app, gateway)
     _route_platform(app, gateway)
     _route_keys(app, gateway)
     pages.route(app, gateway)
+    for door in DOORS:
+        door.route(app, gateway)
     # a WSGI middleware is set by assignment: https://flask.palletsprojects.com/patterns/wsgi
-    app.wsgi_app = guarded(gateway, _short_cut(gateway, app.wsgi_app))  # type: ignore[method-assign, assignment]
+    app.wsgi_app = guarded(gateway, _short_cut(gateway, app.wsgi_app), DOORS)  # type: ignore[method-assign, assignment]
     return app
+
+
+def _translate(error: Exception, path: str) -> Answer:
+    door = door_at(path, DOORS)
+    return (door.translate if door else translate)(error, path)
 
 
 def _route_functions(app: Flask, gateway: Gateway) -> None:

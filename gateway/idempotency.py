@@ -20,8 +20,9 @@ from contract.store.jobs import AlreadyAccepted
 from gateway import job_answers as answers
 from gateway.access import caller_of
 from gateway.answer import JSON, Answer
+from gateway.calls import GRACE_S
 from gateway.context import Gateway
-from gateway.invoke import GRACE_S, invoke, unanswered
+from gateway.invoke import invoke, unanswered
 from gateway.preferences import NPY, negotiate, parse_prefer
 
 MAX_KEY_CHARS = 255

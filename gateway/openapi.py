@@ -8,6 +8,7 @@ from contract.function import NAME
 from contract.job import JOB_ID_CHARS, MAX_PRIORITY, TIMINGS, Status
 from contract.probe import HEADER as COMPUTE_MS
 from gateway.answer import JSON
+from gateway.doors import DOORS
 from gateway.functions import TAR
 from gateway.idempotency import PATTERN as IDEMPOTENCY_KEY
 from gateway.openapi_access import SCHEMES, keys, secured
@@ -273,6 +274,8 @@ def _platform() -> Record:
 def document(is_guarded: bool = False) -> Record:
     """GET /openapi.json; `is_guarded`: operations need API keys."""
     paths = _functions() | _jobs() | keys() | _platform()
+    for door in DOORS:
+        paths |= door.describe()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -287,7 +290,8 @@ def document(is_guarded: bool = False) -> Record:
             {"name": "functions", "description": "Deploy, describe and remove functions."},
             {"name": "keys", "description": "Make, list and revoke API keys."},
             {"name": "platform", "description": "Workers, counters, health and pages."},
+            *({"name": door.name, "description": door.summary} for door in DOORS),
         ],
-        "paths": secured(paths) if is_guarded else paths,
+        "paths": secured(paths, DOORS) if is_guarded else paths,
         "components": {"schemas": schemas(), "securitySchemes": SCHEMES},
     }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from contract.access import KEY_ID
 from gateway.access import is_open, scope_of
 from gateway.answer import JSON
+from gateway.door import Door, door_at
 from gateway.openapi_parts import Record, operation, problems, ref, shown
 
 SCHEMES: Record = {
@@ -55,22 +58,25 @@ def keys() -> Record:
     }
 
 
-def secured(paths: Record) -> Record:
+def secured(paths: Record, doors: Sequence[Door] = ()) -> Record:
     """The same paths as a guarded platform answers them, by the rule that guards it."""
     refusals = problems("unauthorized", "forbidden", "rate_limited", "store_unavailable")
     return {
         path: {
-            name: _secured(name, path, item, refusals) if name != "parameters" else item
+            name: _secured(name, path, item, refusals, doors) if name != "parameters" else item
             for name, item in operations.items()
         }
         for path, operations in paths.items()
     }
 
 
-def _secured(method: str, path: str, described: Record, refusals: Record) -> Record:
+def _secured(
+    method: str, path: str, described: Record, refusals: Record, doors: Sequence[Door]
+) -> Record:
     if is_open(path):
         return described | {"security": []}
-    scope = scope_of(method.upper(), path)
+    door = door_at(path, doors)
+    scope = (door.scope if door else scope_of)(method.upper(), path)
     responses = refusals | described["responses"]
     if (busy := described["responses"].get("429")) is not None:
         both = f"{busy['description']} {refusals['429']['description']}"

@@ -1,7 +1,7 @@
 -- Accept jobs, each or not at all: record, payload and pending entry in one move.
 -- ARGV: limit of all, limit of a function, then per job
 --       id, function, version, is_latest, spec, payload, waiter, claim ('' without a key),
---       milliseconds to its deadline
+--       milliseconds to its deadline, origin ('' for none), 1 when somebody hears of its end
 -- Returns per job the entry; or why it was refused, after '!', with the predicted wait in
 -- milliseconds (0: not known) where that is for too many jobs; or, after '=', the job that its
 -- idempotency key stands for.
@@ -48,8 +48,9 @@ local function refusal(name, version, left_ms, queued)
 end
 
 local replies = {}
-for i = 3, #ARGV, 9 do
-  local id, name, version, is_latest, spec, payload, waiter, claim, left_ms = unpack(ARGV, i, i + 8)
+for i = 3, #ARGV, 11 do
+  local id, name, version, is_latest, spec, payload, waiter, claim, left_ms, origin, told =
+    unpack(ARGV, i, i + 10)
   local key = job_key(id)
   local held = holder(claim)
   local known = redis.call('HMGET', 'fb:function:' .. name, 'latest', 'v:' .. version)
@@ -73,6 +74,7 @@ for i = 3, #ARGV, 9 do
     else
       redis.call('HSET', key, 'spec', spec, 'function', name, 'version', version, 'payload',
         payload, 'waiters', waiter, 'fence', 0, 'attempts', 0, 'ahead', waiting .. ' ' .. queued)
+      if origin ~= '' then redis.call('HSET', key, 'origin', origin, 'told', told) end
       replies[#replies + 1] = queue(key, id, name, spec)
       take(claim, key, id)
       redis.call('HINCRBY', 'fb:inflight', name .. '@' .. version, 1)

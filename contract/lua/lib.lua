@@ -34,15 +34,21 @@ end
 -- A queued or running job gets its outcome; whoever waits for it will be told. Returns its function.
 local function settle(id, status, outcome, ttl_s)
   local key = job_key(id)
-  local job = redis.call('HMGET', key, 'status', 'function', 'version', 'waiters')
+  local job = redis.call('HMGET', key, 'status', 'function', 'version', 'waiters', 'told')
   if job[1] == 'queued' then
     unqueue(key, job[2])
   else
     redis.call('ZREM', 'fb:leases', id)
   end
   redis.call('HSET', key, 'status', status, 'outcome', outcome)
-  redis.call('HDEL', key, 'payload', 'entry', 'waiters', 'worker', 'group')
-  redis.call('EXPIRE', key, ttl_s)
+  redis.call('HDEL', key, 'entry', 'waiters', 'worker', 'group')
+  if job[5] == '1' then
+    -- whoever tells of its end finds it here; until it has, the record stays with its payload
+    redis.call('XADD', 'fb:outbox', '*', 'j', id, 't', ttl_s)
+  else
+    redis.call('HDEL', key, 'payload')
+    redis.call('EXPIRE', key, ttl_s)
+  end
   -- an idempotency key goes with the job it stands for
   local idem = redis.call('HGET', key, 'idem')
   if idem then redis.call('EXPIRE', 'fb:idem:' .. idem, ttl_s) end

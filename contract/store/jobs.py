@@ -25,6 +25,7 @@ from contract.job import (
     Status,
     Submission,
 )
+from contract.origin import Origin
 from contract.store.link import Argument
 from contract.store.server import Server
 from contract.trail import Trail
@@ -58,7 +59,7 @@ class Jobs:
     ) -> list[FuseboxError | None]:
         """Accept jobs in one round trip, each or not at all; per job None or why it was refused."""
         args: list[Argument] = [limit, function_limit]
-        for spec, payload, is_latest, waiter, claim in submissions:
+        for spec, payload, is_latest, waiter, claim, origin in submissions:
             args += [
                 spec.id,
                 spec.function,
@@ -69,6 +70,8 @@ class Jobs:
                 waiter,
                 claim,
                 int(1000 * (spec.deadline_s - spec.accepted_at_s)),
+                origin.encode(),
+                int(origin.is_told),
             ]
         replies = self._server.run("enqueue", args)
         return [
@@ -92,7 +95,7 @@ class Jobs:
 
     def watch(self, job_id: str, gateway_id: str) -> Job:
         """The job now; unless it has settled, its reply will come on this gateway's channel."""
-        spec, status, attempts, outcome, *notes, worker, group = self._server.run(
+        spec, status, attempts, outcome, *notes, worker, group, origin = self._server.run(
             "watch", [job_id, gateway_id]
         )
         if spec is None:
@@ -104,6 +107,7 @@ class Jobs:
             int(attempts),
             None if outcome is None else Outcome.decode(outcome),
             Trail(ahead, planned, ran, (worker or b"").decode(), (group or b"").decode()),
+            Origin.decode(origin or b""),
         )
 
     def cancel(self, job_id: str) -> None:

@@ -1,0 +1,7 @@
+"""The doors of the gateway, beside its own API under `/v1`."""
+
+from __future__ import annotations
+
+from gateway.door import Door
+
+DOORS: tuple[Door, ...] = ()

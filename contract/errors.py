@@ -16,7 +16,8 @@ FuseboxError                      internal               500
 ├── NotFound                      not_found              404
 │   ├── UnknownFunction           unknown_function       404
 │   ├── UnknownJob                unknown_job            404
-│   └── UnknownKey                unknown_key            404
+│   ├── UnknownKey                unknown_key            404
+│   └── UnknownLetter             unknown_letter         404
 ├── JobSettled                    job_settled            409
 ├── JobCancelled                  job_cancelled          409
 ├── QueueFull                     queue_full             429
@@ -163,6 +164,12 @@ class UnknownKey(NotFound):
     """No API key has this id."""
 
     code = "unknown_key"
+
+
+class UnknownLetter(NotFound):
+    """No dead letter has this id; they are kept for a limited time."""
+
+    code = "unknown_letter"
 
 
 class JobSettled(FuseboxError):

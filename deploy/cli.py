@@ -17,6 +17,8 @@ _VERBS = {
     "logs": ("deploy.commands.functions:logs", "Show what a function printed and raised."),
     "rm": ("deploy.commands.functions:rm", "Take a function out of service."),
     "jobs": ("deploy.commands.jobs:jobs", "Show, await or cancel jobs."),
+    "dlq": ("deploy.commands.dlq:dlq", "Show, run again or remove dead letters."),
+    "webhooks": ("deploy.commands.webhooks:webhooks", "Show or rotate the webhooks' secret."),
     "keys": ("deploy.commands.keys:keys", "Make, list and revoke API keys."),
     "top": ("deploy.commands.top:top", "Watch functions and workers live."),
     "completion": ("deploy.commands.completion:completion", "Print a shell's completion script."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from contract.errors import DeadlineExceeded, RequestError, StoreUnavailable, Unavailable
@@ -74,8 +75,9 @@ def submit(gateway: Gateway, call: Call, job_id: JobId | None = None, waiter: st
                 raise
             continue
         spec = _spec(function, call, job_id, payload)
+        origin = _told(function, call.origin)
         refusal = gateway.commit.submit(
-            Submission(spec, payload.data, ref.version == 0, waiter, call.claim, call.origin)
+            Submission(spec, payload.data, ref.version == 0, waiter, call.claim, origin)
         )
         if refusal is None:
             return Accepted(spec, function)
@@ -150,6 +152,18 @@ def look_up(gateway: Gateway, spec: JobSpec) -> Unanswered:
     if job.outcome is None and time.time() >= spec.deadline_s:
         return Unanswered(error=DeadlineExceeded())
     return Unanswered(job)
+
+
+def _told(function: Function, origin: Origin) -> Origin:
+    """The origin with those whom the function itself has told of every job."""
+    manifest = function.manifest
+    if not manifest.on_success and not manifest.on_failure:
+        return origin
+    return replace(
+        origin,
+        on_success=tuple(dict.fromkeys(manifest.on_success + origin.on_success)),
+        on_failure=tuple(dict.fromkeys(manifest.on_failure + origin.on_failure)),
+    )
 
 
 def _spec(function: Function, call: Call, job_id: JobId, payload: Payload) -> JobSpec:

@@ -10,6 +10,7 @@ from contract.function import Manifest
 from contract.job import SETTLED, TIMINGS, Status
 from contract.store.workers import DagCacheReport, FunctionMemory, WorkerReport
 from contract.tensors import DTYPES
+from gateway.openapi_deliveries import DEAD_LETTERS, DELIVERY
 from gateway.openapi_explanation import EXPLANATION, GROUP_RUN
 from gateway.openapi_json import COUNT as _COUNT
 from gateway.openapi_json import FLAG as _FLAG
@@ -113,6 +114,8 @@ def _function() -> Schema:
         "slo_ms": _OPTIONAL,
         "keep_alive_s": _OPTIONAL,
         "row_buckets": _list(_COUNT),
+        "on_success": _list(_STRING),
+        "on_failure": _list(_STRING),
     }
     execution = {
         "tiers": _MAP_OF_TIMES,
@@ -256,8 +259,11 @@ def schemas() -> Schema:
         "PackedInputs": _object({"inputs": packed}),
         "Result": _object(identity | _OUTCOME, optional=("outputs", "result", "error")),
         "Job": _object(
-            identity | state | _OUTCOME | {"explanation": EXPLANATION},
-            optional=("outputs", "result", "error", "group", "explanation"),
+            identity
+            | state
+            | _OUTCOME
+            | {"explanation": EXPLANATION, "deliveries": _list(DELIVERY)},
+            optional=("outputs", "result", "error", "group", "explanation", "deliveries"),
         ),
         "TensorSpec": _TENSOR_SPEC,
         "Function": _function(),
@@ -279,6 +285,7 @@ def schemas() -> Schema:
         "FunctionMemory": _object(_of_record(FunctionMemory, {"tier": _TIER})),
         "Groups": _object({"groups": _list(GROUP_RUN)}),
         "Stats": _stats(),
+        **DEAD_LETTERS,
         "ApiKey": _object(_API_KEY),
         "NewApiKey": _object(_API_KEY | {"key": _STRING}),
         "ApiKeys": _object({"keys": _list(_ref("ApiKey"))}),

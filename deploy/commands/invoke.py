@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.errors import FAILED, WaitTimeout
-from deploy.verb import Terminal, complete_function, verb
+from deploy.verb import Terminal, complete_function, destination_option, verb
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 9),
     help="Higher goes first, whatever is due; 0 by default.",
 )
+@destination_option("--on-success", "the job if it has a result")
+@destination_option("--on-failure", "the job if it ends without one")
 @click.option("--repeat", "count", type=click.IntRange(1), help="Call so often, and measure.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 1024), default=1, show_default=True, help="At once."
@@ -55,6 +57,8 @@ def invoke(
     idempotency_key: str | None,
     is_explained: bool,
     priority: int | None,
+    on_success: tuple[str, ...],
+    on_failure: tuple[str, ...],
     count: int | None,
     concurrency: int,
 ) -> None:
@@ -69,17 +73,22 @@ def invoke(
         raise click.UsageError("--repeat is many calls: leave out --idempotency-key")
     if is_explained and (is_async or count is not None):
         raise click.UsageError("--explain is of one answer: leave out --async and --repeat")
+    if count is not None and (on_success or on_failure):
+        raise click.UsageError("--repeat measures: leave out --on-success and --on-failure")
     if is_async and wait_s is not None:
         raise click.UsageError("--async does not wait: leave out --wait")
     body = read_body(data, file, inputs, content_type)
     if count is not None:
         _invoke_often(terminal, name, body, count, concurrency, priority)
     else:
+        from deploy.client import Told
+
+        told = Told(on_success, on_failure)
         with terminal.client() as client:
             if is_async:
-                record = client.submit(name, body, idempotency_key, priority)
+                record = client.submit(name, body, idempotency_key, priority, told)
             else:
-                record = client.invoke(name, body, wait_s, idempotency_key, priority)
+                record = client.invoke(name, body, wait_s, idempotency_key, priority, told)
             if is_explained:
                 record["explanation"] = client.job(record["job"])["explanation"]
         _show_record(terminal, record, is_async)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -101,13 +102,21 @@ def url_of(text: str) -> Url:
 
 def _is_host(host: str) -> bool:
     if host.startswith("["):
-        return host.count(":") >= 2
+        return _is_ipv6(host[1:-1])
     labels = host.removesuffix(".").split(".")
     if not all(map(_LABEL.fullmatch, labels)):
         return False
     # what ends in a number is an address, which some readers write in odd ways (0x7f.1, 2130706433)
     is_address = labels[-1].isdigit() or re.fullmatch("0[xX][0-9A-Fa-f]*", labels[-1]) is not None
     return not is_address or _is_dotted(host)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_dotted(host: str) -> bool:

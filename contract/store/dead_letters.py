@@ -10,6 +10,7 @@ from contract.delivery import Delivery
 from contract.errors import UnknownLetter
 from contract.job import Job
 from contract.store.deliveries import Due, job_of
+from contract.store.link import Argument
 from contract.store.server import Server
 
 # removed in one move, so that it never stalls others for long
@@ -76,7 +77,9 @@ class DeadLetters:
     def redeliver(self, letter: Letter, fresh: Delivery, lane: str, now_s: float) -> None:
         """Have a delivery tried anew, and remove its letter; raises UnknownLetter."""
         due = Due(lane, letter.job.spec.id, letter.number)
-        args = [now_s, letter.id, due.job, due.number, lane, fresh.encode(), self._ttl_s]
+        args: list[Argument] = [
+            now_s, letter.id, due.job, due.number, lane, fresh.encode(), self._ttl_s,
+        ]  # fmt: skip
         if not self._server.run("redeliver", args):
             raise UnknownLetter(letter=letter.id)
 

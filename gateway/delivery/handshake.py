@@ -53,7 +53,10 @@ class Handshakes:
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
         interval_s = _interval_s(headers.get("WebHook-Allowed-Rate", "*"))
-        self._known[target] = _Permission(now_s + VALID_S, interval_s)
+        # several deliveries may ask at once: their turns are counted together
+        known = self._known.get(target)
+        next_at_s = now_s if known is None else known.next_at_s
+        self._known[target] = _Permission(now_s + VALID_S, interval_s, next_at_s)
         return None
 
     def turn(self, target: str, now_s: float) -> Attempt | None:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
@@ -86,6 +87,7 @@ class Service:
             self._threads, tell, self._store, self._gateway.settings, self._stop,
             lambda: loop.call_soon_threadsafe(self._wake.set),
         )  # fmt: skip
+        outbox.add_done_callback(lambda _: self._wake.set())
         self._webhooks: Webhooks = Webhooks(
             self._gateway.settings, self._valid_secrets, self._resolve
         )
@@ -133,7 +135,7 @@ class Service:
             self._of_lane[lane] += 1
             task = asyncio.create_task(self._deliver(due))
             self._under_way[due] = task
-            task.add_done_callback(lambda task, due=due: self._ended(due, task))
+            task.add_done_callback(partial(self._ended, due))
 
     def _ended(self, due: Due, task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is None:

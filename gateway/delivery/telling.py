@@ -30,7 +30,7 @@ def bounds_of(settings: Settings) -> Bounds:
     return Bounds(settings.dlq_letters, settings.dlq_bytes)
 
 
-def tell(store: Store, settings: Settings, stop: Event, wake: Callable[[], None]) -> None:
+def tell(store: Store, settings: Settings, stop: Event, wake: Callable[[], object]) -> None:
     """Take ended jobs out of the outbox until `stop`; `wake` is called when deliveries wait."""
     link = store.server.blocking()
     swept_at_s = 0.0

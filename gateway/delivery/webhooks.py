@@ -92,7 +92,7 @@ class Webhooks:
                 refusal = self._handshakes.note(target, answer.status, answer.headers, now_s)
                 if refusal is not None:
                     return refusal
-        return self._handshakes.turn(target, now_s)
+        return self._handshakes.turn(target, time.monotonic())
 
     @asynccontextmanager
     async def _request(

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-import msgpack
 import numpy as np
 
 from contract.delivery import Delivery, State
@@ -17,7 +16,8 @@ from contract.errors import HandlerFailed
 from contract.function import Function
 from contract.job import JobId, Outcome, Status
 from contract.origin import Origin
-from contract.store import Store
+from contract.settings import Settings
+from contract.store import Store, open_store
 from contract.store.queue import Settlement
 from contract.tensors import encode_tensor, pack_tensors
 from gateway.context import Gateway
@@ -32,6 +32,15 @@ ROW = np.arange(4, dtype=np.float32).reshape(1, 4)
 OUTPUTS = {"output": encode_tensor(ROW)}
 SUCCEEDED = Outcome(Status.SUCCEEDED, timings_ms={"total": 2.0}, outputs=OUTPUTS)
 FAILED = Outcome.of_error(HandlerFailed("ValueError: no"))
+
+SETTINGS = Settings(
+    webhook_allow=("127.0.0.1", LOCAL),
+    webhook_timeout_s=5.0,
+    delivery_backoff_s=0.01,
+    delivery_attempts=3,
+    dlq_letters=5,
+    dlq_bytes=100_000,
+)
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
@@ -165,6 +174,30 @@ class Running:
         assert self.error is None
 
 
-def inputs_of(payload: bytes) -> Any:
-    """The tensors of a stored payload."""
-    return msgpack.unpackb(payload)
+class Shared:
+    """A service for many tests; between them it has nothing to do."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._store = open_store(redis_url, result_ttl_s=60)
+        self._gateway = Gateway.wire(SETTINGS, self._store)
+        self._system = Resolver()
+        self._resolve: Resolve = self._system
+        self._running = Running(self._gateway, self._look_up)
+
+    async def _look_up(self, host: str, port: int) -> list[str]:
+        return await self._resolve(host, port)
+
+    def begin(self, resolve: Resolve | None = None) -> None:
+        """Resolve so from now on."""
+        self._resolve = resolve or self._system
+
+    def end(self) -> None:
+        """Resolve as the system does; the service must be alive."""
+        self.begin()
+        assert self._running.error is None
+
+    def close(self) -> None:
+        """Stop it."""
+        self._running.stop()
+        self._system.close()
+        self._store.close()

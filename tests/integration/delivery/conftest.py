@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from contract.settings import Settings
 from contract.store import Store
 from gateway.context import Gateway
-from tests.integration.delivery.builders import LOCAL, Receiver, Resolve, Running
+from tests.integration.delivery.builders import SETTINGS, Receiver, Running, Shared
 
 
 @pytest.fixture
 def settings() -> Settings:
     """Quick, and allowed to reach this machine."""
-    return Settings(
-        webhook_allow=("127.0.0.1", LOCAL),
-        webhook_timeout_s=0.5,
-        delivery_backoff_s=0.01,
-        delivery_attempts=3,
-        dlq_letters=5,
-        dlq_bytes=100_000,
-    )
+    return SETTINGS
 
 
 @pytest.fixture
@@ -41,16 +35,31 @@ def receiver() -> Iterator[Receiver]:
     receiver.close()
 
 
-@pytest.fixture
-def deliver(gateway: Gateway) -> Iterator[Callable[..., Running]]:
-    """Starts the service, with a resolver of the test; it is stopped at the end."""
-    started: list[Running] = []
+@pytest.fixture(scope="module")
+def shared(redis_url: str) -> Iterator[Shared]:
+    """A service that runs for all tests of a module: stores are emptied under it."""
+    shared = Shared(redis_url)
+    yield shared
+    shared.close()
 
-    def start(resolve: Resolve | None = None) -> Running:
-        running = Running(gateway, resolve)
-        started.append(running)
-        return running
+
+@pytest.fixture
+def deliver(shared: Shared) -> Iterator[Callable[..., None]]:
+    """From its call on the service delivers, by a resolver of the test where that is given."""
+    yield shared.begin
+    shared.end()
+
+
+@pytest.fixture
+def run(store: Store) -> Iterator[Callable[..., Running]]:
+    """Starts a service of the test's own, with changed settings."""
+    started: list[tuple[Running, Gateway]] = []
+
+    def start(**changes: object) -> Running:
+        gateway = Gateway.wire(replace(SETTINGS, **changes), store)  # type: ignore[arg-type]  # by name
+        started.append((Running(gateway), gateway))
+        return started[-1][0]
 
     yield start
-    for running in started:
+    for running, _ in started:
         running.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
@@ -16,13 +15,12 @@ from tests.integration.delivery.builders import (
     LOCAL,
     Receiver,
     Resolve,
-    Running,
     end,
     log_of,
 )
 from tests.integration.store.builders import deploy
 
-Deliver = Callable[..., Running]
+Deliver = Callable[..., None]
 
 
 def resolving(*answers: list[str]) -> tuple[Resolve, list[str]]:
@@ -141,11 +139,6 @@ def test_redirects_are_not_followed(
     assert len(receiver.requests) == 1
 
 
-def _never_answer(handler: BaseHTTPRequestHandler) -> None:
-    # ends when the client gives up
-    handler.rfile.read(1)
-
-
 def _answer_huge(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.send_header("Content-Length", str(2**40))
@@ -162,18 +155,6 @@ def _answer_slowly(handler: BaseHTTPRequestHandler) -> None:
     handler.rfile.read(1)
 
 
-def _endless_fields(handler: BaseHTTPRequestHandler) -> None:
-    with suppress(OSError):
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
-        while True:
-            handler.wfile.write(b"X-Field: " + b"x" * 60_000 + b"\r\n")
-
-
-def _no_http(handler: BaseHTTPRequestHandler) -> None:
-    handler.wfile.write(b"\x00\xff\x00\xff SSH-2.0\r\n\r\n")
-    handler.close_connection = True
-
-
 @pytest.mark.parametrize("act", [_answer_huge, _answer_slowly])
 def test_bodies_are_not_waited_for(
     store: Store, receiver: Receiver, deliver: Deliver, act: Callable[..., None]
@@ -184,36 +165,3 @@ def test_bodies_are_not_waited_for(
     deliver()
     [delivery] = log_of(store, job)
     assert (delivery.state, delivery.status) == (State.DELIVERED, 200)
-
-
-@pytest.mark.parametrize("act", [_never_answer, _endless_fields, _no_http])
-def test_answers_that_are_none_are_given_up(
-    store: Store, receiver: Receiver, deliver: Deliver, act: Callable[..., None]
-) -> None:
-    """After the attempts that any fault has."""
-    receiver.act = act
-    job = end(store, deploy(store), Origin(on_success=(receiver.url,)))
-    deliver()
-    [delivery] = log_of(store, job)
-    assert (delivery.state, delivery.attempts, delivery.status) == (State.GIVEN_UP, 3, 0)
-    assert delivery.error
-
-
-def test_a_slow_receiver_holds_up_its_own_alone(
-    store: Store, receiver: Receiver, deliver: Deliver
-) -> None:
-    """While many deliveries wait for one that does not answer, others are told at once."""
-    slow = Receiver()
-    slow.act = _never_answer
-    try:
-        function = deploy(store)
-        for _ in range(30):
-            end(store, function, Origin(on_success=(slow.url,)))
-        job = end(store, function, Origin(on_success=(receiver.url,)))
-        began_s = time.monotonic()
-        deliver()
-        assert log_of(store, job)[0].state is State.DELIVERED
-        # the slow one takes half a second for eight of its thirty
-        assert time.monotonic() - began_s < 0.5
-    finally:
-        slow.close()

@@ -19,10 +19,10 @@ from contract.tensors import TensorSpec, encode_tensor
 from gateway.context import Gateway
 from gateway.delivery.chain import call_function
 from gateway.delivery.formats import End
-from tests.integration.delivery.builders import FAILED, OUTPUTS, Running, end, log_of
+from tests.integration.delivery.builders import FAILED, OUTPUTS, end, log_of
 from tests.integration.store.builders import a_manifest, deploy
 
-Deliver = Callable[..., Running]
+Deliver = Callable[..., None]
 
 
 def payload_of(store: Store, job: str) -> bytes:
@@ -52,7 +52,7 @@ def test_repeats_make_one_job(store: Store, gateway: Gateway) -> None:
     """A process that died after the call finds the job that it made."""
     function = deploy(store)
     deploy(store, "next")
-    finished = store.jobs.get(end(store, function, Origin(on_success=("function:next",))))
+    finished = store.jobs.get(end(store, function, Origin()))
     destination = parse("function:next@1")
     attempts = {call_function(gateway, destination, End(finished, 0.0)) for _ in range(2)}
     assert len(attempts) == 1
@@ -89,9 +89,8 @@ def test_a_full_queue_is_tried_again(store: Store, gateway: Gateway) -> None:
     deploy(store, "next")
     finished = store.jobs.get(end(store, function, Origin()))
     full = Gateway.wire(replace(gateway.settings, queue_limit=1), store)
-    for kept in (End(finished, 0.0),):
-        assert not call_function(full, parse("function:next"), kept).error
-        again = call_function(full, parse("function:next@1"), kept)
+    assert not call_function(full, parse("function:next"), End(finished, 0.0)).error
+    again = call_function(full, parse("function:next@1"), End(finished, 0.0))
     assert again.error.startswith("queue_full")
     assert (again.is_lasting, again.retry_after_s) == (False, 1.0)
 

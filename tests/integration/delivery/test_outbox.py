@@ -13,9 +13,9 @@ from contract.job import JobId, Status
 from contract.origin import NOWHERE, Origin
 from contract.settings import Settings
 from contract.store import Store
-from gateway.delivery.telling import spread
+from gateway.delivery.telling import bounds_of, spread
 from tests.integration.delivery.builders import FAILED, SUCCEEDED, accept, end
-from tests.integration.store.builders import LEADER, deploy, lead
+from tests.integration.store.builders import LEADER, a_submission, deploy, lead
 
 SUCCESS = Origin(on_success=("stream:events:s",))
 FAILURE = Origin(on_failure=("stream:events:f",))
@@ -97,8 +97,6 @@ def test_deliveries_wait_in_lanes_and_the_record_stays(store: Store, settings: S
     dues = [store.deliveries.due(lane, now_s, 10)[0] for lane in ("stream", "function")]
     assert [(due.job, due.number) for due in dues] == [(job, 0), (job, 1)]
     assert (ttl_s(store, job), has_payload(store, job)) == (-1, True)
-    from gateway.delivery.telling import bounds_of
-
     for due in dues:
         done = Delivery("x", State.DELIVERED, now_s, 0.0, 1, now_s)
         assert store.deliveries.note(due, done, "", bounds_of(settings), now_s)
@@ -121,8 +119,6 @@ def test_taking_a_job_out_twice_is_as_good_as_once(store: Store, settings: Setti
 
 def test_a_later_try_is_not_due_before(store: Store, settings: Settings) -> None:
     """And is known as the next."""
-    from gateway.delivery.telling import bounds_of
-
     end(store, deploy(store), SUCCESS)
     take(store, settings)
     now_s = time.time()
@@ -137,14 +133,8 @@ def test_a_later_try_is_not_due_before(store: Store, settings: Settings) -> None
 def test_a_full_outbox_takes_no_more_jobs_that_are_told(store: Store) -> None:
     """Whoever counts on being told hears at once that nobody tells; others are accepted."""
     function = deploy(store)
-    pipe = store.server.redis.pipeline()
-    for number in range(1000):
-        pipe.xadd(keys.OUTBOX, {"j": f"{number:024x}", "t": 1})
-    for _ in range(100):
-        pipe.execute()
-        for number in range(1000):
-            pipe.xadd(keys.OUTBOX, {"j": f"{number:024x}", "t": 1})
-    from tests.integration.store.builders import a_submission
+    fill = "for i = 1, 100000 do redis.call('XADD', KEYS[1], '*', 'j', 'x', 't', 1) end"
+    store.server.redis.eval(fill, 1, keys.OUTBOX)
 
     refusal, accepted = store.jobs.submit(
         [a_submission(function)._replace(origin=SUCCESS), a_submission(function)], 100, 100

@@ -182,7 +182,7 @@ def test_a_delivery_that_was_given_up_is_tried_anew(
 ) -> None:
     """Though the record of its job has expired."""
     publish(store)
-    headers = {"Fusebox-On-Failure": "https://a.example/", "Prefer": "respond-async, wait=1"}
+    headers = {"Fusebox-On-Failure": "https://a.example/"}
     job = failed(client, store, settings, **headers)
     [due] = store.deliveries.due("a.example:443", 1e11, 10)
     gone = Delivery("https://a.example/", State.GIVEN_UP, 1.0, 0.0, 1, 2.0, 410, "answered 410")

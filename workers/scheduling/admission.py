@@ -25,7 +25,7 @@ STRETCH = 1.3
 # The rate at which late jobs are served is that of so long; before, nothing is known of it.
 RATE_OVER_S = 0.5
 # Where none was served: what a refused caller is told is a time, if a long one.
-LEAST_RATE = 0.01
+LEAST_RATE = 0.001
 # Those that wait for a gap are looked at again this often.
 LOOK_EVERY_S = 0.05
 # Of the time until its deadline, the part after which it should be a job's turn: those before it

@@ -129,7 +129,7 @@ def _with_next(known: Known) -> dict[str, Any]:
 
 
 def _event(trigger: Trigger, environ: Mapping[str, Any], body: bytes) -> Event:
-    """The event that is tried out: a CloudEvent, or for a cron trigger without one its next tick."""
+    """The event that is tried out: a CloudEvent; for a cron trigger, without one, its next tick."""
     if trigger.kind is Kind.CRON and not body and "HTTP_CE_ID" not in environ:
         schedule = Schedule(trigger.options["schedule"], trigger.options["timezone"])
         return tick_event(trigger, schedule.after(time.time()))

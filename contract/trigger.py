@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -87,11 +87,12 @@ class Progress:
     @classmethod
     def decode(cls, fields: Mapping[bytes, bytes]) -> Progress:
         """The progress of the fields of its hash; those of newer processes are left out."""
-        found = cls()
-        for name, kind in _KINDS.items():
-            if (value := fields.get(name.encode())) is not None:
-                found = replace(found, **{name: kind(value.decode())})
-        return found
+        found: dict[str, Any] = {
+            name: kind(value.decode())
+            for name, kind in _KINDS.items()
+            if (value := fields.get(name.encode())) is not None
+        }
+        return cls(**found)
 
 
 _KINDS: Mapping[str, type[float] | type[int] | type[str]] = {

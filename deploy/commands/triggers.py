@@ -163,7 +163,7 @@ def wanted(name: str, function: str, options: dict[str, Any]) -> Record:
     ):
         if option in given:
             record[member] = given.pop(option)
-    kinds = [kind for kind in ("cron", "stream", "watch") if kind in given]
+    kinds: list[str] = [kind for kind in ("cron", "stream", "watch") if kind in given]
     kinds += ["event"] if given.pop("is_event", False) else []
     if len(kinds) != 1:
         raise click.UsageError("expected one of --cron, --stream, --watch and --event")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from functools import lru_cache
 from math import floor
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
@@ -119,13 +118,8 @@ def _check_zone(zone: str) -> None:
         raise InvalidInput.of("cron.timezone", expected, repr(zone[:MAX_ZONE_CHARS])) from error
 
 
-@lru_cache(maxsize=1)
-def _croniter() -> type[croniter]:
+def _parse(expression: str) -> croniter:
     # 40 ms, which a gateway that never makes a cron trigger saves
     from croniter import croniter
 
-    return croniter
-
-
-def _parse(expression: str) -> croniter:
-    return _croniter()(expression, max_years_between_matches=MAX_YEARS)
+    return croniter(expression, max_years_between_matches=MAX_YEARS)

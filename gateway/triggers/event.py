@@ -38,7 +38,9 @@ class Event:
         if name == "datacontenttype":
             return self.content_type or None
         value = self.more.get(name)
-        return str(value).lower() if isinstance(value, bool) else value and str(value)
+        if isinstance(value, bool):
+            return str(value).lower()
+        return None if value is None else str(value)
 
     @property
     def is_json(self) -> bool:

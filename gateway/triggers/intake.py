@@ -87,17 +87,18 @@ class Intake:
         most = min(MAX_CALLS, settings.queue_limit)
         if calls > most:
             raise PayloadTooLarge(f"body: expected events that make at most {most} calls: {calls}")
-        if room.waiting + calls > settings.queue_limit:
-            raise QueueFull(retry_after_ms=RETRY_AFTER_MS[0])
-        for name, own in Counter(_name(trigger) for _, trigger in pairs).items():
+        by_function = Counter(_name(trigger) for _, trigger in pairs)
+        for name, own in by_function.items():
             most = min(settings.function_queue_limit, settings.queue_limit + 1 - calls)
             if own > most:
                 expected = f"events that make at most {most} calls of {name}"
                 raise PayloadTooLarge(f"body: expected {expected}: {own}")
-            # no function may hold more of the queue than is left to the others
-            if room.queued.get(name, 0) + own > min(
-                settings.function_queue_limit, settings.queue_limit + 1 - room.waiting - calls
-            ):
+        # no function may hold more of the queue than is left to the others
+        left = settings.queue_limit + 1 - room.waiting - calls
+        if calls and left < 1:
+            raise QueueFull(retry_after_ms=RETRY_AFTER_MS[0])
+        for name, own in by_function.items():
+            if room.queued.get(name, 0) + own > min(settings.function_queue_limit, left):
                 raise QueueFull(function=name, retry_after_ms=RETRY_AFTER_MS[0])
 
     def _note(self, pairs: Sequence[Pair], results: Sequence[Result], counts: Counter[str]) -> None:

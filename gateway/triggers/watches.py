@@ -15,7 +15,7 @@ from contract.errors import FuseboxError, StoreUnavailable
 from contract.store.link import Argument
 from contract.trigger import Progress, Trigger
 from gateway.answer import rfc3339
-from gateway.calls import submit_all
+from gateway.calls import Call, submit_all
 from gateway.context import Gateway
 from gateway.triggers.attempts import Health, Taken, taken
 from gateway.triggers.event import RAW, Event
@@ -150,7 +150,9 @@ class Watches:
 
     def _take_some(self, watch: _Watch, left: Sequence[Found]) -> tuple[_Step, int]:
         max_bytes = self._gateway.settings.max_body_bytes
-        calls, names, size, count = [], [], 0, 0
+        calls: list[Call] = []
+        names: list[Found] = []
+        size = count = 0
         error: FuseboxError | None = None
         for file in left[:AT_ONCE]:
             if calls and size + file.size > BYTES_AT_ONCE:

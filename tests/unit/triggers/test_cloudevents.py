@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from cloudevents.http import CloudEvent, to_binary, to_structured
+from cloudevents.conversion import to_binary, to_structured
+from cloudevents.http import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import (
-    FuseboxError,
     InvalidInput,
     MalformedBody,
     PayloadTooLarge,
+    RequestError,
     UnsupportedMediaType,
 )
 from gateway.triggers.cloudevents import MAX_EVENTS, decode, unescape
@@ -207,9 +209,7 @@ def test_nothing_that_is_sent_makes_another_error(
     """Headers are any bytes."""
     sent = {name: value.encode().decode("latin-1") for name, value in attributes.items()}
     headers = {f"ce-{name}": value for name, value in ({"specversion": "1.0"} | sent).items()}
-    try:
+    with suppress(RequestError):
         events = decode(environ(headers, content_type), body)
         for event in events:
             event.record()
-    except FuseboxError as error:
-        assert error.http_status < 500

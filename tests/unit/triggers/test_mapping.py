@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.errors import FuseboxError, InvalidInput, PayloadTooLarge
+from contract.errors import InvalidInput, PayloadTooLarge, RequestError
 from gateway.triggers.event import Event
 from gateway.triggers.mapping import check_expression, map_event
 
@@ -44,7 +45,8 @@ def test_an_expression_that_fails_says_why(expression: str) -> None:
         mapped(expression)
 
 
-@pytest.mark.parametrize("expression", ["{", "a.", "[" * 900, "x" * 2_000, "`{`", "a..b", ""])
+@pytest.mark.filterwarnings("ignore:deprecated string literal")
+@pytest.mark.parametrize("expression", ["{", "a.", "[" * 900, "x" * 2_000, "a..b", ""])
 def test_what_is_no_expression_is_refused(expression: str) -> None:
     """Also what nests too deep to be read."""
     with pytest.raises(InvalidInput, match=r"^input: expected"):
@@ -86,11 +88,11 @@ def test_data_that_nests_too_deep_is_an_input_error() -> None:
         Event("1", "/s", "t", value=deep).data()
 
 
+# jmespath takes `{` for a text, and warns
+@pytest.mark.filterwarnings("ignore:deprecated string literal")
 @given(st.text("ab.[]*{}:,|&@`'\"()!<>=?019 -", max_size=30))
 def test_no_expression_makes_another_error(expression: str) -> None:
     """Whatever somebody writes."""
-    try:
+    with suppress(RequestError):
         check_expression(expression)
         map_event(expression, EVENT, BYTES)
-    except FuseboxError as error:
-        assert error.http_status < 500

@@ -100,11 +100,14 @@ class NotSubmitted(Unavailable):
 Result = Accepted | FuseboxError
 
 
-def submit_all(gateway: Gateway, calls: Sequence[Call], is_whole: bool = False) -> list[Result]:
+def submit_all(
+    gateway: Gateway, calls: Sequence[Call], is_whole: bool = False, is_ordered: bool = False
+) -> list[Result]:
     """Have calls accepted together; per call what it became, or why not, as `submit` raises it.
 
-    `is_whole`: a call that cannot be read keeps all others from being submitted; what is refused
-    by the store (a full queue) keeps none. Raises StoreUnavailable, after which some may be jobs.
+    A call that cannot be read keeps others from being submitted: all with `is_whole`, those behind
+    it with `is_ordered`. What the store refuses (its queue is full) keeps none. Raises
+    StoreUnavailable, after which some may be jobs.
     """
     results: list[Result] = [NotSubmitted()] * len(calls)
     left: Sequence[int] = range(len(calls))
@@ -115,6 +118,8 @@ def submit_all(gateway: Gateway, calls: Sequence[Call], is_whole: bool = False) 
                 ready.append((i, *_prepare(gateway, calls[i])))
             except FuseboxError as error:
                 results[i] = error
+                if is_ordered:
+                    break
         if is_whole and len(ready) < len(left):
             return results
         left = _commit(gateway, calls, ready, results)

@@ -106,7 +106,9 @@ class Streams:
             call_of(stream.trigger, entry_event(stream.trigger, entry), max_bytes)
             for entry in entries
         ]
-        row = taken(stream.trigger, submit_all(self._gateway, calls))
+        is_ordered = not stream.trigger.skips_bad
+        results = submit_all(self._gateway, calls, is_ordered=is_ordered)
+        row = taken(stream.trigger, results)
         through = dict(zip([entry.id for entry in entries], row.jobs, strict=False))
         stream.outstanding |= {entry: job for entry, job in through.items() if job}
         # passed over

@@ -168,8 +168,9 @@ class Watches:
                 event = file_event(watch.trigger, file, data)
                 calls.append(call_of(watch.trigger, event, max_bytes))
                 names.append(file)
-        results = [*submit_all(self._gateway, calls), *([error] if error else [])]
-        row = taken(watch.trigger, results)
+        is_ordered = not watch.trigger.skips_bad
+        results = submit_all(self._gateway, calls, is_ordered=is_ordered)
+        row = taken(watch.trigger, [*results, *([error] if error else [])])
         through = [*names, left[count - 1]][: len(row.jobs)] if error else names[: len(row.jobs)]
         return _Step(row, {file.name: file.signature for file in through}), count
 

@@ -35,7 +35,8 @@ def call_of(trigger: Trigger, event: Event, max_bytes: int) -> Call:
         read,
         trigger.priority,
         claim_of(trigger.name, event).text,
-        origin=Origin(*_trace(event), cause=f"trigger:{trigger.name}"),
+        # nobody waits for its answer
+        origin=Origin(*_trace(event), cause=f"trigger:{trigger.name}", is_kept=True),
     )
 
 

@@ -3,8 +3,8 @@
 `open_store(settings.redis_url)` connects; the parts are grouped by what they keep:
 `jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
 (the registry), `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the scheduler
-has learned), `scheduling` (what it says of itself, and the groups that ran), `deliveries` (who is
-told of ended jobs), `dead_letters`.
+has learned), `scheduling` (what it says of itself, and the groups that ran), `triggers`,
+`deliveries` (who is told of ended jobs), `dead_letters`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from contract.store.queue import Queue
 from contract.store.scheduling import Scheduling
 from contract.store.server import Server
 from contract.store.telemetry import Telemetry
+from contract.store.triggers import Triggers
 from contract.store.workers import Workers
 
 __all__ = ["Store", "open_store"]
@@ -39,6 +40,7 @@ class Store:
     api_keys: ApiKeys
     costs: LearnedCosts
     scheduling: Scheduling
+    triggers: Triggers
     deliveries: Deliveries
     dead_letters: DeadLetters
 
@@ -60,6 +62,7 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         ApiKeys(server),
         LearnedCosts(server),
         Scheduling(server),
+        Triggers(server),
         Deliveries(server),
         DeadLetters(server, result_ttl_s),
     )

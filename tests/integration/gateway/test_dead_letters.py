@@ -7,17 +7,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 from contract.delivery import Delivery, State
 from contract.errors import HandlerFailed
+from contract.function import Function, FunctionRef
 from contract.job import JobId, Outcome
+from contract.origin import Origin
 from contract.settings import Settings
 from contract.store import Store
 from contract.tensors import unpack_tensors
 from gateway.app import create_app, gateway_of
+from gateway.bodies import Payload, read_payload
+from gateway.calls import Accepted, Call, submit_all
 from gateway.delivery.telling import bounds_of, spread
 from tests.integration.gateway.builders import FakeWorker, publish
 from tests.integration.gateway.test_platform import Description
@@ -70,6 +75,21 @@ def test_a_call_names_its_destinations(client: FlaskClient, store: Store) -> Non
     origin = store.jobs.get(job).origin
     assert origin.on_success == ("function:f", "https://a.example/x", "function:g")
     assert (origin.on_failure, origin.is_kept) == (("stream:events:failed",), True)
+
+
+def test_calls_made_together_have_those_of_their_function(app: Flask, store: Store) -> None:
+    """As triggers make them."""
+    publish(store, manifest=replace(MANIFEST, on_failure=("function:f",)))
+    gateway = gateway_of(app)
+
+    def read(function: Function) -> Payload:
+        return read_payload(function.manifest, "", orjson.dumps(BODY), 10_000)
+
+    calls = [Call(FunctionRef("echo"), read, origin=Origin(cause=f"trigger:{n}")) for n in "ab"]
+    made = submit_all(gateway, calls)
+    assert [store.jobs.get(job.spec.id).origin for job in made if isinstance(job, Accepted)] == [
+        Origin(cause=f"trigger:{n}", on_failure=("function:f",)) for n in "ab"
+    ]
 
 
 @pytest.mark.parametrize(

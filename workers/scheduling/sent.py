@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from heapq import nlargest
 from typing import NamedTuple
 
 from contract.trail import MOST_NAMED, Planned
@@ -40,22 +39,54 @@ class Sent:
         )
         earlier = reversed(self._groups)
         group = next(earlier, None)
-        before: dict[str, int] = {}
+        before = _Before()
         note = Planned(now_s, dispatch.predicted_s, 0)
         notes = [note] * len(dispatch.jobs)
         for k in newest_first:
-            since_s, total = dispatch.jobs[k].accepted_at_s, note.before
-            # plain sums: a decision waits for this, and Counter.update takes three times as long
+            since_s = dispatch.jobs[k].accepted_at_s
             while group is not None and group.at_s > since_s:
-                for name, count in group.jobs.items():
-                    before[name] = before.get(name, 0) + count
-                    total += count
+                before.add(group.jobs)
                 group = next(earlier, None)
-            if total != note.before:
-                note = note._replace(before=total, before_of=_most(before))
+            if before.total != note.before:
+                note = note._replace(before=before.total, before_of=before.most())
             notes[k] = note._replace(is_at_least=True) if since_s < self._lost_at_s else note
         return notes
 
 
-def _most(before: Mapping[str, int]) -> Sequence[tuple[str, int]]:
-    return nlargest(MOST_NAMED, before.items(), key=lambda item: item[1])
+class _Before:
+    """Jobs by function, and the functions with most; plain sums, for a dispatch waits for it."""
+
+    __slots__ = ("_counts", "_least", "_most", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._counts: dict[str, int] = {}
+        # the functions with most jobs; counts only grow, so no other can come to be one unseen
+        self._most: dict[str, int] = {}
+        self._least = 0
+
+    def add(self, jobs: Mapping[str, int]) -> None:
+        """Those of a group."""
+        counts = self._counts
+        for name, count in jobs.items():
+            self.total += count
+            count += counts.get(name, 0)
+            counts[name] = count
+            if count > self._least:
+                self._rank(name, count)
+
+    def most(self) -> Sequence[tuple[str, int]]:
+        """Up to MOST_NAMED of them, the most jobs first."""
+        return sorted(self._most.items(), key=_count, reverse=True)
+
+    def _rank(self, name: str, count: int) -> None:
+        most = self._most
+        if name not in most and len(most) == MOST_NAMED:
+            del most[min(most, key=most.__getitem__)]
+        most[name] = count
+        if len(most) == MOST_NAMED:
+            self._least = min(most.values())
+
+
+def _count(item: tuple[str, int]) -> int:
+    return item[1]

@@ -86,7 +86,7 @@ class Heads:
         count = len(self._lines)
         columns = self._columns[:, :count]
         end_s = start_s + np.maximum(columns[_COST_S], target_s)
-        moved = np.flatnonzero((columns[_LATE_DUE_S] >= end_s) | (columns[_DUE_S] < end_s))
+        [moved] = ((columns[_LATE_DUE_S] >= end_s) | (columns[_DUE_S] < end_s)).nonzero()
         for row in moved.tolist():
             self._cut(self._lines[row], float(end_s[row]))
         used_s = columns[_USED_S]
@@ -105,7 +105,7 @@ class Heads:
         """Lines whose first job would miss its deadline though it were the next to run."""
         self._refresh(forecast)
         columns = self._columns[:, : len(self._lines)]
-        rows = np.flatnonzero(columns[_DEADLINE_S] < start_s + columns[_COST_S])
+        [rows] = (columns[_DEADLINE_S] < start_s + columns[_COST_S]).nonzero()
         return [self._lines[row] for row in rows.tolist()]
 
     def check_integrity(self, lines: Iterable[Line]) -> None:

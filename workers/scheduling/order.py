@@ -143,7 +143,8 @@ class Turns:
     def skip(self) -> None:
         """It has to wait until `restore`; those after it go on."""
         turn = self._heap[0]
-        self._skipped.append(turn._replace(stop=turn.at + 1))
+        # as `_replace(stop=turn.at + 1)`, in a third of the time
+        self._skipped.append(tuple.__new__(Turn, (*turn[:8], turn.at + 1, *turn[9:])))
         self._advance(turn, turn.ahead_s)
 
     def skip_line(self) -> None:
@@ -178,26 +179,28 @@ class Turns:
     def _parts(self, priorities: Sequence[int]) -> Iterator[_Entry]:
         """Parts of lines, the first to have its turn first."""
         look, its = self._look, self._sorted
-        is_late, can_be_in_time = look.late_due_s > -inf, look.due_s < inf
-        is_urgent = (look.due_s <= self._urgent_until_s) & (look.ahead_s <= BURST_S)
-        is_owed = look.ahead_s < self._owed_until_s
         for place, priority in enumerate(priorities):
-            own = look.priority == priority
-            in_time, late = own & can_be_in_time, own & is_late
-            yield from its(place, _URGENT, in_time & is_urgent, is_late=False)
-            in_turn = its(place, _IN_TURN, in_time & ~is_urgent, is_late=False)
-            owed = its(place, _IN_TURN, late & is_owed, is_late=True)
-            yield from merge(in_turn, owed)
-            yield from its(place, _LATE, late & ~is_owed, is_late=True)
+            # each kind is looked for when those before it have come in
+            own = look.priority == priority if len(priorities) > 1 else True
+            is_urgent = (look.due_s <= self._urgent_until_s) & (look.ahead_s <= BURST_S) & own
+            yield from its(place, _URGENT, is_urgent, is_late=False)
+            in_turn = its(place, _IN_TURN, (look.due_s < inf) & ~is_urgent & own, is_late=False)
+            is_late = (look.late_due_s > -inf) & own
+            if self._owed_until_s > 0:
+                is_owed = look.ahead_s < self._owed_until_s
+                owed = its(place, _IN_TURN, is_late & is_owed, is_late=True)
+                in_turn, is_late = merge(in_turn, owed), is_late & ~is_owed
+            yield from in_turn
+            yield from its(place, _LATE, is_late, is_late=True)
 
     def _sorted(self, place: int, kind: int, which: Bools, *, is_late: bool) -> Iterator[_Entry]:
         """The late jobs, or the others, of these lines; all of one kind."""
-        rows = np.flatnonzero(which)
+        [rows] = which.nonzero()
         if not len(rows):
             return
         due_s = (self._look.head_due_s if is_late else self._look.due_s)[rows]
         virtual_s = np.zeros(len(rows)) if kind == _URGENT else self._look.ahead_s[rows]
-        order = np.lexsort((due_s, virtual_s))
+        order = due_s.argsort() if kind == _URGENT else np.lexsort((due_s, virtual_s))
         for first in range(0, len(order), AT_ONCE):
             some = order[first : first + AT_ONCE]
             columns = virtual_s[some].tolist(), due_s[some].tolist(), rows[some].tolist()

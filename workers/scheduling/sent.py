@@ -15,7 +15,9 @@ KEPT = 128
 
 class _Group(NamedTuple):
     at_s: float
+    # by function
     jobs: Mapping[str, int]
+    total: int
 
 
 class Sent:
@@ -30,7 +32,8 @@ class Sent:
         """A group is sent, after its jobs were explained."""
         if len(self._groups) == self._groups.maxlen:
             self._lost_at_s = self._groups[0].at_s
-        self._groups.append(_Group(now_s, Counter(job.function.name for job in dispatch.jobs)))
+        jobs = Counter(job.function.name for job in dispatch.jobs)
+        self._groups.append(_Group(now_s, jobs, len(dispatch.jobs)))
 
     def explain(self, dispatch: Dispatch, now_s: float) -> list[Planned]:
         """Per job of a group what went before it while it waited."""
@@ -45,10 +48,10 @@ class Sent:
         for k in newest_first:
             since_s = dispatch.jobs[k].accepted_at_s
             while group is not None and group.at_s > since_s:
-                before.add(group.jobs)
+                before.add(group)
                 group = next(earlier, None)
             if before.total != note.before:
-                note = note._replace(before=before.total, before_of=before.most())
+                note = Planned(now_s, dispatch.predicted_s, before.total, before.most())
             notes[k] = note._replace(is_at_least=True) if since_s < self._lost_at_s else note
         return notes
 
@@ -56,37 +59,29 @@ class Sent:
 class _Before:
     """Jobs by function, and the functions with most; plain sums, for a dispatch waits for it."""
 
-    __slots__ = ("_counts", "_least", "_most", "total")
+    __slots__ = ("_counts", "_most", "_touched", "total")
 
     def __init__(self) -> None:
         self.total = 0
         self._counts: dict[str, int] = {}
-        # the functions with most jobs; counts only grow, so no other can come to be one unseen
-        self._most: dict[str, int] = {}
-        self._least = 0
+        # when it was last asked; counts only grow, so of the others none has more unless touched
+        self._most: list[str] = []
+        self._touched: dict[str, int] = {}
 
-    def add(self, jobs: Mapping[str, int]) -> None:
+    def add(self, group: _Group) -> None:
         """Those of a group."""
         counts = self._counts
-        for name, count in jobs.items():
-            self.total += count
-            count += counts.get(name, 0)
-            counts[name] = count
-            if count > self._least:
-                self._rank(name, count)
+        for name, count in group.jobs.items():
+            counts[name] = counts.get(name, 0) + count
+        self.total += group.total
+        self._touched.update(group.jobs)
 
     def most(self) -> Sequence[tuple[str, int]]:
         """Up to MOST_NAMED of them, the most jobs first."""
-        return sorted(self._most.items(), key=_count, reverse=True)
-
-    def _rank(self, name: str, count: int) -> None:
-        most = self._most
-        if name not in most and len(most) == MOST_NAMED:
-            del most[min(most, key=most.__getitem__)]
-        most[name] = count
-        if len(most) == MOST_NAMED:
-            self._least = min(most.values())
-
-
-def _count(item: tuple[str, int]) -> int:
-    return item[1]
+        counts, most = self._counts, self._most
+        least = min(counts[name] for name in most) if len(most) == MOST_NAMED else 0
+        risen = [name for name in self._touched if counts[name] > least and name not in most]
+        self._touched.clear()
+        ranked = sorted([*most, *risen], key=counts.__getitem__, reverse=True)
+        self._most = ranked[:MOST_NAMED]
+        return [(name, counts[name]) for name in self._most]

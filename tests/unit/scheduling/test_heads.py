@@ -42,6 +42,17 @@ JOBS = st.builds(
 )
 
 
+def seen(pending: Pending, forecast: Forecast, start_s: float) -> dict[object, object]:
+    """What a decision looks at, by line."""
+    look = pending.heads.look(forecast, start_s, 0.0)
+    columns = look.ahead_s, look.head_due_s, look.late_due_s, look.due_s
+    values = zip(*(column.tolist() for column in columns), strict=True)
+    return {
+        (line.ref, line.priority): (line.late, look.most_ahead_s, *its)
+        for line, its in zip(look.lines, values, strict=True)
+    }
+
+
 class Deciding(RuleBasedStateMachine):
     """Jobs come and go, times are learned, shares are charged, and the order is asked for."""
 
@@ -68,6 +79,11 @@ class Deciding(RuleBasedStateMachine):
             self.pending.shares.charge(its.name, part_s)
 
     @rule(ref=st.sampled_from(REFS), seconds=SECONDS)
+    def charge(self, ref: FunctionRef, seconds: float) -> None:
+        """A function has had the device."""
+        self.pending.shares.charge(ref.name, seconds)
+
+    @rule(ref=st.sampled_from(REFS), seconds=SECONDS)
     def expect(self, ref: FunctionRef, seconds: float) -> None:
         """A function was measured at deploy."""
         self.costs.expect(ref, {1: seconds})
@@ -89,15 +105,19 @@ class Deciding(RuleBasedStateMachine):
     )
     def decide(self, start_s: float, target_s: float) -> None:
         """At any time, and times may go back: another worker may be free sooner."""
-        fresh = waiting(self.pending, VIEWS)
-        fresh.shares.used_s.clear()
-        fresh.shares.used_s.update(self.pending.shares.used_s)
         forecast = Forecast().at(self.costs, NOW_S)
         kept = Turns(self.pending, forecast, NOW_S + start_s, NOW_S, target_s)
-        expected = Turns(fresh, forecast, NOW_S + start_s, NOW_S, target_s)
+        expected = Turns(self.fresh(), forecast, NOW_S + start_s, NOW_S, target_s)
         order = taken(kept)
         assert order == taken(expected)
         assert {*order} == {job for job in self.pending if job.function in VIEWS}
+
+    def fresh(self) -> Pending:
+        """A queue of the same jobs that was never looked at."""
+        fresh = waiting(self.pending, VIEWS)
+        fresh.shares.used_s.clear()
+        fresh.shares.used_s.update(self.pending.shares.used_s)
+        return fresh
 
     @rule(start_s=st.sampled_from([-0.1, 0.0, 0.05, 0.2]))
     def look_for_what_is_missed(self, start_s: float) -> None:
@@ -113,8 +133,14 @@ class Deciding(RuleBasedStateMachine):
 
     @invariant()
     def is_sound(self) -> None:
-        """Each line is in its row."""
+        """Each line is in its row, and looks as in a queue that was never looked at."""
         self.pending.check_integrity()
+        forecast = Forecast().at(self.costs, NOW_S)
+        for start_s in (0.0, 0.2):
+            kept, expected = (
+                seen(pending, forecast, NOW_S + start_s) for pending in (self.pending, self.fresh())
+            )
+            assert kept == expected
 
 
 TestDeciding = Deciding.TestCase

@@ -35,7 +35,7 @@ LOOK_EVERY_S = 0.05
 LOOK_AT = 500
 # Of the time until its deadline, the part after which it should be a job's turn: those before it
 # are served in another order than they came.
-PATIENCE = 0.5
+PATIENCE = 0.6
 
 
 class _Late(NamedTuple):

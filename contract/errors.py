@@ -16,7 +16,9 @@ FuseboxError                      internal               500
 ├── NotFound                      not_found              404
 │   ├── UnknownFunction           unknown_function       404
 │   ├── UnknownJob                unknown_job            404
-│   └── UnknownKey                unknown_key            404
+│   ├── UnknownKey                unknown_key            404
+│   └── UnknownTrigger            unknown_trigger        404
+├── TriggerExists                 trigger_exists         409
 ├── JobSettled                    job_settled            409
 ├── JobCancelled                  job_cancelled          409
 ├── QueueFull                     queue_full             429
@@ -163,6 +165,18 @@ class UnknownKey(NotFound):
     """No API key has this id."""
 
     code = "unknown_key"
+
+
+class UnknownTrigger(NotFound):
+    """No trigger has this name."""
+
+    code = "unknown_trigger"
+
+
+class TriggerExists(FuseboxError):
+    """There is a trigger of this name; remove it first."""
+
+    code, http_status = "trigger_exists", 409
 
 
 class JobSettled(FuseboxError):

@@ -17,6 +17,10 @@ _VERBS = {
     "logs": ("deploy.commands.functions:logs", "Show what a function printed and raised."),
     "rm": ("deploy.commands.functions:rm", "Take a function out of service."),
     "jobs": ("deploy.commands.jobs:jobs", "Show, await or cancel jobs."),
+    "triggers": (
+        "deploy.commands.triggers:triggers",
+        "Call functions at times, for files, entries and events.",
+    ),
     "keys": ("deploy.commands.keys:keys", "Make, list and revoke API keys."),
     "top": ("deploy.commands.top:top", "Watch functions and workers live."),
     "completion": ("deploy.commands.completion:completion", "Print a shell's completion script."),

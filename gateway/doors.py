@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from gateway.door import Door
+from gateway.triggers.door import TRIGGERS
 
-DOORS: tuple[Door, ...] = ()
+DOORS: tuple[Door, ...] = (TRIGGERS,)

@@ -11,9 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
-from werkzeug.wsgi import get_input_stream
 
-from contract.errors import MalformedBody, PayloadTooLarge, RequestTimeout
 from contract.probe import HEADER as COMPUTE_MS
 from contract.settings import Settings
 from contract.store import Store
@@ -32,7 +30,8 @@ from gateway.openapi import document
 from gateway.overview import Overview
 from gateway.problems import translate
 from gateway.query import query_number
-from gateway.tar import READ_BYTES, Read
+from gateway.request_body import read_body as _read
+from gateway.request_body import reader as _reader
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -157,56 +156,6 @@ def _invoke(gateway: Gateway, name: str, environ: WSGIEnvironment) -> Answer:
     if "HTTP_IDEMPOTENCY_KEY" in environ:
         return invoke_once(gateway, name, environ, body)
     return invoke(gateway, name, environ, body)
-
-
-def _read(environ: WSGIEnvironment, max_bytes: int) -> bytes:
-    """The whole body; raises PayloadTooLarge, MalformedBody and RequestTimeout."""
-    read = _reader(environ, max_bytes)
-    length = environ.get("CONTENT_LENGTH") or ""
-    if not length.isdigit():
-        # chunked: how long it is shows at its end
-        return _read_chunked(read, max_bytes)
-    body = read(int(length))
-    if len(body) != int(length):
-        raise MalformedBody(f"body: expected {length} bytes, got {len(body)}")
-    return body
-
-
-def _read_chunked(read: Read, max_bytes: int) -> bytes:
-    parts: list[bytes] = []
-    left = max_bytes
-    while part := read(min(left, READ_BYTES) + 1):
-        parts.append(part)
-        left -= len(part)
-        if left < 0:
-            raise _too_large(max_bytes)
-    return b"".join(parts)
-
-
-def _reader(environ: WSGIEnvironment, max_bytes: int) -> Read:
-    """Reads the body; raises MalformedBody where it ends early or its chunks are broken."""
-    length = environ.get("CONTENT_LENGTH") or ""
-    if length.isdigit() and int(length) > max_bytes:
-        raise _too_large(max_bytes, f", this one has {length}")
-    # as it is from our own server; ended at its length from those that leave that to the reader
-    read_input = get_input_stream(environ).read
-
-    def read(size: int) -> bytes:
-        try:
-            data: bytes = read_input(size)
-        except TimeoutError as error:
-            raise RequestTimeout(f"body: {error}") from error
-        except (OSError, ValueError) as error:
-            raise MalformedBody(
-                f"body: it breaks off or its chunks are broken ({error})"
-            ) from error
-        return data
-
-    return read
-
-
-def _too_large(max_bytes: int, actual: str = "") -> PayloadTooLarge:
-    return PayloadTooLarge(f"body: expected at most {max_bytes} bytes{actual}")
 
 
 def _short_cut(gateway: Gateway, app: WSGIApplication) -> WSGIApplication:

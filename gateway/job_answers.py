@@ -98,6 +98,11 @@ def _result(outcome: Outcome, media: str) -> dict[str, Any]:
     return record
 
 
+def value(outcome: Outcome) -> Any:
+    """What a call came to, without anything around it: its result, or its outputs by name."""
+    return outcome.result if outcome.outputs is None else _tensors(outcome.outputs)
+
+
 def _tensors(outputs: Mapping[str, Any]) -> Tensors:
     """The arrays of stored outputs; whatever a worker wrote wrong is an internal error here."""
     return {

@@ -280,7 +280,7 @@ def schemas() -> Schema:
         "Groups": _object({"groups": _list(GROUP_RUN)}),
         "Stats": _stats(),
         "ApiKey": _object(_API_KEY),
-        "NewApiKey": _object(_API_KEY | {"key": _STRING}),
+        "NewApiKey": _object(_API_KEY | {"key": _STRING, "aws_secret_access_key": _STRING}),
         "ApiKeys": _object({"keys": _list(_ref("ApiKey"))}),
         "KeyWish": _object(_KEY_WISH, optional=tuple(_KEY_WISH)) | {"additionalProperties": False},
         "Status": _object({"status": _STRING}),

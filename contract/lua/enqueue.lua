@@ -1,6 +1,7 @@
 -- Accept jobs, each or not at all: record, payload and pending entry in one move.
 -- ARGV: limit of all, limit of a function, then per job
---       id, function, version, what was asked for (1: the latest, 0: this one, or an alias), spec, payload, waiter, claim ('' without a key),
+--       id, function, version, what was asked for (1: the latest, 0: this one, or an alias), spec,
+--       payload, waiter, claim ('' without a key),
 --       milliseconds to its deadline, origin ('' for none), 1 when somebody hears of its end
 -- Returns per job the entry; or why it was refused, after '!', with the predicted wait in
 -- milliseconds (0: not known) where that is for too many jobs; or, after '=', the job that its

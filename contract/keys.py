@@ -2,7 +2,8 @@
 
 key                    type    holds (changed by)
 fb:functions           set     names of deployed functions (publish, retire)
-fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publish, retire)
+fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publish, retire),
+                               a:<alias> -> Alias (put_alias, remove_alias, retire)
 fb:retired             hash    <name>@<n> -> Function, until its last job settles (retire, forget)
 fb:job:<id>            hash    spec, function, version, status, fence, attempts, entry, payload,
                                waiters, worker, group, outcome, idem, origin (Origin), told (1:

@@ -106,6 +106,7 @@ class Client:
         wait_s: float | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        sticky: str | None = None,
     ) -> Record:
         """Call a function; a job without result where it has none within `wait_s`.
 
@@ -113,7 +114,7 @@ class Client:
         a failed connection is tried again: the platform runs the call once.
         """
         headers = {"Content-Type": body.content_type} | _idempotency(idempotency_key)
-        headers |= _priority(priority)
+        headers |= _priority(priority) | _sticky(sticky)
         if wait_s is not None:
             headers["Prefer"] = f"wait={wait_s:g}"
         return self._invoke(name, body, headers)
@@ -124,10 +125,11 @@ class Client:
         body: Body,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        sticky: str | None = None,
     ) -> Record:
         """Call a function without waiting; the job as it was accepted. See `invoke`."""
         headers = {"Content-Type": body.content_type, "Prefer": "respond-async"}
-        headers |= _idempotency(idempotency_key) | _priority(priority)
+        headers |= _idempotency(idempotency_key) | _priority(priority) | _sticky(sticky)
         return self._invoke(name, body, headers)
 
     def job(self, job_id: str, wait_s: float | None = None) -> Record:
@@ -163,6 +165,24 @@ class Client:
     def remove(self, name: str) -> Record:
         """Take a function, or one version of it, out of service."""
         return self._call("DELETE", _function(name))
+
+    def aliases(self, name: str) -> list[Record]:
+        """Every alias of a function, by name."""
+        found: list[Record] = self._call("GET", _alias(name))["aliases"]
+        return found
+
+    def put_alias(self, name: str, alias: str, versions: Mapping[int, int]) -> Record:
+        """Make an alias or move it; `versions` are weights by version."""
+        wish = {"versions": {str(version): weight for version, weight in versions.items()}}
+        return self._call("PUT", _alias(name, alias), json=wish)
+
+    def remove_alias(self, name: str, alias: str) -> Record:
+        """Remove an alias; its versions stay."""
+        return self._call("DELETE", _alias(name, alias))
+
+    def roll_back(self, name: str, alias: str) -> Record:
+        """Move an alias back to what it pointed at before."""
+        return self._call("POST", f"{_alias(name, alias)}/rollback")
 
     def logs(self, name: str, count: int = 100, since_s: float = 0.0) -> list[Record]:
         """What a function's own code printed and raised; `since_s` is Unix seconds."""
@@ -266,8 +286,21 @@ def _priority(priority: int | None) -> dict[str, str]:
     return {} if priority is None else {"Fusebox-Priority": str(priority)}
 
 
+def _sticky(key: str | None) -> dict[str, str]:
+    if key is None:
+        return {}
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidInput.of("sticky", "1 to 255 printable ASCII characters", repr(key[:100]))
+    return {"Fusebox-Sticky": key}
+
+
 def _function(name: str) -> str:
     return f"/v1/functions/{quote(name, safe='@')}"
+
+
+def _alias(name: str, alias: str = "") -> str:
+    path = f"{_function(name)}/aliases"
+    return f"{path}/{quote(alias, safe='')}" if alias else path
 
 
 def _job(job_id: str) -> str:

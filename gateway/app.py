@@ -15,7 +15,7 @@ from flask import Flask, Response, request
 from contract.probe import HEADER as COMPUTE_MS
 from contract.settings import Settings
 from contract.store import Store
-from gateway import api_keys, functions, health, jobs, pages
+from gateway import aliases, api_keys, functions, health, jobs, pages
 from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
@@ -48,6 +48,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
     app.extensions["gateway"] = gateway
     app.register_error_handler(Exception, lambda error: _respond(_translate(error, request.path)))
     _route_functions(app, gateway)
+    _route_aliases(app, gateway)
     _route_jobs(app, gateway)
     _route_platform(app, gateway)
     _route_keys(app, gateway)
@@ -95,6 +96,28 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
         lambda name: _respond(_invoke(gateway, name, request.environ)),
         methods=["POST"],
     )
+
+
+def _route_aliases(app: Flask, gateway: Gateway) -> None:
+    def put(name: str, alias: str) -> Response:
+        body = _read(request.environ, aliases.MAX_BODY_BYTES)
+        return _respond(aliases.put(gateway, name, alias, body))
+
+    add = app.add_url_rule
+    base = "/v1/functions/<name>/aliases"
+    add(base, "aliases", lambda name: _respond(aliases.show_all(gateway, name)))
+    add(f"{base}/<alias>", "put_alias", put, methods=["PUT"])
+    for suffix, endpoint, method, act in (
+        ("", "alias", "GET", aliases.show),
+        ("", "remove_alias", "DELETE", aliases.remove),
+        ("/rollback", "roll_back_alias", "POST", aliases.roll_back),
+    ):
+        add(
+            f"{base}/<alias>{suffix}",
+            endpoint,
+            lambda name, alias, act=act: _respond(act(gateway, name, alias)),
+            methods=[method],
+        )
 
 
 def _route_jobs(app: Flask, gateway: Gateway) -> None:

@@ -2,8 +2,8 @@
 
 `open_store(settings.redis_url)` connects; the parts are grouped by what they keep:
 `jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
-(the registry), `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the scheduler
-has learned), `scheduling` (what it says of itself, and the groups that ran).
+(the registry), `aliases`, `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the
+scheduler has learned), `scheduling` (what it says of itself, and the groups that ran).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from contract.store.access import ApiKeys
+from contract.store.aliases import Aliases
 from contract.store.costs import LearnedCosts
 from contract.store.functions import Functions
 from contract.store.jobs import Jobs
@@ -36,6 +37,7 @@ class Store:
     api_keys: ApiKeys
     costs: LearnedCosts
     scheduling: Scheduling
+    aliases: Aliases
 
     def close(self) -> None:
         """Close every connection."""
@@ -55,4 +57,5 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         ApiKeys(server),
         LearnedCosts(server),
         Scheduling(server),
+        Aliases(server),
     )

@@ -64,7 +64,7 @@ class Jobs:
                 spec.id,
                 spec.function,
                 spec.version,
-                int(is_latest),
+                origin.alias or int(is_latest),
                 spec.encode(),
                 payload,
                 waiter,

@@ -73,7 +73,7 @@ def job_table(record: Record, is_explained: bool = False) -> Table:
 
     rows = [
         ("job", record["job"]),
-        ("function", f"{record['function']}@{record['version']}"),
+        ("function", _called(record)),
         ("status", record["status"]),
         ("created", record["created_at"]),
         ("attempts", str(record["attempts"])),
@@ -89,6 +89,11 @@ def job_table(record: Record, is_explained: bool = False) -> Table:
         if field in record
     ]
     return pairs(rows)
+
+
+def _called(record: Record) -> str:
+    by = f", by {record['function']}@{record['alias']}" if "alias" in record else ""
+    return f"{record['function']}@{record['version']}{by}"
 
 
 def timings_text(timings_ms: dict[str, float]) -> str:

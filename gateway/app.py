@@ -30,8 +30,7 @@ from gateway.openapi import document
 from gateway.overview import Overview
 from gateway.problems import translate
 from gateway.query import query_number
-from gateway.request_body import read_body as _read
-from gateway.request_body import reader as _reader
+from gateway.request_body import body_reader, read_body
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -70,7 +69,7 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
         headers = request.headers
         fields = ("Content-Type", "Content-Digest", COMPUTE_MS)
         upload = functions.Upload(*(headers.get(name, "") for name in fields))
-        read = _reader(request.environ, gateway.settings.max_artifact_bytes)
+        read = body_reader(request.environ, gateway.settings.max_artifact_bytes)
         return _respond(functions.deploy(gateway, name, upload, read))
 
     def show_log(name: str) -> Response:
@@ -100,7 +99,7 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
 
 def _route_aliases(app: Flask, gateway: Gateway) -> None:
     def put(name: str, alias: str) -> Response:
-        body = _read(request.environ, aliases.MAX_BODY_BYTES)
+        body = read_body(request.environ, aliases.MAX_BODY_BYTES)
         return _respond(aliases.put(gateway, name, alias, body))
 
     add = app.add_url_rule
@@ -157,7 +156,9 @@ def _route_platform(app: Flask, gateway: Gateway) -> None:
 
 def _route_keys(app: Flask, gateway: Gateway) -> None:
     def create() -> Response:
-        return _respond(api_keys.create(gateway, _read(request.environ, api_keys.MAX_BODY_BYTES)))
+        return _respond(
+            api_keys.create(gateway, read_body(request.environ, api_keys.MAX_BODY_BYTES))
+        )
 
     add = app.add_url_rule
     add("/v1/keys", "keys", lambda: _respond(api_keys.show_all(gateway)))
@@ -175,7 +176,7 @@ def _respond(answer: Answer) -> Response:
 
 
 def _invoke(gateway: Gateway, name: str, environ: WSGIEnvironment) -> Answer:
-    body = _read(environ, gateway.settings.max_body_bytes)
+    body = read_body(environ, gateway.settings.max_body_bytes)
     if "HTTP_IDEMPOTENCY_KEY" in environ:
         return invoke_once(gateway, name, environ, body)
     return invoke(gateway, name, environ, body)

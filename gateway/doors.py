@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from gateway.aws.door import AWS
 from gateway.door import Door
+from gateway.openfaas.door import OPENFAAS
+from gateway.predictions.door import PREDICTIONS
 
-DOORS: tuple[Door, ...] = ()
+DOORS: tuple[Door, ...] = (
+    AWS,
+    OPENFAAS,
+    PREDICTIONS,
+)

@@ -1,4 +1,4 @@
-"""The body of a request, read within bounds."""
+"""Reading what a request carries: whole or part by part, never more than is allowed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 def read_body(environ: WSGIEnvironment, max_bytes: int) -> bytes:
     """The whole body; raises PayloadTooLarge, MalformedBody and RequestTimeout."""
-    read = reader(environ, max_bytes)
+    read = body_reader(environ, max_bytes)
     length = environ.get("CONTENT_LENGTH") or ""
     if not length.isdigit():
         # chunked: how long it is shows at its end
-        return _chunked(read, max_bytes)
+        return _read_chunked(read, max_bytes)
     body = read(int(length))
     if len(body) != int(length):
         raise MalformedBody(f"body: expected {length} bytes, got {len(body)}")
     return body
 
 
-def _chunked(read: Read, max_bytes: int) -> bytes:
+def _read_chunked(read: Read, max_bytes: int) -> bytes:
     parts: list[bytes] = []
     left = max_bytes
     while part := read(min(left, READ_BYTES) + 1):
@@ -37,7 +37,7 @@ def _chunked(read: Read, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def reader(environ: WSGIEnvironment, max_bytes: int) -> Read:
+def body_reader(environ: WSGIEnvironment, max_bytes: int) -> Read:
     """Reads the body; raises MalformedBody where it ends early or its chunks are broken."""
     length = environ.get("CONTENT_LENGTH") or ""
     if length.isdigit() and int(length) > max_bytes:

@@ -14,6 +14,7 @@ from typing import Any
 
 from contract.aliases import MAX_WEIGHT, Alias, make_alias
 from contract.errors import FuseboxError, UnknownAlias
+from contract.function import FunctionRef
 from gateway.answer import Answer, json_answer
 from gateway.aws.bodies import read_members
 from gateway.aws.configurations import paged
@@ -79,6 +80,7 @@ def remove(gateway: Gateway, name: str, alias: str) -> Answer:
     gateway.store.aliases.of(function)
     with suppress(UnknownAlias):
         gateway.store.aliases.remove(function, alias)
+    gateway.lookup.forget(FunctionRef(function, 0, alias))
     return Answer(b"", 204)
 
 
@@ -129,6 +131,7 @@ def _number(field: str, text: Any) -> int:
 
 def _put(gateway: Gateway, function: str, alias: Alias) -> dict[str, Any]:
     gateway.store.aliases.put(function, alias)
+    gateway.lookup.forget(FunctionRef(function, 0, alias.name))
     return _record(function, alias)
 
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from contract.errors import InvalidInput, Unavailable, decode_error
+from contract.access import Scope
+from contract.errors import Forbidden, InvalidInput, Unavailable, decode_error
 from contract.function import Function, FunctionRef
 from contract.job import IdempotencyClaim, JobSpec, Outcome
 from contract.origin import NOWHERE, Origin
@@ -36,8 +37,8 @@ TAIL_BYTES = 4096
 _LOG_SLACK_S = 5.0
 _INVOCATION = re.compile(r"[!-~]{1,100}")
 _FIRST_ATTEMPT = re.compile(r"attempt=1\b")
-# a call that fails for good after nobody waited for it
-UNATTENDED = NOWHERE
+# nobody waits for its answer: one that fails for good is kept
+UNATTENDED = Origin(is_kept=True)
 
 
 class Wish(NamedTuple):
@@ -72,6 +73,8 @@ def invoke(
         function = gateway.lookup.get(ref)
         _payload(gateway, function, body)
         return Answer(b"", 204, JSON, (("X-Amz-Executed-Version", str(function.version)),))
+    if wish.has_tail:
+        _check_may_read(gateway, environ)
     call, claim = _call(gateway, ref, environ, body, wish)
     if wish.kind == "Event":
         return _as_event(gateway, call, claim, wish.is_repeat)
@@ -98,7 +101,7 @@ def _call(
         # keys of `Idempotency-Key` hold no line break
         key = f"amz-sdk-invocation-id\n{wish.invocation}"
         claim = claim_of(caller_of(environ), key, ref, wish.kind, body)
-    origin: Origin = UNATTENDED if wish.kind == "Event" else NOWHERE
+    origin = UNATTENDED if wish.kind == "Event" else NOWHERE
     text = "" if claim is None else claim.text
     return Call(ref, lambda f: _payload(gateway, f, body), claim=text, origin=origin), claim
 
@@ -157,6 +160,15 @@ def _answer(gateway: Gateway, spec: JobSpec, outcome: Outcome, has_tail: bool) -
         "stackTrace": [],
     }
     return Answer(dumps(body), 200, JSON, (*headers, ("X-Amz-Function-Error", "Unhandled")))
+
+
+def _check_may_read(gateway: Gateway, environ: Mapping[str, Any]) -> None:
+    """Raise Forbidden unless the caller may read logs, which are for those who deploy."""
+    caller = caller_of(environ)
+    key = gateway.store.api_keys.get(caller) if caller else None
+    if key is not None and not key.can(Scope.DEPLOY):
+        text = f"X-Amz-Log-Type: Tail needs a key with the scope {Scope.DEPLOY}."
+        raise Forbidden(text, key=key.id, scope=str(Scope.DEPLOY))
 
 
 def _tail(gateway: Gateway, spec: JobSpec, outcome: Outcome) -> bytes:

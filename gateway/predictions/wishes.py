@@ -117,10 +117,11 @@ def parse_version(text: str) -> FunctionRef:
 def parse_model(owner: str, name: str, wanted: str = "") -> FunctionRef:
     """The function that a model and a version of it mean; whose a model is matters to nobody."""
     if not _OWNER.fullmatch(owner):
-        raise UnknownFunction(
-            f"owner: expected letters, digits, `.`, `_` and `-`, got {owner!r:.99}"
-        )
-    _, _, number = wanted.rpartition("@")
+        expected = "letters, digits, `.`, `_` and `-`"
+        raise UnknownFunction(f"owner: expected {expected}, got {owner[:100]!r}")
+    named, _, number = wanted.rpartition("@")
+    if named and named != name:
+        raise UnknownFunction(f"version: expected one of {name}, got {wanted[:100]!r}")
     return FunctionRef.parse(f"{name}@{number}" if number else name)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 from typing import Any
 
@@ -108,7 +107,8 @@ def _credential(environ: dict[str, Any]) -> str:
         return bearer(environ)
     try:
         decoded = base64.b64decode(text.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
+        # neither base64 nor text
         return ""
     return decoded.partition(":")[2]
 

@@ -17,7 +17,8 @@ FuseboxError                      internal               500
 │   ├── UnknownFunction           unknown_function       404
 │   ├── UnknownAlias              unknown_alias          404
 │   ├── UnknownJob                unknown_job            404
-│   └── UnknownKey                unknown_key            404
+│   ├── UnknownKey                unknown_key            404
+│   └── UnknownLetter             unknown_letter         404
 ├── AliasInUse                    alias_in_use           409
 ├── JobSettled                    job_settled            409
 ├── JobCancelled                  job_cancelled          409
@@ -177,6 +178,12 @@ class AliasInUse(FuseboxError):
     """An alias points to this version, so it stays deployed."""
 
     code, http_status = "alias_in_use", 409
+
+
+class UnknownLetter(NotFound):
+    """No dead letter has this id; they are kept for a limited time."""
+
+    code = "unknown_letter"
 
 
 class JobSettled(FuseboxError):

@@ -19,6 +19,8 @@ _VERBS = {
     "alias": ("deploy.commands.alias:alias", "Name versions, and move the names."),
     "rollback": ("deploy.commands.alias:rollback", "Move an alias back to what it was before."),
     "jobs": ("deploy.commands.jobs:jobs", "Show, await or cancel jobs."),
+    "dlq": ("deploy.commands.dlq:dlq", "Show, run again or remove dead letters."),
+    "webhooks": ("deploy.commands.webhooks:webhooks", "Show or rotate the webhooks' secret."),
     "keys": ("deploy.commands.keys:keys", "Make, list and revoke API keys."),
     "top": ("deploy.commands.top:top", "Watch functions and workers live."),
     "completion": ("deploy.commands.completion:completion", "Print a shell's completion script."),

@@ -44,6 +44,16 @@ class Body(NamedTuple):
     data: bytes
 
 
+class Told(NamedTuple):
+    """Destinations that hear of a job's result, and of any other end of it."""
+
+    on_success: Sequence[str] = ()
+    on_failure: Sequence[str] = ()
+
+
+NOBODY = Told()
+
+
 def is_settled(job: Record) -> bool:
     """Whether a job's record is final; the answer of a synchronous call has no status and is."""
     return "status" not in job or job["status"] in _SETTLED
@@ -107,6 +117,7 @@ class Client:
         idempotency_key: str | None = None,
         priority: int | None = None,
         sticky: str | None = None,
+        told: Told = NOBODY,
     ) -> Record:
         """Call a function; a job without result where it has none within `wait_s`.
 
@@ -114,7 +125,7 @@ class Client:
         a failed connection is tried again: the platform runs the call once.
         """
         headers = {"Content-Type": body.content_type} | _idempotency(idempotency_key)
-        headers |= _priority(priority) | _sticky(sticky)
+        headers |= _priority(priority) | _sticky(sticky) | _destinations(told)
         if wait_s is not None:
             headers["Prefer"] = f"wait={wait_s:g}"
         return self._invoke(name, body, headers)
@@ -126,10 +137,12 @@ class Client:
         idempotency_key: str | None = None,
         priority: int | None = None,
         sticky: str | None = None,
+        told: Told = NOBODY,
     ) -> Record:
         """Call a function without waiting; the job as it was accepted. See `invoke`."""
         headers = {"Content-Type": body.content_type, "Prefer": "respond-async"}
         headers |= _idempotency(idempotency_key) | _priority(priority) | _sticky(sticky)
+        headers |= _destinations(told)
         return self._invoke(name, body, headers)
 
     def job(self, job_id: str, wait_s: float | None = None) -> Record:
@@ -231,6 +244,28 @@ class Client:
         """Revoke an API key."""
         return self._call("DELETE", f"/v1/keys/{quote(key_id, safe='')}")
 
+    def dead_letters(self, count: int = 100) -> Record:
+        """The newest dead letters, and how many there are."""
+        return self._call("GET", "/v1/dead-letters", params={"count": str(count)})
+
+    def dead_letter(self, letter_id: str) -> Record:
+        """One dead letter with its payload."""
+        return self._call("GET", _letter(letter_id))
+
+    def redrive(self, letter_id: str) -> Record:
+        """Run a job again, or try a delivery anew; `job` of the answer is the job."""
+        return self._call("POST", f"{_letter(letter_id)}/redrive")
+
+    def purge(self, letter_id: str | None = None) -> Record:
+        """Remove one dead letter, or all; `purged` of the answer says how many."""
+        return self._call("DELETE", _letter(letter_id) if letter_id else "/v1/dead-letters")
+
+    def webhook_secrets(self, is_rotated: bool = False) -> Record:
+        """What webhooks are signed with, the newest first; made anew where that is wished."""
+        if is_rotated:
+            return self._call("POST", "/v1/webhooks/secret/rotate")
+        return self._call("GET", "/v1/webhooks/secret")
+
     def _invoke(self, name: str, body: Body, headers: Mapping[str, str]) -> Record:
         path = f"{_function(name)}/invoke"
         retries = RETRIES if "Idempotency-Key" in headers else 0
@@ -292,6 +327,15 @@ def _sticky(key: str | None) -> dict[str, str]:
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidInput.of("sticky", "1 to 255 printable ASCII characters", repr(key[:100]))
     return {"Fusebox-Sticky": key}
+
+
+def _destinations(told: Told) -> dict[str, str]:
+    named = {"Fusebox-On-Success": told.on_success, "Fusebox-On-Failure": told.on_failure}
+    return {name: ", ".join(texts) for name, texts in named.items() if texts}
+
+
+def _letter(letter_id: str) -> str:
+    return f"/v1/dead-letters/{quote(letter_id, safe='')}"
 
 
 def _function(name: str) -> str:

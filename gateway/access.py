@@ -33,6 +33,7 @@ _OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FUNCTIONS, _INVOKE, _JOBS, _KEYS = "/v1/functions/", "/invoke", "/v1/jobs/", "/v1/keys"
 _ARTIFACTS = "/v1/artifacts/"
+_DEAD_LETTERS, _WEBHOOKS = "/v1/dead-letters", "/v1/webhooks"
 
 Limit = Callable[[ApiKey], None]
 
@@ -52,6 +53,11 @@ def scope_of(method: str, path: str) -> Scope | None:
         method == "POST" and path.startswith(_FUNCTIONS) and path.endswith(_INVOKE)
     ):
         return Scope.INVOKE
+    if path.startswith(_DEAD_LETTERS):
+        # inputs and results of everybody
+        return Scope.DEPLOY
+    if path.startswith(_WEBHOOKS):
+        return Scope.ADMIN
     if path.startswith(_ARTIFACTS):
         # whole models; what a worker needs, and no caller
         return Scope.DEPLOY

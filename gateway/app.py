@@ -15,7 +15,7 @@ from flask import Flask, Response, request
 from contract.probe import HEADER as COMPUTE_MS
 from contract.settings import Settings
 from contract.store import Store
-from gateway import aliases, api_keys, functions, health, jobs, pages
+from gateway import aliases, api_keys, dead_letters, functions, health, jobs, pages
 from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
@@ -52,6 +52,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
     _route_platform(app, gateway)
     _route_keys(app, gateway)
     pages.route(app, gateway)
+    dead_letters.route(app, gateway)
     for door in DOORS:
         door.route(app, gateway)
     # a WSGI middleware is set by assignment: https://flask.palletsprojects.com/patterns/wsgi

@@ -82,11 +82,12 @@ def submit(gateway: Gateway, call: Call, job_id: JobId | None = None, waiter: st
                 raise
             continue
         spec = _spec(function, call, job_id, payload)
+        told = _told(function, origin)
         refusal = gateway.commit.submit(
-            Submission(spec, payload.data, ref.is_latest, waiter, call.claim, origin)
+            Submission(spec, payload.data, ref.is_latest, waiter, call.claim, told)
         )
         if refusal is None:
-            return Accepted(spec, function, origin=origin)
+            return Accepted(spec, function, origin=told)
         if isinstance(refusal, AlreadyAccepted):
             raise refusal
         gateway.lookup.forget(ref)
@@ -158,6 +159,18 @@ def look_up(gateway: Gateway, spec: JobSpec) -> Unanswered:
     if job.outcome is None and time.time() >= spec.deadline_s:
         return Unanswered(error=DeadlineExceeded())
     return Unanswered(job)
+
+
+def _told(function: Function, origin: Origin) -> Origin:
+    """The origin with those whom the function itself has told of every job."""
+    manifest = function.manifest
+    if not manifest.on_success and not manifest.on_failure:
+        return origin
+    return replace(
+        origin,
+        on_success=tuple(dict.fromkeys(manifest.on_success + origin.on_success)),
+        on_failure=tuple(dict.fromkeys(manifest.on_failure + origin.on_failure)),
+    )
 
 
 def _spec(function: Function, call: Call, job_id: JobId, payload: Payload) -> JobSpec:

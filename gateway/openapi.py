@@ -13,6 +13,7 @@ from gateway.functions import TAR
 from gateway.idempotency import PATTERN as IDEMPOTENCY_KEY
 from gateway.openapi_access import SCHEMES, keys, secured
 from gateway.openapi_aliases import STICKY, aliases
+from gateway.openapi_deliveries import ON_FAILURE, ON_SUCCESS, dead_letters
 from gateway.openapi_parts import Record
 from gateway.openapi_parts import header as _header
 from gateway.openapi_parts import operation as _operation
@@ -113,6 +114,8 @@ def _invoke() -> Record:
         parameters=[
             _header("Prefer", "`respond-async` answers 202 at once, `wait=S` after S seconds."),
             _PRIORITY,
+            ON_SUCCESS,
+            ON_FAILURE,
             _IDEMPOTENCY_KEY,
             STICKY,
             _ACCEPT,
@@ -281,7 +284,7 @@ def _platform() -> Record:
 @cache
 def document(is_guarded: bool = False) -> Record:
     """GET /openapi.json; `is_guarded`: operations need API keys."""
-    paths = _functions() | aliases() | _jobs() | keys() | _platform()
+    paths = _functions() | aliases() | _jobs() | keys() | dead_letters() | _platform()
     for door in DOORS:
         paths |= door.describe()
     return {
@@ -296,6 +299,7 @@ def document(is_guarded: bool = False) -> Record:
             {"name": "invocations", "description": "Call functions."},
             {"name": "jobs", "description": f"Every call is a job: {', '.join(Status)}."},
             {"name": "functions", "description": "Deploy, describe and remove functions."},
+            {"name": "deliveries", "description": "Dead letters, and the secret of webhooks."},
             {"name": "keys", "description": "Make, list and revoke API keys."},
             {"name": "platform", "description": "Workers, counters, health and pages."},
             *({"name": door.name, "description": door.summary} for door in DOORS),

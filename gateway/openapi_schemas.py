@@ -11,6 +11,7 @@ from contract.job import SETTLED, TIMINGS, Status
 from contract.store.workers import DagCacheReport, FunctionMemory, WorkerReport
 from contract.tensors import DTYPES
 from gateway.openapi_aliases import OF_A_FUNCTION, alias_schemas
+from gateway.openapi_deliveries import DEAD_LETTERS, DELIVERY
 from gateway.openapi_explanation import EXPLANATION, GROUP_RUN
 from gateway.openapi_json import COUNT as _COUNT
 from gateway.openapi_json import FLAG as _FLAG
@@ -114,6 +115,8 @@ def _function() -> Schema:
         "slo_ms": _OPTIONAL,
         "keep_alive_s": _OPTIONAL,
         "row_buckets": _list(_COUNT),
+        "on_success": _list(_STRING),
+        "on_failure": _list(_STRING),
     }
     execution = {
         "tiers": _MAP_OF_TIMES,
@@ -260,8 +263,19 @@ def schemas() -> Schema:
         "PackedInputs": _object({"inputs": packed}),
         "Result": _object(identity | _OUTCOME, optional=("outputs", "result", "error")),
         "Job": _object(
-            identity | state | _OUTCOME | {"explanation": EXPLANATION},
-            optional=("outputs", "result", "error", "group", "explanation", "alias"),
+            identity
+            | state
+            | _OUTCOME
+            | {"explanation": EXPLANATION, "deliveries": _list(DELIVERY)},
+            optional=(
+                "outputs",
+                "result",
+                "error",
+                "group",
+                "explanation",
+                "alias",
+                "deliveries",
+            ),
         ),
         "TensorSpec": _TENSOR_SPEC,
         "Function": _function(),
@@ -284,6 +298,7 @@ def schemas() -> Schema:
         "FunctionMemory": _object(_of_record(FunctionMemory, {"tier": _TIER})),
         "Groups": _object({"groups": _list(GROUP_RUN)}),
         "Stats": _stats(),
+        **DEAD_LETTERS,
         "ApiKey": _object(_API_KEY),
         "NewApiKey": _object(_API_KEY | {"key": _STRING, "aws_secret_access_key": _STRING}),
         "ApiKeys": _object({"keys": _list(_ref("ApiKey"))}),

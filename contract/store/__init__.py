@@ -3,7 +3,8 @@
 `open_store(settings.redis_url)` connects; the parts are grouped by what they keep:
 `jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
 (the registry), `aliases`, `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the
-scheduler has learned), `scheduling` (what it says of itself, and the groups that ran).
+scheduler has learned), `scheduling` (what it says of itself, and the groups that ran), `deliveries`
+(who is told of ended jobs), `dead_letters`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from contract.store.access import ApiKeys
 from contract.store.aliases import Aliases
 from contract.store.costs import LearnedCosts
+from contract.store.dead_letters import DeadLetters
+from contract.store.deliveries import Deliveries
 from contract.store.functions import Functions
 from contract.store.jobs import Jobs
 from contract.store.queue import Queue
@@ -38,6 +41,8 @@ class Store:
     costs: LearnedCosts
     scheduling: Scheduling
     aliases: Aliases
+    deliveries: Deliveries
+    dead_letters: DeadLetters
 
     def close(self) -> None:
         """Close every connection."""
@@ -58,4 +63,6 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         LearnedCosts(server),
         Scheduling(server),
         Aliases(server),
+        Deliveries(server),
+        DeadLetters(server, result_ttl_s),
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import orjson
 from werkzeug.http import parse_list_header
 
+from contract.destinations import parse
 from contract.errors import InvalidInput, MalformedBody, UnknownFunction
 from contract.function import Function, FunctionRef
 from gateway.answer import JSON
@@ -22,7 +22,6 @@ COMPLETED = "completed"
 EVENTS = ("start", "output", "logs", COMPLETED)
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
-_MAX_URL_CHARS = 2000
 _MEMBERS: Mapping[str, tuple[type, str]] = {
     "version": (str, "a version's id"),
     "input": (dict, "an object"),
@@ -93,14 +92,9 @@ def _check_events(events: list[Any] | None) -> None:
 
 
 def _destination(field: str, url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        is_url = False
-    if not is_url or len(url) > _MAX_URL_CHARS:
+    if not url.startswith(("http://", "https://")):
         raise InvalidInput.of(field, "an http or https URL", repr(url[:100]))
-    return f"{FORMAT}+{url}"
+    return parse(f"{FORMAT}+{url}", field).text
 
 
 def parse_version(text: str) -> FunctionRef:

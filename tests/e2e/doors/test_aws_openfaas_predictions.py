@@ -46,9 +46,12 @@ def boto(platform: Platform) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def predictor(platform: Platform) -> replicate.Client:
+def predictor(platform: Platform) -> Iterator[replicate.Client]:
     """Replicate's client."""
-    return replicate.Client(api_token="any", base_url=platform.url)
+    client = replicate.Client(api_token="any", base_url=platform.url)
+    yield client
+    # it has no way to say so itself
+    client._client.close()
 
 
 def payload(answer: dict[str, Any]) -> Any:

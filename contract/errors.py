@@ -18,8 +18,10 @@ FuseboxError                      internal               500
 │   ├── UnknownAlias              unknown_alias          404
 │   ├── UnknownJob                unknown_job            404
 │   ├── UnknownKey                unknown_key            404
-│   └── UnknownLetter             unknown_letter         404
+│   ├── UnknownLetter             unknown_letter         404
+│   └── UnknownTrigger            unknown_trigger        404
 ├── AliasInUse                    alias_in_use           409
+├── TriggerExists                 trigger_exists         409
 ├── JobSettled                    job_settled            409
 ├── JobCancelled                  job_cancelled          409
 ├── QueueFull                     queue_full             429
@@ -184,6 +186,18 @@ class UnknownLetter(NotFound):
     """No dead letter has this id; they are kept for a limited time."""
 
     code = "unknown_letter"
+
+
+class UnknownTrigger(NotFound):
+    """No trigger has this name."""
+
+    code = "unknown_trigger"
+
+
+class TriggerExists(FuseboxError):
+    """There is a trigger of this name; remove it first."""
+
+    code, http_status = "trigger_exists", 409
 
 
 class JobSettled(FuseboxError):

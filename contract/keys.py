@@ -49,6 +49,10 @@ fb:idem:<digest>       string  job id, fingerprint of the request: what an idemp
 fb:keys                hash    id -> ApiKey (access)
 fb:keys:used           hash    id -> when it was last used, Unix seconds (use_key, revoke_key)
 fb:rate:*              string  how often API keys asked, see gateway/rates.py
+fb:triggers            hash    name -> Trigger (trigger_put, trigger_pause, trigger_remove)
+fb:triggers:version    string  how often that hash has changed (the same)
+fb:trigger:<name>      hash    Progress of one trigger: place, counts, error (trigger_move)
+fb:trigger:<name>:files  hash  file -> signature: what a watch has dealt with (trigger_move)
 fb:replies:<gateway>   channel job id, length, Outcome of each job settled in one move (jobs)
 fb:coming:<worker>     channel functions whose jobs the worker is likely to get next (scheduler)
 fusebox.<worker>       list    the queue of one worker (Celery)
@@ -78,6 +82,8 @@ SIGNALS = "fb:signals"
 SCHEDULING = "fb:scheduling"
 COUNTERS = "fb:counters"
 WORKERS = "fb:workers"
+TRIGGERS = "fb:triggers"
+TRIGGERS_VERSION = "fb:triggers:version"
 API_KEYS = "fb:keys"
 API_KEYS_USED = "fb:keys:used"
 
@@ -115,6 +121,11 @@ def leader(role: str) -> str:
 def log(function_name: str) -> str:
     """The log of one function."""
     return f"fb:log:{function_name}"
+
+
+def trigger(name: str) -> str:
+    """How far one trigger has come."""
+    return f"fb:trigger:{name}"
 
 
 def replies(gateway_id: str) -> str:

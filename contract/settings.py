@@ -100,6 +100,14 @@ def _artifacts_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _places(text: str) -> tuple[str, ...]:
+    places = tuple(place.strip() for place in text.split(",") if place.strip())
+    for place in places:
+        if "://" not in place and not os.path.isabs(place):
+            raise ValueError("absolute folders and URLs, separated by commas")
+    return places
+
+
 def _from(variable: str, default: Any, parse: Callable[[str], Any], about: str) -> Any:
     return field(default=default, metadata={"variable": variable, "parse": parse, "about": about})
 
@@ -213,6 +221,13 @@ class Settings:
     )
     max_artifact_bytes: int = _from(
         "FUSEBOX_MAX_ARTIFACT", 16 * 2**30, parse_bytes, "largest artifact of a deployment"
+    )
+    watched: tuple[str, ...] = _from(
+        "FUSEBOX_WATCH",
+        (),
+        _places,
+        "folders and URLs, separated by commas, in which triggers may watch for files; none by "
+        "default",
     )
     client_timeout_s: float = _from(
         "FUSEBOX_CLIENT_TIMEOUT_S",

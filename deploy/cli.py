@@ -21,6 +21,10 @@ _VERBS = {
     "jobs": ("deploy.commands.jobs:jobs", "Show, await or cancel jobs."),
     "dlq": ("deploy.commands.dlq:dlq", "Show, run again or remove dead letters."),
     "webhooks": ("deploy.commands.webhooks:webhooks", "Show or rotate the webhooks' secret."),
+    "triggers": (
+        "deploy.commands.triggers:triggers",
+        "Call functions at times, for files, entries and events.",
+    ),
     "keys": ("deploy.commands.keys:keys", "Make, list and revoke API keys."),
     "top": ("deploy.commands.top:top", "Watch functions and workers live."),
     "completion": ("deploy.commands.completion:completion", "Print a shell's completion script."),

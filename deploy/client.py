@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import time
@@ -266,6 +267,50 @@ class Client:
             return self._call("POST", "/v1/webhooks/secret/rotate")
         return self._call("GET", "/v1/webhooks/secret")
 
+    def create_trigger(self, wanted: Record) -> Record:
+        """Make a trigger, as `docs/events.md` says what may be wanted."""
+        return self._call("POST", "/v1/triggers", json=wanted)
+
+    def triggers(self) -> list[Record]:
+        """Every trigger, by name."""
+        found: list[Record] = []
+        params = {"count": "1000"}
+        while True:
+            page = self._call("GET", "/v1/triggers", params=params)
+            found += page["triggers"]
+            if page["next"] is None:
+                return found
+            params["after"] = page["next"]
+
+    def trigger(self, name: str) -> Record:
+        """One trigger, and how it fares."""
+        return self._call("GET", _trigger(name))
+
+    def remove_trigger(self, name: str) -> Record:
+        """Remove a trigger and its place."""
+        return self._call("DELETE", _trigger(name))
+
+    def pause_trigger(self, name: str) -> Record:
+        """Pause a trigger."""
+        return self._call("POST", f"{_trigger(name)}/pause")
+
+    def resume_trigger(self, name: str) -> Record:
+        """Resume a trigger; one that fails tries at once."""
+        return self._call("POST", f"{_trigger(name)}/resume")
+
+    def test_trigger(self, name: str, event: Record | None) -> Record:
+        """What the function would get for a CloudEvent; of a cron trigger also for its tick."""
+        path = f"{_trigger(name)}/test"
+        if event is None:
+            return self._call("POST", path)
+        headers = {"Content-Type": "application/cloudevents+json"}
+        return self._call("POST", path, data=json.dumps(event), headers=headers)
+
+    def send_events(self, events: Sequence[Record]) -> Record:
+        """Send CloudEvents; accepted when each is a job of every trigger that it is for."""
+        headers = {"Content-Type": "application/cloudevents-batch+json"}
+        return self._call("POST", "/v1/events", data=json.dumps(list(events)), headers=headers)
+
     def _invoke(self, name: str, body: Body, headers: Mapping[str, str]) -> Record:
         path = f"{_function(name)}/invoke"
         retries = RETRIES if "Idempotency-Key" in headers else 0
@@ -349,6 +394,10 @@ def _alias(name: str, alias: str = "") -> str:
 
 def _job(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _trigger(name: str) -> str:
+    return f"/v1/triggers/{quote(name, safe='')}"
 
 
 def _record(answer: requests.Response, url: str) -> Record:

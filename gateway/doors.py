@@ -11,11 +11,13 @@ from gateway.openfaas.door import OPENFAAS
 from gateway.predictions.door import PREDICTIONS
 from gateway.predictions.telling import PREDICTION_FORMAT
 from gateway.predictions.wishes import FORMAT as PREDICTION_WEBHOOK
+from gateway.triggers.door import TRIGGERS
 
 DOORS: tuple[Door, ...] = (
     AWS,
     OPENFAAS,
     PREDICTIONS,
+    TRIGGERS,
 )
 
 FORMATS[OPENFAAS_CALLBACK] = OPENFAAS_FORMAT

@@ -4,7 +4,7 @@
 `jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
 (the registry), `aliases`, `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the
 scheduler has learned), `scheduling` (what it says of itself, and the groups that ran), `deliveries`
-(who is told of ended jobs), `dead_letters`.
+(who is told of ended jobs), `dead_letters`, `triggers`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from contract.store.queue import Queue
 from contract.store.scheduling import Scheduling
 from contract.store.server import Server
 from contract.store.telemetry import Telemetry
+from contract.store.triggers import Triggers
 from contract.store.workers import Workers
 
 __all__ = ["Store", "open_store"]
@@ -43,6 +44,7 @@ class Store:
     aliases: Aliases
     deliveries: Deliveries
     dead_letters: DeadLetters
+    triggers: Triggers
 
     def close(self) -> None:
         """Close every connection."""
@@ -65,4 +67,5 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         Aliases(server),
         Deliveries(server),
         DeadLetters(server, result_ttl_s),
+        Triggers(server),
     )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from threading import Event, Thread
 
-from contract.errors import FuseboxError, StoreUnavailable
+from contract.errors import StoreUnavailable
 from contract.log import Log
 from gateway.context import Gateway
 from gateway.events.services import Service
@@ -24,8 +24,8 @@ LEASE_S = 3.0
 RENEW_S = 0.75
 
 
-class ServiceEnded(FuseboxError):
-    """A service of the process ended though nobody asked it to."""
+class ServiceEnded(Exception):
+    """A service of the process ended unasked, or did not end when asked."""
 
 
 class Leader:

@@ -57,6 +57,7 @@ _INVOKE_HEADERS = (
 _PARTS = {
     "name": "A name, NAME:QUALIFIER, a partial or a whole ARN.",
     "alias": "The alias.",
+    "uuid": "The mapping.",
 }
 
 

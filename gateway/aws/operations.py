@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from contract.access import Scope
 from gateway.answer import Answer
-from gateway.aws import aliases, bodies, concurrency, configurations
+from gateway.aws import aliases, bodies, concurrency, configurations, mappings
 from gateway.aws.errors import MAX_PAYLOAD_BYTES
 from gateway.aws.invoke import invoke, invoke_async
 from gateway.context import Gateway
@@ -19,6 +19,8 @@ _ALIASES = f"{_FUNCTION}/aliases"
 _ALIAS = f"{_ALIASES}/{{alias}}"
 _RESERVED_SET = "/2017-10-31/functions/{name}/concurrency"
 _RESERVED = "/2019-09-30/functions/{name}/concurrency"
+_MAPPINGS = "/2015-03-31/event-source-mappings"
+_MAPPING = f"{_MAPPINGS}/{{uuid}}"
 _PAGE = ("Marker", "MaxItems")
 
 
@@ -38,6 +40,11 @@ class Asked(NamedTuple):
     def alias(self) -> str:
         """The alias's name."""
         return self.parts["alias"]
+
+    @property
+    def uuid(self) -> str:
+        """Of an event source mapping."""
+        return self.parts["uuid"]
 
     @property
     def qualifier(self) -> str:
@@ -242,5 +249,48 @@ OPERATIONS: tuple[Operation, ...] = (
         200,
         "Refused: deploy with `fusebox deploy`",
         has_body=True,
+    ),
+    Operation(
+        "CreateEventSourceMapping",
+        "POST",
+        _MAPPINGS,
+        lambda g, a: mappings.create(g, a.members()),
+        202,
+        "Call a function with the entries of a Redis stream",
+        has_body=True,
+    ),
+    Operation(
+        "ListEventSourceMappings",
+        "GET",
+        _MAPPINGS,
+        lambda g, a: mappings.show_all(g, a.query),
+        200,
+        "The stream triggers",
+        (*_PAGE, "FunctionName", "EventSourceArn"),
+    ),
+    Operation(
+        "GetEventSourceMapping",
+        "GET",
+        _MAPPING,
+        lambda g, a: mappings.show(g, a.uuid),
+        200,
+        "A stream trigger",
+    ),
+    Operation(
+        "UpdateEventSourceMapping",
+        "PUT",
+        _MAPPING,
+        lambda g, a: mappings.update(g, a.uuid, a.members()),
+        202,
+        "Pause a stream trigger, or let it go on",
+        has_body=True,
+    ),
+    Operation(
+        "DeleteEventSourceMapping",
+        "DELETE",
+        _MAPPING,
+        lambda g, a: mappings.remove(g, a.uuid),
+        202,
+        "Remove a stream trigger",
     ),
 )

@@ -304,6 +304,69 @@ def test_an_alias_that_means_nothing_is_refused(
     assert (answer.status_code, store.aliases.of("echo")) == (status, {}), answer.text
 
 
+STREAM = "arn:aws:kinesis:us-east-1:000000000000:stream/"
+
+
+def test_a_mapping_is_a_stream_trigger(boto: Client, client: FlaskClient, store: Store) -> None:
+    """Made, listed, paused and removed; the platform's own API shows the same."""
+    publish(store)
+    wanted = {"EventSourceArn": f"{STREAM}orders", "FunctionName": "echo:1"}
+    made = boto.create_event_source_mapping(**wanted, StartingPosition="TRIM_HORIZON", BatchSize=9)
+    uuid = made["UUID"]
+    assert (made["State"], made["BatchSize"]) == ("Enabled", 9)
+    assert made["FunctionArn"].endswith(":function:echo:1")
+    trigger = client.get(f"/v1/triggers/{uuid}").json
+    assert (trigger["function"], trigger["state"]) == ("echo@1", "active")
+    assert trigger["stream"] == {"key": "orders", "from": "start", "batch": 9}
+    paused = boto.update_event_source_mapping(UUID=uuid, Enabled=False, BatchSize=9)
+    assert paused["State"] == "Disabled"
+    assert client.get(f"/v1/triggers/{uuid}").json["state"] == "paused"
+    other = boto.create_event_source_mapping(
+        EventSourceArn=f"{STREAM}others", FunctionName="echo", StartingPosition="LATEST",
+        Enabled=False,
+    )  # fmt: skip
+    assert (other["State"], other["BatchSize"]) == ("Disabled", 100)
+    pages = boto.get_paginator("list_event_source_mappings")
+    every = [m["UUID"] for page in pages.paginate(PaginationConfig={"PageSize": 1})
+             for m in page["EventSourceMappings"]]  # fmt: skip
+    assert every == sorted([uuid, other["UUID"]])
+    [one] = boto.list_event_source_mappings(**wanted)["EventSourceMappings"]
+    shown = boto.get_event_source_mapping(UUID=uuid)
+    assert one == {name: shown[name] for name in one}
+    assert boto.delete_event_source_mapping(UUID=uuid)["State"] == "Deleting"
+    assert refusal(lambda: boto.get_event_source_mapping(UUID=uuid))[:2] == (
+        404, "ResourceNotFoundException",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"EventSourceArn": "arn:aws:sqs:us-east-1:000000000000:queue"}, 400),
+        ({"EventSourceArn": f"{STREAM}fb:jobs"}, 400),
+        ({"StartingPosition": "AT_TIMESTAMP"}, 400),
+        ({"StartingPosition": None}, 400),
+        ({"BatchSize": 10_000}, 400),
+        ({"BatchSize": True}, 400),
+        ({"Enabled": 1}, 400),
+        ({"ParallelizationFactor": 2}, 400),
+        ({"FunctionName": "nope"}, 404),
+        ({"FunctionName": "echo:nope"}, 404),
+    ],
+)
+def test_a_mapping_that_cannot_be_is_refused(
+    client: FlaskClient, store: Store, changed: dict[str, object], status: int
+) -> None:
+    """Other sources, keys of the platform, members that mean nothing here."""
+    publish(store)
+    body = {
+        "EventSourceArn": f"{STREAM}orders", "FunctionName": "echo", "StartingPosition": "LATEST",
+    }  # fmt: skip
+    answer = client.post("/2015-03-31/event-source-mappings", json=body | changed)
+    assert (answer.status_code, answer.json["Type"]) == (status, "User"), answer.text
+    assert client.get("/2015-03-31/event-source-mappings").json == {"EventSourceMappings": []}
+
+
 def test_what_the_platform_has_not_is_said(boto: Client, store: Store) -> None:
     """No reserved concurrency; no ZIP files: `fusebox deploy` is named."""
     publish(store)

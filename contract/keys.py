@@ -2,15 +2,26 @@
 
 key                    type    holds (changed by)
 fb:functions           set     names of deployed functions (publish, retire)
-fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publish, retire)
+fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publish, retire),
+                               a:<alias> -> Alias (put_alias, remove_alias, retire)
 fb:retired             hash    <name>@<n> -> Function, until its last job settles (retire, forget)
 fb:job:<id>            hash    spec, function, version, status, fence, attempts, entry, payload,
-                               waiters, worker, group, outcome, idem, origin (Origin), told (1:
-                               somebody hears of its end), and the notes of trail.py:
-                               ahead, planned, ran; expires a set time after it settled (jobs)
+                               waiters, worker, group, outcome, idem, origin (Origin), told (s, f:
+                               somebody hears of its success, of any other end), and the notes
+                               of trail.py: ahead, planned, ran; once it has ended and while
+                               somebody is told d:<n> -> Delivery, left, ttl (spread);
+                               expires a set time after that (jobs)
 fb:pending             stream  j -> job id, s -> JobSpec: exactly the queued jobs (jobs)
 fb:outbox              stream  j -> job id, t -> seconds to keep its record once told: settled
                                jobs of whose end somebody is yet to be told (jobs)
+fb:due                 zset    lane -> when its next delivery is due, Unix seconds (spread)
+fb:due:<lane>          zset    <job id> <n> -> when that delivery is due (spread, delivered)
+fb:dlq                 zset    dead letters: job id, or <job id>-<n> -> when it died, Unix seconds;
+                               bounded by number, bytes and age (spread, delivered, purge)
+fb:dlq:bytes           hash    dead letter -> its bytes, '' -> of all (spread, delivered, purge)
+fb:letter:<id>         hash    what fb:job:<id> held, and l:at, l:reason, l:number (as fb:dlq)
+fb:webhooks            hash    secret, last, last_until: what webhooks are signed with (rotate)
+events:*               stream  event -> CloudEvent, where a destination says so (delivered)
 fb:leases              zset    job id -> end of its lease: exactly the running jobs (jobs)
 fb:counts              hash    accepted, and one per settled status, ever (jobs)
 fb:queued              hash    function -> queued jobs, where there are any (jobs)
@@ -57,6 +68,9 @@ RETIRED = "fb:retired"
 PENDING = "fb:pending"
 LEASES = "fb:leases"
 OUTBOX = "fb:outbox"
+DUE = "fb:due"
+DEAD_LETTERS = "fb:dlq"
+WEBHOOKS = "fb:webhooks"
 COUNTS = "fb:counts"
 QUEUED = "fb:queued"
 DRAIN = "fb:drain"
@@ -127,3 +141,13 @@ def coming(worker_id: str) -> str:
 def queue(worker_id: str) -> str:
     """The Celery queue of one worker."""
     return f"fusebox.{worker_id}"
+
+
+def due(lane: str) -> str:
+    """The deliveries that wait in one lane."""
+    return f"fb:due:{lane}"
+
+
+def letter(letter_id: str) -> str:
+    """One dead letter."""
+    return f"fb:letter:{letter_id}"

@@ -16,7 +16,11 @@ _VERBS = {
     "dag": ("deploy.commands.dag:dag", "Draw the fused DAG of functions."),
     "logs": ("deploy.commands.functions:logs", "Show what a function printed and raised."),
     "rm": ("deploy.commands.functions:rm", "Take a function out of service."),
+    "alias": ("deploy.commands.alias:alias", "Name versions, and move the names."),
+    "rollback": ("deploy.commands.alias:rollback", "Move an alias back to what it was before."),
     "jobs": ("deploy.commands.jobs:jobs", "Show, await or cancel jobs."),
+    "dlq": ("deploy.commands.dlq:dlq", "Show, run again or remove dead letters."),
+    "webhooks": ("deploy.commands.webhooks:webhooks", "Show or rotate the webhooks' secret."),
     "triggers": (
         "deploy.commands.triggers:triggers",
         "Call functions at times, for files, entries and events.",

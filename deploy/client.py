@@ -45,6 +45,16 @@ class Body(NamedTuple):
     data: bytes
 
 
+class Told(NamedTuple):
+    """Destinations that hear of a job's result, and of any other end of it."""
+
+    on_success: Sequence[str] = ()
+    on_failure: Sequence[str] = ()
+
+
+NOBODY = Told()
+
+
 def is_settled(job: Record) -> bool:
     """Whether a job's record is final; the answer of a synchronous call has no status and is."""
     return "status" not in job or job["status"] in _SETTLED
@@ -107,6 +117,8 @@ class Client:
         wait_s: float | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        sticky: str | None = None,
+        told: Told = NOBODY,
     ) -> Record:
         """Call a function; a job without result where it has none within `wait_s`.
 
@@ -114,7 +126,7 @@ class Client:
         a failed connection is tried again: the platform runs the call once.
         """
         headers = {"Content-Type": body.content_type} | _idempotency(idempotency_key)
-        headers |= _priority(priority)
+        headers |= _priority(priority) | _sticky(sticky) | _destinations(told)
         if wait_s is not None:
             headers["Prefer"] = f"wait={wait_s:g}"
         return self._invoke(name, body, headers)
@@ -125,10 +137,13 @@ class Client:
         body: Body,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        sticky: str | None = None,
+        told: Told = NOBODY,
     ) -> Record:
         """Call a function without waiting; the job as it was accepted. See `invoke`."""
         headers = {"Content-Type": body.content_type, "Prefer": "respond-async"}
-        headers |= _idempotency(idempotency_key) | _priority(priority)
+        headers |= _idempotency(idempotency_key) | _priority(priority) | _sticky(sticky)
+        headers |= _destinations(told)
         return self._invoke(name, body, headers)
 
     def job(self, job_id: str, wait_s: float | None = None) -> Record:
@@ -164,6 +179,24 @@ class Client:
     def remove(self, name: str) -> Record:
         """Take a function, or one version of it, out of service."""
         return self._call("DELETE", _function(name))
+
+    def aliases(self, name: str) -> list[Record]:
+        """Every alias of a function, by name."""
+        found: list[Record] = self._call("GET", _alias(name))["aliases"]
+        return found
+
+    def put_alias(self, name: str, alias: str, versions: Mapping[int, int]) -> Record:
+        """Make an alias or move it; `versions` are weights by version."""
+        wish = {"versions": {str(version): weight for version, weight in versions.items()}}
+        return self._call("PUT", _alias(name, alias), json=wish)
+
+    def remove_alias(self, name: str, alias: str) -> Record:
+        """Remove an alias; its versions stay."""
+        return self._call("DELETE", _alias(name, alias))
+
+    def roll_back(self, name: str, alias: str) -> Record:
+        """Move an alias back to what it pointed at before."""
+        return self._call("POST", f"{_alias(name, alias)}/rollback")
 
     def logs(self, name: str, count: int = 100, since_s: float = 0.0) -> list[Record]:
         """What a function's own code printed and raised; `since_s` is Unix seconds."""
@@ -211,6 +244,28 @@ class Client:
     def revoke_key(self, key_id: str) -> Record:
         """Revoke an API key."""
         return self._call("DELETE", f"/v1/keys/{quote(key_id, safe='')}")
+
+    def dead_letters(self, count: int = 100) -> Record:
+        """The newest dead letters, and how many there are."""
+        return self._call("GET", "/v1/dead-letters", params={"count": str(count)})
+
+    def dead_letter(self, letter_id: str) -> Record:
+        """One dead letter with its payload."""
+        return self._call("GET", _letter(letter_id))
+
+    def redrive(self, letter_id: str) -> Record:
+        """Run a job again, or try a delivery anew; `job` of the answer is the job."""
+        return self._call("POST", f"{_letter(letter_id)}/redrive")
+
+    def purge(self, letter_id: str | None = None) -> Record:
+        """Remove one dead letter, or all; `purged` of the answer says how many."""
+        return self._call("DELETE", _letter(letter_id) if letter_id else "/v1/dead-letters")
+
+    def webhook_secrets(self, is_rotated: bool = False) -> Record:
+        """What webhooks are signed with, the newest first; made anew where that is wished."""
+        if is_rotated:
+            return self._call("POST", "/v1/webhooks/secret/rotate")
+        return self._call("GET", "/v1/webhooks/secret")
 
     def create_trigger(self, wanted: Record) -> Record:
         """Make a trigger, as `docs/events.md` says what may be wanted."""
@@ -311,8 +366,30 @@ def _priority(priority: int | None) -> dict[str, str]:
     return {} if priority is None else {"Fusebox-Priority": str(priority)}
 
 
+def _sticky(key: str | None) -> dict[str, str]:
+    if key is None:
+        return {}
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidInput.of("sticky", "1 to 255 printable ASCII characters", repr(key[:100]))
+    return {"Fusebox-Sticky": key}
+
+
+def _destinations(told: Told) -> dict[str, str]:
+    named = {"Fusebox-On-Success": told.on_success, "Fusebox-On-Failure": told.on_failure}
+    return {name: ", ".join(texts) for name, texts in named.items() if texts}
+
+
+def _letter(letter_id: str) -> str:
+    return f"/v1/dead-letters/{quote(letter_id, safe='')}"
+
+
 def _function(name: str) -> str:
     return f"/v1/functions/{quote(name, safe='@')}"
+
+
+def _alias(name: str, alias: str = "") -> str:
+    path = f"{_function(name)}/aliases"
+    return f"{path}/{quote(alias, safe='')}" if alias else path
 
 
 def _job(job_id: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +14,7 @@ from deploy.errors import INTERRUPTED, exit_code
 from deploy.options import DEFAULT_URL
 
 PIPE_COLUMNS = 160
+F = TypeVar("F", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -104,6 +105,16 @@ def _common() -> list[click.Parameter]:
         ),
         click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
     ]
+
+
+def destination_option(name: str, what: str) -> Callable[[F], F]:
+    """An option that names destinations."""
+    return click.option(
+        name,
+        multiple=True,
+        metavar="DESTINATION",
+        help=f"Tell https://..., function:NAME or stream:events:KEY of {what}; repeatable.",
+    )
 
 
 def complete_function(

@@ -15,7 +15,7 @@ from flask import Flask, Response, request
 from contract.probe import HEADER as COMPUTE_MS
 from contract.settings import Settings
 from contract.store import Store
-from gateway import api_keys, functions, health, jobs, pages
+from gateway import aliases, api_keys, dead_letters, functions, health, jobs, pages
 from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
@@ -30,8 +30,7 @@ from gateway.openapi import document
 from gateway.overview import Overview
 from gateway.problems import translate
 from gateway.query import query_number
-from gateway.request_body import read_body as _read
-from gateway.request_body import reader as _reader
+from gateway.request_body import body_reader, read_body
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -48,10 +47,12 @@ def create_app(settings: Settings, store: Store) -> Flask:
     app.extensions["gateway"] = gateway
     app.register_error_handler(Exception, lambda error: _respond(_translate(error, request.path)))
     _route_functions(app, gateway)
+    _route_aliases(app, gateway)
     _route_jobs(app, gateway)
     _route_platform(app, gateway)
     _route_keys(app, gateway)
     pages.route(app, gateway)
+    dead_letters.route(app, gateway)
     for door in DOORS:
         door.route(app, gateway)
     # a WSGI middleware is set by assignment: https://flask.palletsprojects.com/patterns/wsgi
@@ -69,7 +70,7 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
         headers = request.headers
         fields = ("Content-Type", "Content-Digest", COMPUTE_MS)
         upload = functions.Upload(*(headers.get(name, "") for name in fields))
-        read = _reader(request.environ, gateway.settings.max_artifact_bytes)
+        read = body_reader(request.environ, gateway.settings.max_artifact_bytes)
         return _respond(functions.deploy(gateway, name, upload, read))
 
     def show_log(name: str) -> Response:
@@ -95,6 +96,28 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
         lambda name: _respond(_invoke(gateway, name, request.environ)),
         methods=["POST"],
     )
+
+
+def _route_aliases(app: Flask, gateway: Gateway) -> None:
+    def put(name: str, alias: str) -> Response:
+        body = read_body(request.environ, aliases.MAX_BODY_BYTES)
+        return _respond(aliases.put(gateway, name, alias, body))
+
+    add = app.add_url_rule
+    base = "/v1/functions/<name>/aliases"
+    add(base, "aliases", lambda name: _respond(aliases.show_all(gateway, name)))
+    add(f"{base}/<alias>", "put_alias", put, methods=["PUT"])
+    for suffix, endpoint, method, act in (
+        ("", "alias", "GET", aliases.show),
+        ("", "remove_alias", "DELETE", aliases.remove),
+        ("/rollback", "roll_back_alias", "POST", aliases.roll_back),
+    ):
+        add(
+            f"{base}/<alias>{suffix}",
+            endpoint,
+            lambda name, alias, act=act: _respond(act(gateway, name, alias)),
+            methods=[method],
+        )
 
 
 def _route_jobs(app: Flask, gateway: Gateway) -> None:
@@ -134,7 +157,9 @@ def _route_platform(app: Flask, gateway: Gateway) -> None:
 
 def _route_keys(app: Flask, gateway: Gateway) -> None:
     def create() -> Response:
-        return _respond(api_keys.create(gateway, _read(request.environ, api_keys.MAX_BODY_BYTES)))
+        return _respond(
+            api_keys.create(gateway, read_body(request.environ, api_keys.MAX_BODY_BYTES))
+        )
 
     add = app.add_url_rule
     add("/v1/keys", "keys", lambda: _respond(api_keys.show_all(gateway)))
@@ -152,7 +177,7 @@ def _respond(answer: Answer) -> Response:
 
 
 def _invoke(gateway: Gateway, name: str, environ: WSGIEnvironment) -> Answer:
-    body = _read(environ, gateway.settings.max_body_bytes)
+    body = read_body(environ, gateway.settings.max_body_bytes)
     if "HTTP_IDEMPOTENCY_KEY" in environ:
         return invoke_once(gateway, name, environ, body)
     return invoke(gateway, name, environ, body)

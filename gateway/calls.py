@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from contract.errors import (
@@ -48,6 +49,8 @@ class Call(NamedTuple):
     # an end of patience before the function's own
     timeout_s: float | None = None
     origin: Origin = NOWHERE
+    # of an alias with several versions, calls of one key go to the same
+    sticky: str = ""
 
 
 class Accepted(NamedTuple):
@@ -56,23 +59,26 @@ class Accepted(NamedTuple):
     spec: JobSpec
     function: Function
     outcome: Outcome | None = None
+    origin: Origin = NOWHERE
 
     @property
     def job(self) -> Job:
         """The record of a job that was just accepted."""
-        return Job(self.spec, Status.QUEUED, 0, None)
+        return Job(self.spec, Status.QUEUED, 0, None, origin=self.origin)
 
 
 def submit(gateway: Gateway, call: Call, job_id: JobId | None = None, waiter: str = "") -> Accepted:
     """Have a call accepted for the version that its name means at that moment.
 
-    Raises what `call.read` raises, UnknownFunction, QueueFull, WaitTooLong, Unavailable,
-    StoreUnavailable; AlreadyAccepted where the claim of an idempotency key stands for a job.
+    Raises what `call.read` raises, UnknownFunction, UnknownAlias, QueueFull, WaitTooLong,
+    Unavailable, StoreUnavailable; AlreadyAccepted where the claim of an idempotency key stands for
+    a job.
     """
     ref = call.ref
     job_id = job_id or new_job_id()
+    origin = _by_alias(call)
     for _ in range(MAX_RELOADS):
-        function = gateway.lookup.get(ref)
+        function = gateway.lookup.get(ref, call.sticky)
         try:
             payload = call.read(function)
         except RequestError:
@@ -80,11 +86,12 @@ def submit(gateway: Gateway, call: Call, job_id: JobId | None = None, waiter: st
                 raise
             continue
         spec = _spec(function, call, job_id, payload)
+        told = _told(function, origin)
         refusal = gateway.commit.submit(
-            Submission(spec, payload.data, ref.version == 0, waiter, call.claim, call.origin)
+            Submission(spec, payload.data, ref.is_latest, waiter, call.claim, told)
         )
         if refusal is None:
-            return Accepted(spec, function)
+            return Accepted(spec, function, origin=told)
         if isinstance(refusal, AlreadyAccepted):
             raise refusal
         gateway.lookup.forget(ref)
@@ -130,17 +137,18 @@ def submit_all(
 
 def _prepare(gateway: Gateway, call: Call) -> tuple[Function, Submission]:
     """A call read for the version that its name means now; raises what reading raises."""
-    function = gateway.lookup.get(call.ref)
+    ref = call.ref
+    function = gateway.lookup.get(ref, call.sticky)
     try:
         payload = call.read(function)
     except RequestError:
-        if gateway.lookup.is_current(function, call.ref):
+        if gateway.lookup.is_current(function, ref):
             raise
-        function = gateway.lookup.get(call.ref)
+        function = gateway.lookup.get(ref, call.sticky)
         payload = call.read(function)
     spec = _spec(function, call, new_job_id(), payload)
-    is_latest = call.ref.version == 0
-    return function, Submission(spec, payload.data, is_latest, "", call.claim, call.origin)
+    told = _told(function, _by_alias(call))
+    return function, Submission(spec, payload.data, ref.is_latest, "", call.claim, told)
 
 
 def _commit(
@@ -229,6 +237,25 @@ def look_up(gateway: Gateway, spec: JobSpec) -> Unanswered:
     if job.outcome is None and time.time() >= spec.deadline_s:
         return Unanswered(error=DeadlineExceeded())
     return Unanswered(job)
+
+
+def _by_alias(call: Call) -> Origin:
+    """The origin of a call, with the alias that it names its version by."""
+    if call.origin.alias == call.ref.alias:
+        return call.origin
+    return replace(call.origin, alias=call.ref.alias)
+
+
+def _told(function: Function, origin: Origin) -> Origin:
+    """The origin with those whom the function itself has told of every job."""
+    manifest = function.manifest
+    if not manifest.on_success and not manifest.on_failure:
+        return origin
+    return replace(
+        origin,
+        on_success=tuple(dict.fromkeys(manifest.on_success + origin.on_success)),
+        on_failure=tuple(dict.fromkeys(manifest.on_failure + origin.on_failure)),
+    )
 
 
 def _spec(function: Function, call: Call, job_id: JobId, payload: Payload) -> JobSpec:

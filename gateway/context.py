@@ -35,7 +35,7 @@ class Gateway:
         return cls(
             settings,
             store,
-            Lookup(store.functions),
+            Lookup(store.functions, store.aliases),
             GroupCommit(
                 lambda group: store.jobs.submit(
                     group, settings.queue_limit, settings.function_queue_limit

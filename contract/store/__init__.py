@@ -2,8 +2,9 @@
 
 `open_store(settings.redis_url)` connects; the parts are grouped by what they keep:
 `jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
-(the registry), `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the scheduler
-has learned), `scheduling` (what it says of itself, and the groups that ran), `triggers`.
+(the registry), `aliases`, `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the
+scheduler has learned), `scheduling` (what it says of itself, and the groups that ran), `deliveries`
+(who is told of ended jobs), `dead_letters`, `triggers`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from contract.store.access import ApiKeys
+from contract.store.aliases import Aliases
 from contract.store.costs import LearnedCosts
+from contract.store.dead_letters import DeadLetters
+from contract.store.deliveries import Deliveries
 from contract.store.functions import Functions
 from contract.store.jobs import Jobs
 from contract.store.queue import Queue
@@ -37,6 +41,9 @@ class Store:
     api_keys: ApiKeys
     costs: LearnedCosts
     scheduling: Scheduling
+    aliases: Aliases
+    deliveries: Deliveries
+    dead_letters: DeadLetters
     triggers: Triggers
 
     def close(self) -> None:
@@ -57,5 +64,8 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         ApiKeys(server),
         LearnedCosts(server),
         Scheduling(server),
+        Aliases(server),
+        Deliveries(server),
+        DeadLetters(server, result_ttl_s),
         Triggers(server),
     )

@@ -64,14 +64,14 @@ class Jobs:
                 spec.id,
                 spec.function,
                 spec.version,
-                int(is_latest),
+                origin.alias or int(is_latest),
                 spec.encode(),
                 payload,
                 waiter,
                 claim,
                 int(1000 * (spec.deadline_s - spec.accepted_at_s)),
                 origin.encode(),
-                int(origin.is_told),
+                origin.told,
             ]
         replies = self._server.run("enqueue", args)
         return [

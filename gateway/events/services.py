@@ -7,6 +7,7 @@ from threading import Event
 from typing import NamedTuple
 
 from gateway.context import Gateway
+from gateway.delivery.service import run as run_deliveries
 from gateway.triggers.service import run as run_triggers
 
 # Runs until the event is set, which is within seconds of this process losing the lead. It bears a
@@ -22,4 +23,7 @@ class Service(NamedTuple):
     run: Run
 
 
-SERVICES: tuple[Service, ...] = (Service("triggers", run_triggers),)
+SERVICES: tuple[Service, ...] = (
+    Service("triggers", run_triggers),
+    Service("deliveries", run_deliveries),
+)

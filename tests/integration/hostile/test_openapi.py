@@ -22,7 +22,11 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))
 CALLED = '[parameters]\n"path.name" = "echo"\n'
 # an artifact is nothing that a schema describes: it has cases of its own
 EVERYTHING = ("--exclude-operation-id", "deploy")
-CALLS = ("--include-operation-id", "invoke")
+CALLED_BY = (
+    "invoke", "lambda_Invoke", "lambda_CreateAlias", "openfaas_call_post", "openfaas_async",
+    "predictions_create_of",
+)  # fmt: skip
+CALLS = tuple(word for name in CALLED_BY for word in ("--include-operation-id", name))
 
 
 @pytest.mark.parametrize(

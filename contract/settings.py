@@ -184,6 +184,12 @@ class Settings:
         _int_from(0),
         "requests that may wait for a result in one gateway process; more are answered 202",
     )
+    max_streams: int = _from(
+        "FUSEBOX_MAX_STREAMS",
+        1_000,
+        _int_from(0),
+        "clients that may follow events of jobs in one gateway process; more are answered 503",
+    )
     max_body_bytes: int = _from(
         "FUSEBOX_MAX_BODY", 64 * 2**20, parse_bytes, "largest body of an invocation"
     )

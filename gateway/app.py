@@ -17,7 +17,7 @@ from contract.errors import MalformedBody, PayloadTooLarge, RequestTimeout
 from contract.probe import HEADER as COMPUTE_MS
 from contract.settings import Settings
 from contract.store import Store
-from gateway import aliases, api_keys, functions, health, jobs, pages
+from gateway import aliases, api_keys, functions, health, job_events, jobs, pages
 from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
@@ -130,6 +130,16 @@ def _route_jobs(app: Flask, gateway: Gateway) -> None:
     def cancel(job_id: str) -> Response:
         return _respond(jobs.cancel(gateway, job_id, request.headers.get("Accept", "")))
 
+    def follow(job_id: str) -> Response:
+        accept, last = request.headers.get("Accept", ""), request.headers.get("Last-Event-ID", "")
+        found = job_events.events(gateway, job_id, accept, last)
+        if isinstance(found, Answer):
+            return _respond(found)
+        # proxies pass it on as it comes
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return Response(found, 200, headers, content_type=job_events.EVENT_STREAM)
+
+    app.add_url_rule("/v1/jobs/<job_id>/events", "events", follow)
     app.add_url_rule("/v1/jobs/<job_id>", "job", show)
     app.add_url_rule("/v1/jobs/<job_id>", "cancel", cancel, methods=["DELETE"])
 

@@ -54,6 +54,7 @@ from workers.foresight import Foresight
 from workers.gauge import Gauge
 from workers.handlers.hosts import Hosts
 from workers.handlers.log_writer import LogWriter
+from workers.handlers.progress_writer import ProgressWriter
 from workers.handlers.starting import HostLimits
 from workers.heartbeat import Heartbeat, Rhythm
 from workers.leaving import Leaving
@@ -147,7 +148,10 @@ def wire(
     claims = Claims()
     logs = LogWriter(store.telemetry)
     artifacts, limits = settings.artifacts.resolve(), host_limits(settings)
-    hosts = Hosts(artifacts, limits, settings.handler_idle_s, logs.write)
+    progress = ProgressWriter(store.events)
+    hosts = Hosts(
+        artifacts, limits, settings.handler_idle_s, logs.write, write_progress=progress.write
+    )
     threads = settings.compute_threads or torch.get_num_threads()
     open_host = Opening(artifacts, limits, device, threads, budget_bytes).open
     eager_hosts = Hosts(artifacts, limits, inf, logs.write, open_host)

@@ -33,6 +33,7 @@ from gateway.overview import Overview
 from gateway.problems import translate
 from gateway.query import query_number
 from gateway.tar import READ_BYTES, Read
+from gateway.tracing import traced
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -57,7 +58,8 @@ def create_app(settings: Settings, store: Store) -> Flask:
     for door in DOORS:
         door.route(app, gateway)
     # a WSGI middleware is set by assignment: https://flask.palletsprojects.com/patterns/wsgi
-    app.wsgi_app = guarded(gateway, _short_cut(gateway, app.wsgi_app), DOORS)  # type: ignore[method-assign, assignment]
+    inner = guarded(gateway, _short_cut(gateway, app.wsgi_app), DOORS)
+    app.wsgi_app = traced(gateway, inner, DOORS)  # type: ignore[method-assign, assignment]
     return app
 
 

@@ -20,6 +20,7 @@ from gateway.bodies import Payload
 from gateway.connection import Connection, connection_of
 from gateway.context import Gateway
 from gateway.replies import Waiter
+from gateway.trace_context import traced_origin
 
 # How long after its deadline a job may still be settled by whoever runs it.
 GRACE_S = 0.25
@@ -70,7 +71,7 @@ def submit(gateway: Gateway, call: Call, job_id: JobId | None = None, waiter: st
     """
     ref = call.ref
     job_id = job_id or new_job_id()
-    origin = call.origin
+    origin = traced_origin(call.origin)
     if origin.alias != ref.alias:
         origin = replace(origin, alias=ref.alias)
     for _ in range(MAX_RELOADS):

@@ -7,6 +7,7 @@ from threading import Event, Timer
 
 from contract.settings import Settings
 from contract.store import Store
+from contract.tracing import Tracing, open_tracing
 from gateway.artifacts import Artifacts
 from gateway.following import Following
 from gateway.group_commit import GroupCommit
@@ -29,6 +30,7 @@ class Gateway:
     replies: Replies
     artifacts: Artifacts
     following: Following
+    tracing: Tracing | None
     draining: Event = field(default_factory=Event)
 
     @classmethod
@@ -47,6 +49,7 @@ class Gateway:
             replies,
             Artifacts(settings.artifacts, settings.max_artifact_bytes, _storing(settings)),
             Following(store, replies.gateway_id, settings.max_streams),
+            open_tracing(settings, "fusebox-gateway"),
         )
 
     def drain(self) -> None:

@@ -115,6 +115,7 @@ def _invoke() -> Record:
             _PRIORITY,
             _IDEMPOTENCY_KEY,
             STICKY,
+            _header("traceparent", "W3C Trace Context: the job belongs to the caller's trace."),
             _ACCEPT,
         ],
         requestBody={

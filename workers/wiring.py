@@ -22,6 +22,7 @@ from contract.log import Log
 from contract.settings import Settings
 from contract.store import Store
 from contract.supervision import Word, tell
+from contract.tracing import Tracing, open_tracing
 from fusion.cache import DagCache
 from fusion.dag import FusedDag
 from fusion.device import (
@@ -66,6 +67,7 @@ from workers.prefetching import Prefetcher
 from workers.removed import Removed
 from workers.replanning import Replanning
 from workers.report import Reporter
+from workers.spans import JobSpans
 from workers.speed import find_speed
 from workers.stage import Stager
 from workers.tiers import Tiers
@@ -101,6 +103,7 @@ class Parts(NamedTuple):
     warm: Callable[[], int]
     learned: Callable[[], None]
     prefetcher: Prefetcher
+    tracing: Tracing | None = None
 
 
 def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
@@ -126,6 +129,8 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     stop_prefetching()
     parts.leaving.drained()
     parts.learned()
+    if parts.tracing is not None:
+        parts.tracing.close()
     watchdog.stop()
 
 
@@ -209,10 +214,12 @@ def wire(
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
     computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
+    tracing = open_tracing(settings, "fusebox-worker")
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
         worker, store, claims, stager, computer, patience,
         ThreadPoolExecutor(HOOK_THREADS, "late"), lanes.count if lanes else 1,
+        None if tracing is None else JobSpans(tracing, worker),
     )  # fmt: skip
     rhythm = Rhythm(settings.heartbeat_s, settings.lease_s)
     mark = MemoryMark(gauge, budget_bytes, settings.worker_memory_mark_bytes, _ask_for_replacement)
@@ -253,7 +260,9 @@ def wire(
             fetching.stop()
         measuring.save()
 
-    return Parts(worker, claims, executor, heartbeat, gauge, leaving, warm, learned, prefetcher)
+    return Parts(
+        worker, claims, executor, heartbeat, gauge, leaving, warm, learned, prefetcher, tracing
+    )
 
 
 def _measurements(data: Path, identity: str) -> Measurements:

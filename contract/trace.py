@@ -99,10 +99,12 @@ def _random_id(size_bytes: int) -> str:
 
 def _cut(members: list[str]) -> str:
     """The members within the bound: long ones go first, then those at the end."""
-    for is_due in (lambda member: len(member) > LONG_MEMBER_CHARS, lambda _member: True):
-        for member in reversed([*members]):
-            if len(",".join(members)) <= MAX_STATE_CHARS:
-                break
-            if is_due(member):
-                members.remove(member)
+    size = len(",".join(members))
+    long = [member for member in members if len(member) > LONG_MEMBER_CHARS]
+    for member in (*reversed(long), *reversed(members)):
+        if size <= MAX_STATE_CHARS:
+            break
+        if member in members:
+            members = [other for other in members if other != member]
+            size = len(",".join(members))
     return ",".join(members)

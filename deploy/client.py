@@ -167,7 +167,7 @@ class Client:
             with answer:
                 if answer.status_code != 200:
                     _record(answer, self.url)
-                yield answer.iter_lines(chunk_size=None)
+                yield answer.iter_lines(chunk_size=None)  # type: ignore[call-overload]  # as it comes
 
     def functions(self) -> list[Record]:
         """The latest version of every function."""

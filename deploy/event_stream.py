@@ -27,7 +27,8 @@ class Event(NamedTuple):
 
 def read_events(lines: Iterable[bytes]) -> Iterator[Event]:
     """The events of a stream; comments and fields without a meaning here are left out."""
-    last_id, name, data = "", "", []
+    last_id, name = "", ""
+    data: list[str] = []
     for raw in lines:
         line = raw.decode(errors="replace").rstrip("\r\n")
         if not line:

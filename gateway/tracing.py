@@ -98,7 +98,7 @@ class _Request:
                 status, [*headers, (ANSWER_HEADER, self.context.traceparent)], *more
             )
 
-        return start  # type: ignore[return-value]  # a protocol with a default
+        return start
 
     def end(self) -> None:
         """The answer was sent, or nobody takes it any more."""

@@ -40,10 +40,10 @@ class Aliases:
 
     def get(self, function: str, name: str) -> Alias:
         """One alias; raises UnknownFunction and UnknownAlias."""
+        wanted = ["latest", f"a:{name}"]
         with store_errors():
-            latest, record = self._server.redis.hmget(  # type: ignore[misc]  # redis-py's union
-                keys.function(function), ["latest", f"a:{name}"]
-            )
+            fields: Any = self._server.redis.hmget(keys.function(function), wanted)
+        latest, record = fields
         if latest is None:
             raise UnknownFunction(f"No function {function} is deployed.", function=function)
         if record is None:

@@ -10,6 +10,7 @@ from contract.errors import UnknownJob
 from contract.events import MAX_PROGRESS, EventId, Followed, Progress
 from contract.job import Claim, JobId
 from contract.store.jobs import job_of
+from contract.store.link import Argument
 from contract.store.server import Server
 from contract.store.subscription import subscribe
 
@@ -23,7 +24,7 @@ class Events:
 
     def report(self, claim: Claim, number: int, data: bytes) -> bool:
         """Keep progress of a job that runs; whether its claim was current."""
-        args = [self._ttl_s, claim.job, claim.fence, number, data, MAX_PROGRESS]
+        args: list[Argument] = [self._ttl_s, claim.job, claim.fence, number, data, MAX_PROGRESS]
         return bool(self._server.run("progress", args))
 
     def follow(self, job_id: str, gateway_id: str, after: EventId) -> Followed:

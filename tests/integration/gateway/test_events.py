@@ -29,7 +29,9 @@ def served(redis_url: str, store: Store, tmp_path: Path) -> Iterator[Gateway]:
     """A gateway process with room for two streams, and nobody who works."""
     publish(store)
     assert store.workers.lead("scheduler", "token", 600)
-    with running_gateway(redis_url, tmp_path, FUSEBOX_MAX_STREAMS="2") as running:
+    with running_gateway(
+        redis_url, tmp_path, FUSEBOX_MAX_STREAMS="2", FUSEBOX_GATEWAYS="1"
+    ) as running:
         yield running
 
 
@@ -47,7 +49,7 @@ class Reader(threading.Thread):
     def run(self) -> None:
         """Until the stream ends."""
         with (
-            httpx.Client(timeout=20) as client,
+            httpx.Client(timeout=30) as client,
             connect_sse(client, "GET", self._url, headers=self._headers) as source,
         ):
             for event in source.iter_sse():
@@ -74,6 +76,7 @@ def submit(gateway: Gateway) -> JobId:
         f"http://127.0.0.1:{gateway.port}/v1/functions/echo/invoke",
         json=BODY,
         headers={"Prefer": "respond-async"},
+        timeout=30,
     )
     assert answer.status_code == 202
     return JobId(answer.json()["job"])
@@ -136,7 +139,7 @@ def test_a_client_that_comes_back_gets_what_it_missed(served: Gateway, store: St
     settle(store, found)
     assert Reader(served, job, "1-2").names() == [("1-3", "progress"), (f"1-{DONE}", "done")]
     url = f"http://127.0.0.1:{served.port}/v1/jobs/{job}/events"
-    seen = httpx.get(url, headers={"Last-Event-ID": f"1-{DONE}"})
+    seen = httpx.get(url, headers={"Last-Event-ID": f"1-{DONE}"}, timeout=30)
     assert (seen.status_code, seen.content) == (204, b"")
 
 
@@ -147,7 +150,7 @@ def test_streams_are_bounded_and_end_when_the_gateway_drains(served: Gateway, st
     for reader in readers:
         reader.wait_for("queued")
     url = f"http://127.0.0.1:{served.port}/v1/jobs/{job}/events"
-    refused = httpx.get(url)
+    refused = httpx.get(url, timeout=30)
     assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
     served.process.send_signal(signal.SIGTERM)
     assert [reader.names() for reader in readers] == [[("0-0", "queued")]] * 2

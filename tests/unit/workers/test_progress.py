@@ -85,10 +85,10 @@ def follow(bench: Bench) -> Callable[..., tuple[list[Any], Reports]]:
     def write(claim: Claim, number: int, data: bytes) -> None:
         reports.append((claim.job, claim.fence, number, orjson.loads(data)))
 
-    def run(*wants: int, call_s: float = 5.0) -> tuple[list[Any], Reports]:
+    def run(*wants: int, call_s: float = 30.0) -> tuple[list[Any], Reports]:
         hosts = Hosts(
             bench.folder,
-            bench.limits._replace(call_s=call_s),
+            bench.limits._replace(call_s=call_s, start_s=60.0),
             0.0,
             lambda *line: bench.lines.append(line),
             write_progress=write,
@@ -137,6 +137,6 @@ def test_progress_does_not_prolong_its_time(
     follow: Callable[..., tuple[list[Any], Reports]],
 ) -> None:
     """A generator that never ends is ended."""
-    (hangs,), reports = follow(9, call_s=0.5)
+    (hangs,), reports = follow(9, call_s=2.0)
     assert isinstance(hangs, HandlerTimeout)
     assert reports

@@ -173,4 +173,5 @@ def test_what_is_wrong_is_told_before_the_stream(client: FlaskClient, store: Sto
     assert client.get("/v1/jobs/nothing/events").json["code"] == "unknown_job"
     head = client.head(path)
     assert (head.status_code, head.mimetype) == (200, "text/event-stream")
+    head.close()
     assert client.application.extensions["gateway"].following._count == 0

@@ -95,7 +95,7 @@ class EventStream:
         self._follower = follower
         self._after = after
         self.is_over = False
-        self._parts: deque[bytes] = deque([b"retry: %d\n\n" % RETRY_MS])
+        self._parts: deque[bytes] = deque([b"retry: %d\n" % RETRY_MS])
         self._read()
 
     @property
@@ -119,7 +119,8 @@ class EventStream:
                 log.warning("stream_ended", job=self._follower.job, reason=error)
                 raise StopIteration from error
             if not (self._parts or is_woken):
-                self._parts.append(b": nothing new\n\n")
+                # no blank line: some clients take one for an event without data
+                self._parts.append(b": nothing new\n")
         return self._parts.popleft()
 
     def close(self) -> None:

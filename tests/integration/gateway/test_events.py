@@ -67,7 +67,7 @@ class Reader(threading.Thread):
         """Ids and names, once the stream has ended."""
         self.join(10)
         assert not self.is_alive()
-        return [(event.id, event.event) for event in self.events if event.data]
+        return [(event.id, event.event) for event in self.events]
 
 
 def submit(gateway: Gateway) -> JobId:

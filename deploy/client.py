@@ -167,6 +167,22 @@ class Client:
         """Cancel a job; raises JobSettled where it has a result."""
         return self._call("DELETE", _job(job_id))
 
+    @contextmanager
+    def events(self, job_id: str, last_id: str = "") -> Iterator[Iterator[bytes]]:
+        """The lines of a job's event stream after an event; see `deploy.event_stream.follow`."""
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+        with self._reachable():
+            answer = self._session.get(
+                f"{self.url}{_job(job_id)}/events",
+                headers=headers,
+                stream=True,
+                timeout=(CONNECT_S, LONG_POLL_S),
+            )
+            with answer:
+                if answer.status_code != 200:
+                    _record(answer, self.url)
+                yield answer.iter_lines(chunk_size=None)  # type: ignore[call-overload]  # as it comes
+
     def functions(self) -> list[Record]:
         """The latest version of every function."""
         found: list[Record] = self._call("GET", "/v1/functions")["functions"]

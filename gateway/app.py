@@ -15,7 +15,16 @@ from flask import Flask, Response, request
 from contract.probe import HEADER as COMPUTE_MS
 from contract.settings import Settings
 from contract.store import Store
-from gateway import aliases, api_keys, dead_letters, functions, health, jobs, pages
+from gateway import (
+    aliases,
+    api_keys,
+    dead_letters,
+    functions,
+    health,
+    job_events,
+    jobs,
+    pages,
+)
 from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
@@ -31,6 +40,7 @@ from gateway.overview import Overview
 from gateway.problems import translate
 from gateway.query import query_number
 from gateway.request_body import body_reader, read_body
+from gateway.tracing import traced
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -56,7 +66,8 @@ def create_app(settings: Settings, store: Store) -> Flask:
     for door in DOORS:
         door.route(app, gateway)
     # a WSGI middleware is set by assignment: https://flask.palletsprojects.com/patterns/wsgi
-    app.wsgi_app = guarded(gateway, _short_cut(gateway, app.wsgi_app), DOORS)  # type: ignore[method-assign, assignment]
+    inner = guarded(gateway, _short_cut(gateway, app.wsgi_app), DOORS)
+    app.wsgi_app = traced(gateway, inner, DOORS)  # type: ignore[method-assign, assignment]
     return app
 
 
@@ -129,6 +140,16 @@ def _route_jobs(app: Flask, gateway: Gateway) -> None:
     def cancel(job_id: str) -> Response:
         return _respond(jobs.cancel(gateway, job_id, request.headers.get("Accept", "")))
 
+    def follow(job_id: str) -> Response:
+        accept, last = request.headers.get("Accept", ""), request.headers.get("Last-Event-ID", "")
+        found = job_events.events(gateway, job_id, accept, last)
+        if isinstance(found, Answer):
+            return _respond(found)
+        # proxies pass it on as it comes
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return Response(found, 200, headers, content_type=job_events.EVENT_STREAM)
+
+    app.add_url_rule("/v1/jobs/<job_id>/events", "events", follow)
     app.add_url_rule("/v1/jobs/<job_id>", "job", show)
     app.add_url_rule("/v1/jobs/<job_id>", "cancel", cancel, methods=["DELETE"])
 

@@ -118,6 +118,7 @@ def _invoke() -> Record:
             ON_FAILURE,
             _IDEMPOTENCY_KEY,
             STICKY,
+            _header("traceparent", "W3C Trace Context: the job belongs to the caller's trace."),
             _ACCEPT,
         ],
         requestBody={
@@ -248,7 +249,22 @@ def _jobs() -> Record:
             **_problems("unknown_job", "not_acceptable", "job_settled", *_STORE),
         },
     )
-    return {"/v1/jobs/{job_id}": {"get": show, "delete": cancel, "parameters": [_JOB_PARAMETER]}}
+    follow = _operation(
+        "events",
+        "jobs",
+        "Events of a job as they come: queued, started, progress, done",
+        {
+            "200": {"description": "The stream.", "content": {"text/event-stream": _TEXT}},
+            "204": {"description": "Its last event was seen already; do not come back."},
+            **_problems("unknown_job", "not_acceptable", "invalid_input", "unavailable", *_STORE),
+        },
+        parameters=[_header("Last-Event-ID", "Of the last event seen: those after it follow.")],
+    )
+    item = {"parameters": [_JOB_PARAMETER]}
+    return {
+        "/v1/jobs/{job_id}": {"get": show, "delete": cancel, **item},
+        "/v1/jobs/{job_id}/events": {"get": follow, **item},
+    }
 
 
 def _platform() -> Record:

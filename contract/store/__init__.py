@@ -1,10 +1,10 @@
 """The one package that speaks Redis.
 
 `open_store(settings.redis_url)` connects; the parts are grouped by what they keep:
-`jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
-(the registry), `aliases`, `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the
-scheduler has learned), `scheduling` (what it says of itself, and the groups that ran), `deliveries`
-(who is told of ended jobs), `dead_letters`, `triggers`.
+`jobs` (submit, watch, settle), `events` (progress, and who follows), `queue` (what scheduler and
+workers do with jobs), `functions` (the registry), `aliases`, `workers`, `telemetry` (counters and
+logs), `api_keys`, `costs` (what the scheduler has learned), `scheduling` (what it says of itself,
+and the groups that ran), `deliveries` (who is told of ended jobs), `dead_letters`, `triggers`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contract.store.aliases import Aliases
 from contract.store.costs import LearnedCosts
 from contract.store.dead_letters import DeadLetters
 from contract.store.deliveries import Deliveries
+from contract.store.events import Events
 from contract.store.functions import Functions
 from contract.store.jobs import Jobs
 from contract.store.queue import Queue
@@ -45,6 +46,7 @@ class Store:
     deliveries: Deliveries
     dead_letters: DeadLetters
     triggers: Triggers
+    events: Events
 
     def close(self) -> None:
         """Close every connection."""
@@ -68,4 +70,5 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         Deliveries(server),
         DeadLetters(server, result_ttl_s),
         Triggers(server),
+        Events(server, result_ttl_s),
     )

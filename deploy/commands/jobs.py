@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from deploy.client import Record
+    from deploy.event_stream import Event
 
 _EXIT_CODES = {
     "succeeded": OK,
@@ -53,6 +55,25 @@ def wait(terminal: Terminal, job: str, timeout_s: float | None) -> None:
     sys.exit(_EXIT_CODES[record["status"]])
 
 
+@verb("follow")
+@click.argument("job")
+def follow(terminal: Terminal, job: str) -> None:
+    """Show a job's events as they come, until it has ended; exits as `jobs wait` does."""
+    from deploy.event_stream import follow as events
+
+    status = ""
+    with terminal.client() as client:
+        for event in events(client, job):
+            status = event.data.get("status", "")
+            if terminal.is_json:
+                terminal.line({"id": event.id, "event": event.name, "data": event.data})
+            elif event.name == "done":
+                terminal.show(event.data, partial(job_table, event.data))
+            else:
+                click.echo(_event_line(event))
+    sys.exit(_EXIT_CODES[status])
+
+
 @verb("cancel")
 @click.argument("job")
 def cancel(terminal: Terminal, job: str) -> None:
@@ -62,8 +83,19 @@ def cancel(terminal: Terminal, job: str) -> None:
     terminal.show(record, lambda: f"{record['job']} is {record['status']}")
 
 
-for _command in (get, wait, cancel):
+for _command in (get, wait, follow, cancel):
     jobs.add_command(_command)
+
+
+def _event_line(event: Event) -> str:
+    """`started  attempt 1` or `progress  {"done": 3}`."""
+    if event.name == "progress":
+        about = json.dumps(event.data["data"])
+    elif event.name == "queued":
+        about = f"{event.data['function']}@{event.data['version']}"
+    else:
+        about = f"attempt {event.data['attempts']}"
+    return f"{event.name}  {about}"
 
 
 def job_table(record: Record, is_explained: bool = False) -> Table:

@@ -155,7 +155,12 @@ for _command in (create, list_triggers, pause, resume, rm, test):
 def wanted(name: str, function: str, options: dict[str, Any]) -> Record:
     """What `create` asks for; raises click.UsageError."""
     record: Record = {"name": name, "function": function}
-    given = {option: value for option, value in options.items() if value not in (None, (), False)}
+    # a zero is said, a flag that is not set is not
+    given = {
+        option: value
+        for option, value in options.items()
+        if value is not None and value is not False and value != ()
+    }
     for option, member in (
         ("expression", "input"),
         ("priority", "priority"),

@@ -30,6 +30,9 @@ fb:stats:<name>        hash    counters of one function, see store/telemetry.py 
 fb:counters            hash    counters of the platform, see store/telemetry.py (jobs)
 fb:worker:<id>         string  WorkerReport; expires when heartbeats stop (workers)
 fb:workers             set     ids of workers that have reported or were given jobs (workers, claim)
+fb:wanted              hash    <name>@<n> -> number of the wish, loaded or unloaded, when: where
+                               operators want weights to be (want, unwant, retire)
+fb:wanted:last         string  number of the last wish (want)
 fb:leader:<role>       string  token of the active process; expires with its lease (leader)
 fb:log:<name>          stream  what a function's own code printed and raised (telemetry); expires
                                as the counters do
@@ -64,6 +67,7 @@ SIGNALS = "fb:signals"
 SCHEDULING = "fb:scheduling"
 COUNTERS = "fb:counters"
 WORKERS = "fb:workers"
+WANTED = "fb:wanted"
 API_KEYS = "fb:keys"
 API_KEYS_USED = "fb:keys:used"
 

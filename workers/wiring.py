@@ -34,7 +34,7 @@ from fusion.device import (
 from fusion.measurements import Measurements
 from fusion.members import DagKey
 from fusion.memory import limit_bytes
-from fusion.slots import SlotTable, open_slots
+from fusion.slots import SlotRequest, SlotTable, open_slots
 from fusion.strategies.lanes import Lanes
 from workers import prefetching
 from workers.blocks import Blocks
@@ -68,6 +68,8 @@ from workers.report import Reporter
 from workers.speed import find_speed
 from workers.stage import Stager
 from workers.tiers import Tiers
+from workers.wanted import Parts as WishParts
+from workers.wanted import Wishes
 from workers.warmup import warm_groups, warm_up
 from workers.watchdog import Actions, Look, Watchdog
 
@@ -100,6 +102,7 @@ class Parts(NamedTuple):
     warm: Callable[[], int]
     learned: Callable[[], None]
     prefetcher: Prefetcher
+    wishes: Wishes
 
 
 def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
@@ -120,9 +123,11 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     occasions = Occasions(parts.gauge.set_baseline, _say_ready, turns.turn)
     watchdog.start()
     stop_prefetching = prefetching.start(parts.prefetcher, store.server, parts.id)
+    stop_wishes = parts.wishes.start()
     with drain.on_signals():
         consume(app, queue, settings.places, make_step(parts.heartbeat, drain, occasions))
     stop_prefetching()
+    stop_wishes()
     parts.leaving.drained()
     parts.learned()
     watchdog.stop()
@@ -188,6 +193,7 @@ def wire(
         row_ceilings=ceilings.shown,
         blocks=lambda: blocks.reports(),
         prefetches=lambda: prefetcher.stats(),
+        wanted=lambda: wishes.reports(),
         speed=find_speed(
             measurements, torch.device(str(device)), threads, float(settings.warm_up_s)
         ),
@@ -204,6 +210,9 @@ def wire(
     stager = Stager(known, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces, fetching)
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
+    wishes = Wishes(
+        store.wanted, WishParts(slots, library, find, _slots_of(eager, blocks, library))
+    )
     computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
@@ -221,7 +230,7 @@ def wire(
     )
     chores = [
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
-        compiling.look, measuring.look, tiers.look,
+        compiling.look, measuring.look, tiers.look, wishes.look,
     ]  # fmt: skip
     if device.kind == "cpu" and fetching is None:
 
@@ -249,7 +258,20 @@ def wire(
             fetching.stop()
         measuring.save()
 
-    return Parts(worker, claims, executor, heartbeat, gauge, leaving, warm, learned, prefetcher)
+    return Parts(
+        worker, claims, executor, heartbeat, gauge, leaving, warm, learned, prefetcher, wishes
+    )
+
+
+def _slots_of(
+    eager: EagerRuns, blocks: Blocks, library: Library
+) -> Callable[[Function], SlotRequest]:
+    def slot_of(function: Function) -> SlotRequest:
+        if function.manifest.is_eager:
+            return eager.request(function)
+        return blocks.fitted(function, library.get(function)).slot
+
+    return slot_of
 
 
 def _measurements(data: Path, identity: str) -> Measurements:

@@ -3,7 +3,8 @@
 `open_store(settings.redis_url)` connects; the parts are grouped by what they keep:
 `jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
 (the registry), `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the scheduler
-has learned), `scheduling` (what it says of itself, and the groups that ran).
+has learned), `scheduling` (what it says of itself, and the groups that ran), `wanted` (where
+weights should be).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from contract.store.queue import Queue
 from contract.store.scheduling import Scheduling
 from contract.store.server import Server
 from contract.store.telemetry import Telemetry
+from contract.store.wanted import Wanted
 from contract.store.workers import Workers
 
 __all__ = ["Store", "open_store"]
@@ -36,6 +38,7 @@ class Store:
     api_keys: ApiKeys
     costs: LearnedCosts
     scheduling: Scheduling
+    wanted: Wanted
 
     def close(self) -> None:
         """Close every connection."""
@@ -55,4 +58,5 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         ApiKeys(server),
         LearnedCosts(server),
         Scheduling(server),
+        Wanted(server),
     )

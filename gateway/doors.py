@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from gateway.door import Door
+from gateway.v2.door import V2
 
-DOORS: tuple[Door, ...] = ()
+DOORS: tuple[Door, ...] = (V2,)

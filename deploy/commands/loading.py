@@ -1,0 +1,38 @@
+"""`fusebox load` and `unload`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from deploy.client import Record
+from deploy.verb import Terminal, complete_function, verb
+
+_wait = click.option(
+    "--wait", "wait_s", type=click.FloatRange(0), help="Seconds to wait for it; 30 without."
+)
+
+
+@verb("load")
+@click.argument("name", shell_complete=complete_function)
+@_wait
+def load(terminal: Terminal, name: str, wait_s: float | None) -> None:
+    """Bring the weights of NAME, or NAME@3, into every worker, and keep them until `unload`."""
+    with terminal.client() as client:
+        record = client.load(name, wait_s)
+    terminal.show(record, _state(record))
+
+
+@verb("unload")
+@click.argument("name", shell_complete=complete_function)
+@_wait
+def unload(terminal: Terminal, name: str, wait_s: float | None) -> None:
+    """Take the weights of NAME, or NAME@3, out of every worker; the next call brings them back."""
+    with terminal.client() as client:
+        record = client.unload(name, wait_s)
+    terminal.show(record, _state(record))
+
+
+def _state(record: Record) -> Callable[[], str]:
+    return lambda: f"{record['name']}@{record['version']} {record['state']}"

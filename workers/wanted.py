@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from contract.errors import FuseboxError, StoreUnavailable
 from contract.function import Function, FunctionRef
 from contract.log import Log
-from contract.store.wanted import Place, Progress, Wanted, Wish, WishReport
+from contract.store.wanted import Place, Progress, Wish, WishReport
 from fusion.errors import FusionError
 from fusion.slots import KEPT_S, SlotRequest, SlotTable
 from workers.library import Library
@@ -37,8 +37,8 @@ class Parts(NamedTuple):
 class Wishes:
     """Thread-safe; weights come and go on one thread of its own, the oldest wish first."""
 
-    def __init__(self, wanted: Wanted, parts: Parts) -> None:
-        self._wanted = wanted
+    def __init__(self, read: Callable[[], Sequence[Wish]], parts: Parts) -> None:
+        self._read = read
         self._parts = parts
         self._changed = threading.Condition()  # guards all below
         self._looks = 0
@@ -49,7 +49,7 @@ class Wishes:
     def look(self) -> None:
         """Read what is wanted; a chore of every heartbeat."""
         try:
-            wishes = {str(wish.ref): wish for wish in self._wanted.all()}
+            wishes = {str(wish.ref): wish for wish in self._read()}
         except StoreUnavailable:
             return
         with self._changed:

@@ -211,7 +211,7 @@ def wire(
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
     wishes = Wishes(
-        store.wanted, WishParts(slots, library, find, _slots_of(eager, blocks, library))
+        store.wanted.all, WishParts(slots, library, find, _slots_of(eager, blocks, library))
     )
     computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)

@@ -59,21 +59,28 @@ class WishReport:
 class Wanted:
     """The wishes of the store."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(
+        self, server: Server, most: int = MOST, remembered_s: float = UNLOAD_REMEMBERED_S
+    ) -> None:
         self._server = server
+        self._most = most
+        self._remembered_s = remembered_s
 
     def want(self, ref: FunctionRef, place: Place) -> Wish:
         """Note a wish for a version, the latest for version 0; raises UnknownFunction.
 
-        RequestError where MOST other versions have one.
+        RequestError where as many other versions as may have one.
         """
         version, number = self._server.run(
-            "want", [ref.name, ref.version, str(place), time.time(), UNLOAD_REMEMBERED_S, MOST]
+            "want",
+            [ref.name, ref.version, str(place), time.time(), self._remembered_s, self._most],
         )
         if version == 0:
             raise UnknownFunction(f"No function {ref} is deployed.", function=str(ref))
         if version < 0:
-            raise RequestError(f"load: {MOST} versions are loaded by name already; unload some")
+            raise RequestError(
+                f"load: {self._most} versions are loaded by name already; unload some"
+            )
         return Wish(FunctionRef(ref.name, version), number, place)
 
     def withdraw(self, wish: Wish) -> None:

@@ -39,9 +39,9 @@ def errors(*codes: str) -> Record:
     """Responses for these codes of the error tree, by status, as this door has them."""
     by_status: dict[str, list[str]] = {}
     for code in codes:
-        status = BY_CODE[code].http_status
+        known = BY_CODE[code].http_status
         # what is wrong with a request's content is 400 here
-        by_status.setdefault(str(400 if status in (406, 422) else status), []).append(code)
+        by_status.setdefault(str(400 if known in (406, 422) else known), []).append(code)
     found: Record = {}
     for status, names in sorted(by_status.items()):
         about = " ".join(str(BY_CODE[name].__doc__) for name in names)

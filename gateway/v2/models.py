@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from contract.errors import UnknownFunction
@@ -19,6 +20,8 @@ PAYLOAD, RESULT = "payload", "result"
 GRAPH, EAGER = "fusebox_graph", "fusebox_eager"
 # a size that differs between requests
 VARIABLE = -1
+# tensors of functions that are called
+REMEMBERED = 4096
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 Record = dict[str, Any]
 
@@ -33,6 +36,10 @@ class ModelTensor(NamedTuple):
     def as_json(self) -> Record:
         """As metadata has it."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
+
+
+_PAYLOADS = (ModelTensor(PAYLOAD, BYTES, (1,)),)
+_RESULTS = (ModelTensor(RESULT, BYTES, (1,)),)
 
 
 def ref_of(model: str, version: str | None = None) -> FunctionRef:
@@ -54,18 +61,19 @@ def unknown(model: str, version: str | None = None) -> str:
     return f"Request for unknown model: '{model:.100}'{which} is not found"
 
 
-def inputs(manifest: Manifest) -> list[ModelTensor]:
+def inputs(manifest: Manifest) -> tuple[ModelTensor, ...]:
     """A model's inputs."""
-    if manifest.has_preprocess:
-        return [ModelTensor(PAYLOAD, BYTES, (1,))]
-    return [_tensor(spec) for spec in manifest.inputs]
+    return _PAYLOADS if manifest.has_preprocess else _tensors(manifest.inputs)
 
 
-def outputs(manifest: Manifest) -> list[ModelTensor]:
+def outputs(manifest: Manifest) -> tuple[ModelTensor, ...]:
     """A model's outputs."""
-    if manifest.has_postprocess:
-        return [ModelTensor(RESULT, BYTES, (1,))]
-    return [_tensor(spec) for spec in manifest.outputs]
+    return _RESULTS if manifest.has_postprocess else _tensors(manifest.outputs)
+
+
+@lru_cache(REMEMBERED)
+def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[ModelTensor, ...]:
+    return tuple(map(_tensor, specs))
 
 
 def _tensor(spec: TensorSpec) -> ModelTensor:

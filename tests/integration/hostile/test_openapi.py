@@ -19,10 +19,10 @@ CHECKS = (
 )
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))
 # The name that calls go to: any other is 404 and tells nothing of bodies.
-CALLED = '[parameters]\n"path.name" = "echo"\n'
+CALLED = '[parameters]\n"path.name" = "echo"\n"path.model" = "echo"\n'
 # an artifact is nothing that a schema describes: it has cases of its own
 EVERYTHING = ("--exclude-operation-id", "deploy")
-CALLS = ("--include-operation-id", "invoke")
+CALLS = ("--include-operation-id", "invoke", "--include-operation-id", "v2_model_infer")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from contract.access import MAX_LIFE_S, MAX_NAME_CHARS, RATE, Scope
 from contract.errors import BY_CODE
 from contract.function import Manifest
 from contract.job import SETTLED, TIMINGS, Status
-from contract.store.wanted import Progress, WishReport
+from contract.store.wanted import Progress, WantReport
 from contract.store.workers import DagCacheReport, FunctionMemory, WorkerReport
 from contract.tensors import DTYPES
 from gateway.openapi_explanation import EXPLANATION, GROUP_RUN
@@ -229,7 +229,7 @@ def _worker() -> Schema:
         "memory": _map_of(_ref("FunctionMemory")),
         "row_ceilings": _map_of(_COUNT),
         "blocks": _map_of(_blocks()),
-        "wanted": _map_of(_object(_of_record(WishReport, {"progress": _PROGRESS}))),
+        "wanted": _map_of(_object(_of_record(WantReport, {"progress": _PROGRESS}))),
     }
     return _object(_of_record(WorkerReport, special))
 

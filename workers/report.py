@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from contract.store.wanted import WishReport
+from contract.store.wanted import WantReport
 from contract.store.workers import BlocksReport, DagCacheReport, FunctionMemory, WorkerReport
 from fusion.cache import CacheStats
 from workers.gauge import Gauge
@@ -44,8 +44,8 @@ class Reporter:
     row_ceilings: Callable[[], dict[str, int]]
     blocks: Callable[[], dict[str, BlocksReport]]
     prefetches: Callable[[], PrefetchStats]
-    # of wishes for weights, by slot key
-    wanted: Callable[[], dict[str, WishReport]] = dict
+    # of wants for weights, by slot key
+    wanted: Callable[[], dict[str, WantReport]] = dict
     speed: Speed = NOT_MEASURED
 
     def report(self, is_draining: bool) -> WorkerReport:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from contract.errors import FuseboxError, StoreUnavailable
 from contract.function import Function, FunctionRef
 from contract.log import Log
-from contract.store.wanted import Place, Progress, Wish, WishReport
+from contract.store.wanted import Place, Progress, Want, WantReport
 from fusion.errors import FusionError
 from fusion.slots import KEPT_S, SlotRequest, SlotTable
 from workers.library import Library
@@ -24,7 +24,7 @@ DETAIL_CHARS = 300
 
 
 class Parts(NamedTuple):
-    """What wishes are fulfilled with."""
+    """What wants are fulfilled with."""
 
     slots: SlotTable
     library: Library
@@ -34,59 +34,59 @@ class Parts(NamedTuple):
     request: Callable[[Function], SlotRequest]
 
 
-class Wishes:
-    """Thread-safe; weights come and go on one thread of its own, the oldest wish first."""
+class Wants:
+    """Thread-safe; weights come and go on one thread of its own, the oldest want first."""
 
-    def __init__(self, read: Callable[[], Sequence[Wish]], parts: Parts) -> None:
+    def __init__(self, read: Callable[[], Sequence[Want]], parts: Parts) -> None:
         self._read = read
         self._parts = parts
         self._changed = threading.Condition()  # guards all below
         self._looks = 0
         self._is_stopped = False
-        self._wishes: dict[str, Wish] = {}
-        self._reports: dict[str, WishReport] = {}
+        self._wants: dict[str, Want] = {}
+        self._reports: dict[str, WantReport] = {}
 
     def look(self) -> None:
         """Read what is wanted; a chore of every heartbeat."""
         try:
-            wishes = {str(wish.ref): wish for wish in self._read()}
+            wants = {str(want.ref): want for want in self._read()}
         except StoreUnavailable:
             return
         with self._changed:
-            gone = self._wishes.keys() - wishes.keys()
-            self._wishes = wishes
+            gone = self._wants.keys() - wants.keys()
+            self._wants = wants
             self._reports = {
                 key: self._reports[key]
-                if key in self._reports and self._reports[key].number == wish.number
-                else WishReport(wish.number, Progress.UNDER_WAY)
-                for key, wish in wishes.items()
+                if key in self._reports and self._reports[key].number == want.number
+                else WantReport(want.number, Progress.UNDER_WAY)
+                for key, want in wants.items()
             }
-            if wishes or gone or self._parts.library.kept:
+            if wants or gone or self._parts.library.kept:
                 self._looks += 1
                 self._changed.notify_all()
 
-    def reports(self) -> dict[str, WishReport]:
-        """How far each wish is, by NAME@VERSION."""
+    def reports(self) -> dict[str, WantReport]:
+        """How far each want is, by NAME@VERSION."""
         with self._changed:
             return dict(self._reports)
 
     def start(self) -> Callable[[], None]:
-        """Fulfil wishes on a thread; the function that stops it."""
+        """Fulfil wants on a thread; the function that stops it."""
         threading.Thread(target=self._run, name="wanted", daemon=True).start()
         return self._stop
 
     def fulfil(self) -> None:
-        """Do what can be done now for every wish that is not fulfilled."""
+        """Do what can be done now for every want that is not fulfilled."""
         with self._changed:
-            wishes = sorted(self._wishes.values(), key=lambda wish: wish.number)
-        for key in self._parts.library.kept - {str(wish.ref) for wish in wishes}:
+            wants = sorted(self._wants.values(), key=lambda want: want.number)
+        for key in self._parts.library.kept - {str(want.ref) for want in wants}:
             # taken back: removed, or no worker had room
             self._let_go(key)
-        for wish in wishes:
+        for want in wants:
             if self._is_stopped:
                 return
-            if self._is_due(wish):
-                self._note(wish, self._try(wish))
+            if self._is_due(want):
+                self._note(want, self._try(want))
 
     def _run(self) -> None:
         seen = 0
@@ -98,47 +98,47 @@ class Wishes:
                 seen = self._looks
             try:
                 self.fulfil()
-            except Exception:  # a wish is no job: this thread serves on
-                log.exception("wishes_failed")
+            except Exception:  # a want is no job: this thread serves on
+                log.exception("wants_failed")
 
     def _stop(self) -> None:
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
 
-    def _is_due(self, wish: Wish) -> bool:
+    def _is_due(self, want: Want) -> bool:
         """Whether it is new, still waits, or its weights have left all the same."""
-        key = str(wish.ref)
+        key = str(want.ref)
         with self._changed:
             report = self._reports.get(key)
-        if report is None or report.number != wish.number:
+        if report is None or report.number != want.number:
             return False  # replaced meanwhile: the next look has the newer one
-        if report.progress == Progress.DONE and wish.place is Place.LOADED:
+        if report.progress == Progress.DONE and want.place is Place.LOADED:
             return key not in self._parts.slots.stats().resident
         return report.progress == Progress.UNDER_WAY
 
-    def _note(self, wish: Wish, report: WishReport) -> None:
+    def _note(self, want: Want, report: WantReport) -> None:
         with self._changed:
-            if self._wishes.get(str(wish.ref)) == wish:
-                self._reports[str(wish.ref)] = report
+            if self._wants.get(str(want.ref)) == want:
+                self._reports[str(want.ref)] = report
 
-    def _try(self, wish: Wish) -> WishReport:
-        key = str(wish.ref)
-        if wish.place is Place.UNLOADED:
+    def _try(self, want: Want) -> WantReport:
+        key = str(want.ref)
+        if want.place is Place.UNLOADED:
             is_out = self._let_go(key)
-            return WishReport(wish.number, Progress.DONE if is_out else Progress.UNDER_WAY)
+            return WantReport(want.number, Progress.DONE if is_out else Progress.UNDER_WAY)
         try:
-            self._bring_in(key, wish.ref)
+            self._bring_in(key, want.ref)
         except TimeoutError:
             log.debug("waits_for_room", function=key)
-            return WishReport(wish.number, Progress.UNDER_WAY)
+            return WantReport(want.number, Progress.UNDER_WAY)
         except (FuseboxError, FusionError, OSError, RuntimeError) as error:
             log.warning("not_loaded", function=key, reason=error)
             why = translate(error)
             detail = why.detail[:DETAIL_CHARS]
-            return WishReport(wish.number, Progress.FAILED, why.code, detail)
+            return WantReport(want.number, Progress.FAILED, why.code, detail)
         log.info("loaded", function=key)
-        return WishReport(wish.number, Progress.DONE)
+        return WantReport(want.number, Progress.DONE)
 
     def _bring_in(self, key: str, ref: FunctionRef) -> None:
         """Have it in a slot that is kept; raises TimeoutError and what a load raises."""

@@ -68,8 +68,8 @@ from workers.report import Reporter
 from workers.speed import find_speed
 from workers.stage import Stager
 from workers.tiers import Tiers
-from workers.wanted import Parts as WishParts
-from workers.wanted import Wishes
+from workers.wanted import Parts as WantParts
+from workers.wanted import Wants
 from workers.warmup import warm_groups, warm_up
 from workers.watchdog import Actions, Look, Watchdog
 
@@ -102,7 +102,7 @@ class Parts(NamedTuple):
     warm: Callable[[], int]
     learned: Callable[[], None]
     prefetcher: Prefetcher
-    wishes: Wishes
+    wants: Wants
 
 
 def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
@@ -123,11 +123,11 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     occasions = Occasions(parts.gauge.set_baseline, _say_ready, turns.turn)
     watchdog.start()
     stop_prefetching = prefetching.start(parts.prefetcher, store.server, parts.id)
-    stop_wishes = parts.wishes.start()
+    stop_wants = parts.wants.start()
     with drain.on_signals():
         consume(app, queue, settings.places, make_step(parts.heartbeat, drain, occasions))
     stop_prefetching()
-    stop_wishes()
+    stop_wants()
     parts.leaving.drained()
     parts.learned()
     watchdog.stop()
@@ -193,7 +193,7 @@ def wire(
         row_ceilings=ceilings.shown,
         blocks=lambda: blocks.reports(),
         prefetches=lambda: prefetcher.stats(),
-        wanted=lambda: wishes.reports(),
+        wanted=lambda: wants.reports(),
         speed=find_speed(
             measurements, torch.device(str(device)), threads, float(settings.warm_up_s)
         ),
@@ -210,8 +210,8 @@ def wire(
     stager = Stager(known, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces, fetching)
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
-    wishes = Wishes(
-        store.wanted.all, WishParts(slots, library, find, _slots_of(eager, blocks, library))
+    wants = Wants(
+        store.wanted.all, WantParts(slots, library, find, _slots_of(eager, blocks, library))
     )
     computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
@@ -230,7 +230,7 @@ def wire(
     )
     chores = [
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
-        compiling.look, measuring.look, tiers.look, wishes.look,
+        compiling.look, measuring.look, tiers.look, wants.look,
     ]  # fmt: skip
     if device.kind == "cpu" and fetching is None:
 
@@ -259,7 +259,7 @@ def wire(
         measuring.save()
 
     return Parts(
-        worker, claims, executor, heartbeat, gauge, leaving, warm, learned, prefetcher, wishes
+        worker, claims, executor, heartbeat, gauge, leaving, warm, learned, prefetcher, wants
     )
 
 

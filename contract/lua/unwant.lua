@@ -1,6 +1,6 @@
--- Take a wish back, unless a newer one has replaced it. ARGV: <name>@<n>, number. Returns 0 or 1.
-local wish = redis.call('HGET', 'fb:wanted', ARGV[1])
-if wish and string.match(wish, '^(%d+) ') == ARGV[2] then
+-- Take a want back, unless a newer one has replaced it. ARGV: <name>@<n>, number. Returns 0 or 1.
+local want = redis.call('HGET', 'fb:wanted', ARGV[1])
+if want and string.match(want, '^(%d+) ') == ARGV[2] then
   return redis.call('HDEL', 'fb:wanted', ARGV[1])
 end
 return 0

@@ -1,4 +1,4 @@
--- Note where a version's weights should be. An older wish for it is replaced, old unloads are forgotten.
+-- Note where a version's weights should be. An older want for it is replaced, old unloads are forgotten.
 -- ARGV: name, version or 0 for the latest, 'loaded' or 'unloaded', Unix seconds, seconds that an
 -- unload is remembered, most versions. Returns {version, number}; 0: unknown; -1: too many.
 local key, version = 'fb:function:' .. ARGV[1], ARGV[2]

@@ -16,7 +16,7 @@ from contract.errors import RequestError, UnknownFunction
 from contract.function import FunctionRef
 from contract.store.server import Server, store_errors
 
-# versions with a wish at once
+# versions with a want at once
 MOST = 1024
 # A worker whose heartbeats fail for longer than this may miss an unload.
 UNLOAD_REMEMBERED_S = 600.0
@@ -29,8 +29,8 @@ class Place(StrEnum):
     UNLOADED = "unloaded"  # out of all slots, once; the next job brings them in again
 
 
-class Wish(NamedTuple):
-    """What is wanted of one version; a newer wish has a higher number."""
+class Want(NamedTuple):
+    """What is wanted of one version; a newer want has a higher number."""
 
     ref: FunctionRef
     number: int
@@ -38,7 +38,7 @@ class Wish(NamedTuple):
 
 
 class Progress(StrEnum):
-    """How far one worker is with a wish."""
+    """How far one worker is with a want."""
 
     UNDER_WAY = "under_way"  # it waits for room, for its weights, or for groups that hold it
     DONE = "done"
@@ -46,8 +46,8 @@ class Progress(StrEnum):
 
 
 @dataclass(frozen=True)
-class WishReport:
-    """What a worker has made of the wish with this number."""
+class WantReport:
+    """What a worker has made of the want with this number."""
 
     number: int
     progress: str
@@ -57,7 +57,7 @@ class WishReport:
 
 
 class Wanted:
-    """The wishes of the store."""
+    """The wants of the store."""
 
     def __init__(
         self, server: Server, most: int = MOST, remembered_s: float = UNLOAD_REMEMBERED_S
@@ -66,8 +66,8 @@ class Wanted:
         self._most = most
         self._remembered_s = remembered_s
 
-    def want(self, ref: FunctionRef, place: Place) -> Wish:
-        """Note a wish for a version, the latest for version 0; raises UnknownFunction.
+    def want(self, ref: FunctionRef, place: Place) -> Want:
+        """Note a want for a version, the latest for version 0; raises UnknownFunction.
 
         RequestError where as many other versions as may have one.
         """
@@ -81,19 +81,19 @@ class Wanted:
             raise RequestError(
                 f"load: {self._most} versions are loaded by name already; unload some"
             )
-        return Wish(FunctionRef(ref.name, version), number, place)
+        return Want(FunctionRef(ref.name, version), number, place)
 
-    def withdraw(self, wish: Wish) -> None:
+    def withdraw(self, want: Want) -> None:
         """Take it back, unless a newer one has replaced it."""
-        self._server.run("unwant", [str(wish.ref), wish.number])
+        self._server.run("unwant", [str(want.ref), want.number])
 
-    def all(self) -> list[Wish]:
-        """Every wish."""
+    def all(self) -> list[Want]:
+        """Every want."""
         with store_errors():
             found: Any = self._server.redis.hgetall(keys.WANTED)
         return [_decode(field.decode(), value.decode()) for field, value in found.items()]
 
 
-def _decode(ref: str, value: str) -> Wish:
+def _decode(ref: str, value: str) -> Want:
     number, place, _ = value.split(" ")
-    return Wish(FunctionRef.parse(ref), int(number), Place(place))
+    return Want(FunctionRef.parse(ref), int(number), Place(place))

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from contract.errors import OutOfMemory
 from contract.store import Store
-from contract.store.wanted import Place, Progress, Wish, WishReport
+from contract.store.wanted import Place, Progress, Want, WantReport
 from tests.integration.gateway.builders import publish, report
 
 LOAD, UNLOAD = "/v1/functions/echo/load", "/v1/functions/echo/unload"
@@ -26,17 +26,17 @@ def ask(client: FlaskClient) -> Iterator[Ask]:
         yield lambda url: pool.submit(client.post, url)
 
 
-def wished(store: Store, future: Future[Any]) -> Wish:
-    """The wish that the request has noted."""
+def noted(store: Store, future: Future[Any]) -> Want:
+    """The want that the request has noted."""
     while not future.done():
         if found := store.wanted.all():
             return found[0]
     raise AssertionError(future.result().text)
 
 
-def say(store: Store, wish: Wish, progress: Progress, worker: str = "w1", **why: str) -> None:
-    """A heartbeat that says what became of the wish."""
-    made = {str(wish.ref): WishReport(wish.number, progress, **why)}
+def say(store: Store, want: Want, progress: Progress, worker: str = "w1", **why: str) -> None:
+    """A heartbeat that says what became of the want."""
+    made = {str(want.ref): WantReport(want.number, progress, **why)}
     store.workers.report(report(id=worker, wanted=made), 600, is_news=False)
 
 
@@ -44,16 +44,16 @@ def say(store: Store, wish: Wish, progress: Progress, worker: str = "w1", **why:
 def test_the_answer_comes_when_every_worker_has_reported(
     ask: Ask, store: Store, url: str, state: str
 ) -> None:
-    """An older report says nothing of this wish."""
+    """An older report says nothing of this want."""
     publish(store)
     for worker in ("w1", "w2"):
-        old = Wish(store.functions.latest()[0], 0, Place.LOADED)
+        old = Want(store.functions.latest()[0], 0, Place.LOADED)
         say(store, old, Progress.DONE, worker)
     future = ask(url)
-    wish = wished(store, future)
-    say(store, wish, Progress.DONE, "w1")
+    want = noted(store, future)
+    say(store, want, Progress.DONE, "w1")
     assert not future.done()
-    say(store, wish, Progress.DONE, "w2")
+    say(store, want, Progress.DONE, "w2")
     answer = future.result(PATIENCE_S)
     assert answer.status_code == 200
     assert answer.json == {
@@ -70,9 +70,9 @@ def test_loaded_is_what_one_worker_could_load(ask: Ask, store: Store) -> None:
     store.workers.report(report(), 600, is_news=False)
     store.workers.report(report(id="w2"), 600, is_news=False)
     future = ask(LOAD)
-    wish = wished(store, future)
-    say(store, wish, Progress.FAILED, "w2", code="out_of_memory", detail="too large")
-    say(store, wish, Progress.DONE, "w1")
+    want = noted(store, future)
+    say(store, want, Progress.FAILED, "w2", code="out_of_memory", detail="too large")
+    say(store, want, Progress.DONE, "w1")
     answer = future.result(PATIENCE_S)
     assert (answer.status_code, answer.json["state"]) == (200, "loaded")
     assert answer.json["workers"] == {"w1": "done", "w2": "failed"}
@@ -85,7 +85,7 @@ def test_where_no_worker_could_the_reason_is_the_answer_and_nothing_is_wanted(
     publish(store)
     store.workers.report(report(), 600, is_news=False)
     future = ask(LOAD)
-    say(store, wished(store, future), Progress.FAILED, code="out_of_memory", detail="too large")
+    say(store, noted(store, future), Progress.FAILED, code="out_of_memory", detail="too large")
     answer = future.result(PATIENCE_S)
     assert (answer.status_code, answer.json["code"]) == (507, OutOfMemory.code)
     assert answer.json["detail"] == "too large"
@@ -93,12 +93,12 @@ def test_where_no_worker_could_the_reason_is_the_answer_and_nothing_is_wanted(
 
 
 def test_what_takes_longer_goes_on(client: FlaskClient, store: Store) -> None:
-    """202, and the wish stays."""
+    """202, and the want stays."""
     publish(store)
     store.workers.report(report(), 600, is_news=False)
     answer = client.post(LOAD + "?wait=0.05")
     assert (answer.status_code, answer.json["state"]) == (202, "loading")
-    assert [wish.place for wish in store.wanted.all()] == [Place.LOADED]
+    assert [want.place for want in store.wanted.all()] == [Place.LOADED]
 
 
 def test_without_a_worker_nothing_is_loaded_and_all_is_unloaded(

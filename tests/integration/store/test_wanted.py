@@ -19,8 +19,8 @@ def publish(store: Store, name: str = "f") -> None:
     store.functions.publish(name, "b" * 64, MANIFEST)
 
 
-def test_a_wish_is_of_the_version_that_its_name_means_then(store: Store) -> None:
-    """A later version is not loaded by it; the numbers of wishes rise."""
+def test_a_want_is_of_the_version_that_its_name_means_then(store: Store) -> None:
+    """A later version is not loaded by it; the numbers of wants rise."""
     publish(store)
     first = store.wanted.want(F, Place.LOADED)
     publish(store)
@@ -30,7 +30,7 @@ def test_a_wish_is_of_the_version_that_its_name_means_then(store: Store) -> None
     assert {first, second} == set(store.wanted.all())
 
 
-def test_a_newer_wish_replaces_the_older_one(store: Store) -> None:
+def test_a_newer_want_replaces_the_older_one(store: Store) -> None:
     """One for each version."""
     publish(store)
     store.wanted.want(F, Place.LOADED)
@@ -38,7 +38,7 @@ def test_a_newer_wish_replaces_the_older_one(store: Store) -> None:
     assert [newer] == store.wanted.all()
 
 
-def test_a_wish_is_taken_back_unless_a_newer_one_came(store: Store) -> None:
+def test_a_want_is_taken_back_unless_a_newer_one_came(store: Store) -> None:
     """By its number."""
     publish(store)
     older = store.wanted.want(F, Place.LOADED)
@@ -79,7 +79,7 @@ def test_old_unloads_are_forgotten_and_loads_are_not(store: Store) -> None:
     assert {loaded, later} == set(wanted.all())
 
 
-def test_wishes_are_bounded(store: Store) -> None:
+def test_wants_are_bounded(store: Store) -> None:
     """Those that exist may be replaced; another version is refused."""
     wanted = Wanted(store.server, most=1)
     publish(store)

@@ -11,13 +11,13 @@ import torch
 
 from contract.errors import UnknownFunction
 from contract.function import WEIGHTS, Function, FunctionRef
-from contract.store.wanted import Place, Progress, Wish, WishReport
+from contract.store.wanted import Place, Progress, Want, WantReport
 from fusion.loaders import MappedLoader
 from fusion.slots import SlotRequest, SlotTable
 from tests.integration.workers.builders import linear_graph
 from tests.unit.workers.computing import Parts, a_job
-from workers.wanted import Parts as WishParts
-from workers.wanted import Wishes
+from workers.wanted import Parts as WantParts
+from workers.wanted import Wants
 
 WIDTH = 256
 # of a function's file: weights and the page of its header
@@ -26,17 +26,17 @@ LOADED, UNLOADED = Place.LOADED, Place.UNLOADED
 
 
 class Bench:
-    """A worker's parts with room for three functions, and wishes that a test writes."""
+    """A worker's parts with room for three functions, and wants that a test writes."""
 
     def __init__(self, folder: Path) -> None:
         # 64 KiB for what a job's activations are counted with
         self.slots = SlotTable(MappedLoader(), 3 * FILE_BYTES + 64 * 1024)
         self.parts = Parts(folder, slots=self.slots)
-        self.wanted: dict[FunctionRef, Wish] = {}
+        self.wanted: dict[FunctionRef, Want] = {}
         self._functions: dict[FunctionRef, Function] = {}
         self._numbers, self._factors = count(1), count(1.0)
-        wish_parts = WishParts(self.slots, self.parts.library, self._find, self._request)
-        self.wishes = Wishes(lambda: [*self.wanted.values()], wish_parts)
+        want_parts = WantParts(self.slots, self.parts.library, self._find, self._request)
+        self.wants = Wants(lambda: [*self.wanted.values()], want_parts)
 
     def deploy(self, name: str, **changes: object) -> Function:
         weights = {"w": next(self._factors) * torch.eye(WIDTH)}
@@ -44,16 +44,16 @@ class Bench:
         self._functions[function.ref] = function
         return function
 
-    def want(self, function: Function, place: Place) -> WishReport:
-        """Wish, as an operator does; what the worker says of it after one look."""
-        self.wanted[function.ref] = Wish(function.ref, next(self._numbers), place)
+    def want(self, function: Function, place: Place) -> WantReport:
+        """Want, as an operator does; what the worker says of it after one look."""
+        self.wanted[function.ref] = Want(function.ref, next(self._numbers), place)
         return self.look()[str(function.ref)]
 
-    def look(self) -> dict[str, WishReport]:
-        self.wishes.look()
-        self.wishes.fulfil()
+    def look(self) -> dict[str, WantReport]:
+        self.wants.look()
+        self.wants.fulfil()
         self.slots.check_integrity()
-        return self.wishes.reports()
+        return self.wants.reports()
 
     def run(self, *functions: Function) -> None:
         for function in functions:
@@ -80,7 +80,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_a_loaded_function_is_there_before_its_first_call(bench: Bench) -> None:
-    """The wish alone brings it in, and the report says so under the wish's number."""
+    """The want alone brings it in, and the report says so under the want's number."""
     function = bench.deploy("f")
     report = bench.want(function, LOADED)
     assert (report.number, report.progress) == (1, Progress.DONE)
@@ -101,7 +101,7 @@ def test_a_loaded_function_stays_when_others_need_room(
 
 
 def test_an_unloaded_function_leaves_once_and_comes_back_with_its_next_call(bench: Bench) -> None:
-    """It is evicted, not removed; and once it is back, an old wish does not evict it again."""
+    """It is evicted, not removed; and once it is back, an old want does not evict it again."""
     function = bench.deploy("f")
     bench.run(function)
     assert bench.want(function, UNLOADED).progress == Progress.DONE
@@ -142,7 +142,7 @@ def test_what_cannot_be_kept_fails_with_the_reason_and_is_not_tried_again(bench:
     assert {"f0", "f1"} == bench.resident()
     bench.want(functions[0], UNLOADED)
     assert bench.look()[str(functions[2].ref)].progress == Progress.FAILED
-    # a new wish is tried
+    # a new want is tried
     assert bench.want(functions[2], LOADED).progress == Progress.DONE
 
 
@@ -156,14 +156,14 @@ def test_a_broken_artifact_fails_and_hides_its_path(bench: Bench) -> None:
 
 
 def test_an_unknown_version_fails(bench: Bench) -> None:
-    """It was removed between the wish and the look."""
+    """It was removed between the want and the look."""
     ref = FunctionRef("gone", 1)
-    bench.wanted[ref] = Wish(ref, 1, LOADED)
+    bench.wanted[ref] = Want(ref, 1, LOADED)
     assert bench.look()["gone@1"].code == "unknown_function"
 
 
 def test_a_loaded_function_that_left_is_brought_in_again(bench: Bench) -> None:
-    """A wish is a state, not an order: whatever evicted it."""
+    """A want is a state, not an order: whatever evicted it."""
     function = bench.deploy("f")
     bench.want(function, LOADED)
     assert bench.slots.evict(str(function.ref))
@@ -171,7 +171,7 @@ def test_a_loaded_function_that_left_is_brought_in_again(bench: Bench) -> None:
     assert {"f"} == bench.resident()
 
 
-def test_a_wish_that_is_taken_back_keeps_nothing(bench: Bench) -> None:
+def test_a_want_that_is_taken_back_keeps_nothing(bench: Bench) -> None:
     """As when the function is removed."""
     function = bench.deploy("f")
     bench.want(function, LOADED)

@@ -11,7 +11,7 @@ Higher priorities go first, whatever is due, for a while (`parts.py`).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from operator import attrgetter
 from typing import NamedTuple
@@ -124,9 +124,24 @@ class Turns:
     def take(self) -> None:
         """It is served, and its function has had so much more."""
         turn = self._heap[0]
-        job = turn.job
-        ahead_s = turn.ahead_s + self._forecast.compute_s(job.function, job.rows)
-        self._advance(turn, ahead_s)
+        self._advance(turn, turn.ahead_s + self._cost_s(turn))
+
+    def take_along(self, offer: Callable[[Turn], bool]) -> None:
+        """After it, those behind it in its line, out of turn, as long as `offer` takes them in."""
+        turn = self._heap[0]
+        while True:
+            following = self._following(turn, self._cost_s(turn))
+            if following is None or not offer(following):
+                break
+            turn = following
+        self._advance(turn, turn.ahead_s + self._cost_s(turn))
+
+    def rival(self) -> Turn | None:
+        """Whose turn it would be, were it not for the line of the first; it may be late."""
+        heap = self._heap
+        line = heap[0].line
+        others = [turn for turn in heap[1:3] if turn.line is not line]
+        return min(others, default=None)
 
     def skip(self) -> None:
         """It has to wait until `restore`; those after it go on."""
@@ -149,19 +164,26 @@ class Turns:
         self._skipped.clear()
 
     def _advance(self, turn: Turn, ahead_s: float) -> None:
+        following = self._following(turn, ahead_s - turn.ahead_s)
+        if following is None:
+            heappop(self._heap)
+        else:
+            heapreplace(self._heap, following)
+
+    def _following(self, turn: Turn, cost_s: float) -> Turn | None:
+        """The one behind it in its line, whose function has had so much more by then."""
         index = turn.at + 1
         if index == turn.stop:
-            heappop(self._heap)
-            return
+            return None
         line, stop, job = turn.line, turn.stop, turn.line.jobs[index]
+        ahead_s = turn.ahead_s + cost_s
         if not turn.is_late:
-            following = self._in_time(turn.place, job, line, index, stop, ahead_s)
-        else:
-            is_hopeless = turn.kind == _HOPELESS
-            following = self._late(
-                turn.place, job, line, index, stop, ahead_s, is_hopeless=is_hopeless
-            )
-        heapreplace(self._heap, following)
+            return self._in_time(turn.place, job, line, index, stop, ahead_s)
+        is_hopeless = turn.kind == _HOPELESS
+        return self._late(turn.place, job, line, index, stop, ahead_s, is_hopeless=is_hopeless)
+
+    def _cost_s(self, turn: Turn) -> float:
+        return self._forecast.compute_s(turn.job.function, turn.job.rows)
 
     def _enter(self, line: Line, at: int, stop: int, place: int, target_s: float) -> None:
         """Part of a line, all of one priority."""

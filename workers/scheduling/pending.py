@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 
@@ -13,6 +14,8 @@ from workers.scheduling.records import FunctionView, PendingJob
 from workers.scheduling.shares import Shares
 
 Urgency = tuple[int, float, JobId]
+# A policy looks at no more at once of what came.
+ARRIVED = 1024
 
 
 def urgency(job: PendingJob) -> Urgency:
@@ -23,13 +26,14 @@ def urgency(job: PendingJob) -> Urgency:
 class Line:
     """Jobs of one version, the most urgent first; plain lists, for bisect reads them fastest."""
 
-    __slots__ = ("jobs", "order", "ref")
+    __slots__ = ("jobs", "order", "ref", "rows")
 
     def __init__(self, ref: FunctionRef) -> None:
         self.ref = ref
         self.jobs: list[PendingJob] = []
         # the urgency of each job
         self.order: list[Urgency] = []
+        self.rows = 0
 
     def add(self, job: PendingJob) -> None:
         """A job of this version."""
@@ -37,11 +41,18 @@ class Line:
         at = bisect_left(self.order, key)
         self.order.insert(at, key)
         self.jobs.insert(at, job)
+        self.rows += job.rows
 
     def remove(self, job: PendingJob) -> None:
         """One that is in it."""
         at = bisect_left(self.order, urgency(job))
         del self.order[at], self.jobs[at]
+        self.rows -= job.rows
+
+    def rows_before(self, job: PendingJob) -> int:
+        """Rows that are as urgent as a job of any line, or more; as if all had the mean number."""
+        ahead = bisect_left(self.order, urgency(job))
+        return ahead * self.rows // len(self.order)
 
     def span(self, priority: int) -> tuple[int, int]:
         """Where the jobs of one priority begin and end."""
@@ -62,6 +73,8 @@ class Pending:
         self.shares = Shares()
         # latencies that functions of which jobs came lately aim at
         self.aims = Aims()
+        # the latest that came, until the policy takes them
+        self._arrived: deque[PendingJob] = deque(maxlen=ARRIVED)
         self._jobs: dict[JobId, PendingJob] = {}
         self._lines: dict[FunctionRef, Line] = {}
         # functions by name: shares hold over all versions
@@ -98,7 +111,14 @@ class Pending:
         line.add(job)
         heappush(self._accepted.setdefault(job.priority, []), job.id)
         insort(self._dues_s, job.due_at_s)
+        self._arrived.append(job)
         self.aims.note(job.accepted_at_s, job.due_at_s - job.accepted_at_s)
+
+    def take_arrived(self) -> list[PendingJob]:
+        """The jobs that came since this was asked, the latest `ARRIVED` at most; some have gone."""
+        found = list(self._arrived)
+        self._arrived.clear()
+        return found
 
     def remove(self, job: JobId) -> PendingJob | None:
         """A job waits no longer; None when it did not."""

@@ -21,6 +21,7 @@ from gateway.v2.models import PAYLOAD, VARIABLE, ModelTensor, inputs, outputs
 from gateway.v2.request import InferRequest, Input, RawRequest
 
 CONTENT_TYPE = "content_type"
+MAX_SHOWN_CHARS = 500
 # what a `preprocess` cannot be given as it is, and what holds all of its values
 _WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
 
@@ -94,7 +95,7 @@ def _tensors(function: Function, given: Sequence[Input]) -> Tensors:
         missing = [name for name in expected if name not in names]
         raise RequestError(
             f"expected {len(expected)} inputs but got {len(given)} inputs for {model}. "
-            f"Got input(s) {names}, but missing required input(s) {missing}. "
+            f"Got input(s) {_shown(names)}, but missing required input(s) {_shown(missing)}. "
             "Please provide all required input(s)."
         )
     found: Tensors = {}
@@ -103,6 +104,12 @@ def _tensors(function: Function, given: Sequence[Input]) -> Tensors:
         assert isinstance(each.value, np.ndarray)
         found[each.name] = each.value
     return found
+
+
+def _shown(names: list[str]) -> str:
+    """Names as Triton lists them; a request may bring many long ones."""
+    text = str(names)
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."
 
 
 def _check(given: Input, expected: ModelTensor, function: Function) -> None:

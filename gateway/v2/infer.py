@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from contract.errors import NotFound, RequestError, Unavailable
+from contract.errors import FuseboxError, NotFound, RequestError, Unavailable, decode_error
 from contract.function import Function, FunctionRef
 from contract.job import MAX_PRIORITY, Outcome
 from gateway.answer import Answer
 from gateway.bodies import Payload
 from gateway.calls import Accepted, Call, look_up, run
 from gateway.context import Gateway
+from gateway.job_answers import JOB_HEADER
 from gateway.request_body import read_body
 from gateway.v2.encodings import inflated
+from gateway.v2.errors import translate
 from gateway.v2.models import ref_of
 from gateway.v2.payloads import payload_of
 from gateway.v2.request import InferRequest, Record, parse
@@ -37,7 +39,7 @@ def infer_at(gateway: Gateway, target: str, environ: WSGIEnvironment) -> Answer:
 
 
 def infer(gateway: Gateway, ref: FunctionRef, environ: WSGIEnvironment) -> Answer:
-    """Run one request and wait for its end; raises the error that its job ends with."""
+    """Run one request and wait for its end; raises where it is not accepted."""
     max_bytes = gateway.settings.max_body_bytes
     body = read_body(environ, max_bytes)
     encoding = environ.get("HTTP_CONTENT_ENCODING")
@@ -55,25 +57,30 @@ def infer(gateway: Gateway, ref: FunctionRef, environ: WSGIEnvironment) -> Answe
         # this protocol has no answer for a job that goes on
         raise Unavailable("Too many requests wait for their answers here; try again later.")
     accepted = run(gateway, call, environ)
-    outcome = _outcome(gateway, accepted)
-    outcome.raise_error()
-    asked = Asked.by(plain, environ.get("HTTP_ACCEPT_ENCODING", ""))
-    return respond(accepted.function, accepted.spec.id, outcome, asked)
+    ended = _end(gateway, accepted)
+    if isinstance(ended, FuseboxError):
+        answer = translate(ended, environ["PATH_INFO"])
+    else:
+        asked = Asked.by(plain, environ.get("HTTP_ACCEPT_ENCODING", ""))
+        answer = respond(accepted.function, ended, asked)
+    return answer._replace(headers=(*answer.headers, (JOB_HEADER, accepted.spec.id)))
 
 
-def _outcome(gateway: Gateway, accepted: Accepted) -> Outcome:
-    if accepted.outcome is not None:
-        return accepted.outcome
-    job, error = look_up(gateway, accepted.spec)
-    if error is not None:
-        raise error
-    assert job is not None
-    if job.outcome is None:
-        raise Unavailable(
+def _end(gateway: Gateway, accepted: Accepted) -> Outcome | FuseboxError:
+    """The outcome of the job, or why there is none."""
+    outcome = accepted.outcome
+    if outcome is None:
+        job, error = look_up(gateway, accepted.spec)
+        if error is not None:
+            return error
+        assert job is not None
+        outcome = job.outcome
+    if outcome is None:
+        return Unavailable(
             f"The request goes on as job {accepted.spec.id} and cannot be waited for here; "
             f"GET /v1/jobs/{accepted.spec.id} has its end."
         )
-    return job.outcome
+    return outcome if outcome.error is None else decode_error(outcome.error)
 
 
 def _priority(parameters: Record) -> int:

@@ -10,7 +10,6 @@ import numpy as np
 from contract.function import Function
 from contract.job import Outcome
 from gateway.answer import JSON, Answer, Header, dumps
-from gateway.job_answers import JOB_HEADER
 from gateway.v2.datatypes import BYTES, OF_DTYPE, to_wire
 from gateway.v2.encodings import LEAST_BYTES, accepted, deflated
 from gateway.v2.models import RESULT, outputs
@@ -37,7 +36,7 @@ class Asked(NamedTuple):
         return cls(request.id, request.outputs, request.is_binary, accept_encoding)
 
 
-def respond(function: Function, job_id: str, outcome: Outcome, asked: Asked) -> Answer:
+def respond(function: Function, outcome: Outcome, asked: Asked) -> Answer:
     """The answer of a call that has outputs or a result."""
     wanted = asked.outputs or [
         Wanted(tensor.name, asked.is_binary) for tensor in outputs(function.manifest)
@@ -55,11 +54,11 @@ def respond(function: Function, job_id: str, outcome: Outcome, asked: Asked) -> 
     }
     if asked.id:
         record["id"] = asked.id
-    return _answer(dumps(record), tail, (JOB_HEADER, job_id), asked.accept_encoding)
+    return _answer(dumps(record), tail, asked.accept_encoding)
 
 
-def _answer(head: bytes, tail: Sequence[bytes], job: Header, accept_encoding: str) -> Answer:
-    headers: tuple[Header, ...] = (job,)
+def _answer(head: bytes, tail: Sequence[bytes], accept_encoding: str) -> Answer:
+    headers: tuple[Header, ...] = ()
     body, media = head, JSON
     if tail:
         body, media = b"".join([head, *tail]), OCTETS

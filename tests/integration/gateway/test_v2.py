@@ -14,7 +14,8 @@ import orjson
 import pytest
 from flask.testing import FlaskClient
 
-from contract.job import Outcome
+from contract.errors import FunctionFailed
+from contract.job import JobId, Outcome
 from contract.store import Store
 from contract.store.queue import Cursor, Fetched
 from contract.tensors import TensorSpec, unpack_tensors
@@ -319,12 +320,11 @@ def test_a_function_that_fails_says_why(
     client: FlaskClient, store: Store, worker: FakeWorker
 ) -> None:
     """Its error, and no document of another kind."""
-    from contract.errors import FunctionFailed
-
     worker.compute = lambda _: Outcome.of_error(FunctionFailed("it broke"))
     publish(store)
     answer = client.post(INFER, json=request())
     assert (answer.status_code, answer.json) == (500, {"error": "it broke"})
+    assert store.jobs.get(JobId(answer.headers["Fusebox-Job"])).outcome is not None
 
 
 def test_the_server_and_its_models_describe_themselves(client: FlaskClient, store: Store) -> None:

@@ -25,6 +25,7 @@ EVERYTHING = ("--exclude-operation-id", "deploy")
 CALLS = ("--include-operation-id", "invoke", "--include-operation-id", "v2_model_infer")
 
 
+@pytest.mark.timeout(500)
 @pytest.mark.parametrize(
     ("name", "choice", "config"),
     [("OpenAPI", EVERYTHING, ""), ("OpenAPI, calls", CALLS, CALLED)],

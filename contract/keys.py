@@ -44,6 +44,9 @@ fb:stats:<name>        hash    counters of one function, see store/telemetry.py 
 fb:counters            hash    counters of the platform, see store/telemetry.py (jobs)
 fb:worker:<id>         string  WorkerReport; expires when heartbeats stop (workers)
 fb:workers             set     ids of workers that have reported or were given jobs (workers, claim)
+fb:wanted              hash    <name>@<n> -> number of the want, loaded or unloaded, when: where
+                               operators want weights to be (want, unwant, retire)
+fb:wanted:last         string  number of the last want (want)
 fb:leader:<role>       string  token of the active process; expires with its lease (leader)
 fb:log:<name>          stream  what a function's own code printed and raised (telemetry); expires
                                as the counters do
@@ -88,6 +91,7 @@ COUNTERS = "fb:counters"
 WORKERS = "fb:workers"
 TRIGGERS = "fb:triggers"
 TRIGGERS_VERSION = "fb:triggers:version"
+WANTED = "fb:wanted"
 API_KEYS = "fb:keys"
 API_KEYS_USED = "fb:keys:used"
 

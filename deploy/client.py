@@ -214,6 +214,19 @@ class Client:
         """Move an alias back to what it pointed at before."""
         return self._call("POST", f"{_alias(name, alias)}/rollback")
 
+    def load(self, name: str, wait_s: float | None = None) -> Record:
+        """Bring a function's weights into every worker and keep them; how far that is by then."""
+        return self._place(name, "load", wait_s)
+
+    def unload(self, name: str, wait_s: float | None = None) -> Record:
+        """Take a function's weights out of every worker; the next call brings them back."""
+        return self._place(name, "unload", wait_s)
+
+    def _place(self, name: str, verb: str, wait_s: float | None) -> Record:
+        params = {} if wait_s is None else {"wait": f"{wait_s:g}"}
+        path = f"{_function(name)}/{verb}"
+        return self._call("POST", path, params=params, wait_s=PATIENCE_S)
+
     def logs(self, name: str, count: int = 100, since_s: float = 0.0) -> list[Record]:
         """What a function's own code printed and raised; `since_s` is Unix seconds."""
         params = {"count": str(count)} | ({"since": f"{since_s:.3f}"} if since_s else {})

@@ -180,6 +180,28 @@ def _functions() -> Record:
             **_problems("unknown_function", "bad_request", "alias_in_use", *_STORE),
         },
     )
+    wait = _query("wait", "Seconds to wait for it.", type="number", minimum=0, default=30)
+    load, unload = (
+        _operation(
+            verb,
+            "functions",
+            summary,
+            {
+                "200": _shown("It is so, in at least one worker.", "Loading"),
+                "202": _shown("Workers go on with it.", "Loading"),
+                **_problems("bad_request", "invalid_input", "unknown_function", *more, *_STORE),
+            },
+            parameters=[wait],
+        )
+        for verb, summary, more in (
+            (
+                "load",
+                "Bring its weights into every worker, and keep them there",
+                ("unavailable", "out_of_memory", "function_failed", "artifact_unavailable"),
+            ),
+            ("unload", "Take its weights out of every worker; the next call brings them back", ()),
+        )
+    )
     lines = _operation(
         "logs",
         "functions",
@@ -219,6 +241,8 @@ def _functions() -> Record:
         "/v1/functions": {"get": listing},
         "/v1/functions/{name}": {"get": describe, "put": deploy, "delete": remove, **item},
         "/v1/functions/{name}/invoke": {"post": _invoke(), **item},
+        "/v1/functions/{name}/load": {"post": load, **item},
+        "/v1/functions/{name}/unload": {"post": unload, **item},
         "/v1/functions/{name}/logs": {"get": lines, **item},
         "/v1/functions/{name}/graph": {"get": graph, **item},
         "/v1/artifacts/{name}": {"get": artifact, "parameters": [_ARTIFACT_PARAMETER]},

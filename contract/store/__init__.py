@@ -4,7 +4,8 @@
 `jobs` (submit, watch, settle), `events` (progress, and who follows), `queue` (what scheduler and
 workers do with jobs), `functions` (the registry), `aliases`, `workers`, `telemetry` (counters and
 logs), `api_keys`, `costs` (what the scheduler has learned), `scheduling` (what it says of itself,
-and the groups that ran), `deliveries` (who is told of ended jobs), `dead_letters`, `triggers`.
+and the groups that ran), `deliveries` (who is told of ended jobs), `dead_letters`, `triggers`,
+`wanted` (where weights should be).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from contract.store.scheduling import Scheduling
 from contract.store.server import Server
 from contract.store.telemetry import Telemetry
 from contract.store.triggers import Triggers
+from contract.store.wanted import Wanted
 from contract.store.workers import Workers
 
 __all__ = ["Store", "open_store"]
@@ -47,6 +49,7 @@ class Store:
     dead_letters: DeadLetters
     triggers: Triggers
     events: Events
+    wanted: Wanted
 
     def close(self) -> None:
         """Close every connection."""
@@ -71,4 +74,5 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         DeadLetters(server, result_ttl_s),
         Triggers(server),
         Events(server, result_ttl_s),
+        Wanted(server),
     )

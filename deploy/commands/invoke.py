@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--idempotency-key",
     metavar="KEY",
-    help="Run once, however often this is sent; failed connections are tried again.",
+    help="Run once, however often this is sent; what fails on the way is tried again.",
 )
 @click.option("--explain", "is_explained", is_flag=True, help="Say why it took as long as it did.")
 @click.option(
@@ -75,13 +75,11 @@ def invoke(
     if count is not None:
         _invoke_often(terminal, name, body, count, concurrency, priority)
     else:
-        with terminal.client() as client:
-            if is_async:
-                record = client.submit(name, body, idempotency_key, priority)
-            else:
-                record = client.invoke(name, body, wait_s, idempotency_key, priority)
+        with terminal.client(is_patient=idempotency_key is not None) as client:
+            wait_s = 0.0 if is_async else wait_s
+            record = client.call(name, body, wait_s, idempotency_key, priority)
             if is_explained:
-                record["explanation"] = client.job(record["job"])["explanation"]
+                record["explanation"] = client.record(record["job"])["explanation"]
         _show_record(terminal, record, is_async)
 
 

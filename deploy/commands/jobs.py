@@ -38,7 +38,7 @@ def jobs() -> None:
 def get(terminal: Terminal, job: str, is_explained: bool) -> None:
     """Show a job as it is now."""
     with terminal.client() as client:
-        record = client.job(job)
+        record = client.record(job)
     terminal.show(record, lambda: job_table(record, is_explained))
 
 

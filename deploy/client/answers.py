@@ -128,8 +128,9 @@ def _tensor(name: str, value: object) -> Tensor:
     from contract.tensors import decode_tensor
 
     if isinstance(value, dict):
-        # a copy: what arrives cannot be written to
-        return decode_tensor(f"outputs.{name}", value).copy()
+        tensor = decode_tensor(f"outputs.{name}", value)
+        # a copy, for what arrives cannot be written to; in the machine's own byte order
+        return tensor.astype(tensor.dtype.newbyteorder("="))
     return np.asarray(value)
 
 

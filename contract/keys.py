@@ -2,12 +2,16 @@
 
 key                    type    holds (changed by)
 fb:functions           set     names of deployed functions (publish, retire)
-fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publish, retire)
+fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publish, retire),
+                               a:<alias> -> Alias (put_alias, remove_alias, retire)
 fb:retired             hash    <name>@<n> -> Function, until its last job settles (retire, forget)
 fb:job:<id>            hash    spec, function, version, status, fence, attempts, entry, payload,
-                               waiters, worker, group, outcome, idem, origin (Origin), told (1:
+                               waiters, followers (gateways), progress (id of the last entry),
+                               worker, group, outcome, idem, origin (Origin), told (1:
                                somebody hears of its end), and the notes of trail.py:
                                ahead, planned, ran; expires a set time after it settled (jobs)
+fb:events:<id>         stream  <fence>-<n> -> d: progress of one job, as JSON; expires with it
+                               (progress, settle)
 fb:pending             stream  j -> job id, s -> JobSpec: exactly the queued jobs (jobs)
 fb:outbox              stream  j -> job id, t -> seconds to keep its record once told: settled
                                jobs of whose end somebody is yet to be told (jobs)
@@ -39,6 +43,7 @@ fb:keys                hash    id -> ApiKey (access)
 fb:keys:used           hash    id -> when it was last used, Unix seconds (use_key, revoke_key)
 fb:rate:*              string  how often API keys asked, see gateway/rates.py
 fb:replies:<gateway>   channel job id, length, Outcome of each job settled in one move (jobs)
+fb:nudges:<gateway>    channel id of a job that a client there follows and that has moved (jobs)
 fb:coming:<worker>     channel functions whose jobs the worker is likely to get next (scheduler)
 fusebox.<worker>       list    the queue of one worker (Celery)
 
@@ -106,6 +111,11 @@ def log(function_name: str) -> str:
 def replies(gateway_id: str) -> str:
     """The channel of one gateway process."""
     return f"fb:replies:{gateway_id}"
+
+
+def nudges(gateway_id: str) -> str:
+    """The channel on which one gateway process hears of jobs that are followed there."""
+    return f"fb:nudges:{gateway_id}"
 
 
 def coming(worker_id: str) -> str:

@@ -16,6 +16,8 @@ _VERBS = {
     "dag": ("deploy.commands.dag:dag", "Draw the fused DAG of functions."),
     "logs": ("deploy.commands.functions:logs", "Show what a function printed and raised."),
     "rm": ("deploy.commands.functions:rm", "Take a function out of service."),
+    "alias": ("deploy.commands.alias:alias", "Name versions, and move the names."),
+    "rollback": ("deploy.commands.alias:rollback", "Move an alias back to what it was before."),
     "jobs": ("deploy.commands.jobs:jobs", "Show, await or cancel jobs."),
     "keys": ("deploy.commands.keys:keys", "Make, list and revoke API keys."),
     "top": ("deploy.commands.top:top", "Watch functions and workers live."),

@@ -17,7 +17,7 @@ from contract.errors import MalformedBody, PayloadTooLarge, RequestTimeout
 from contract.probe import HEADER as COMPUTE_MS
 from contract.settings import Settings
 from contract.store import Store
-from gateway import api_keys, functions, health, jobs, pages
+from gateway import aliases, api_keys, functions, health, job_events, jobs, pages
 from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
@@ -33,6 +33,7 @@ from gateway.overview import Overview
 from gateway.problems import translate
 from gateway.query import query_number
 from gateway.tar import READ_BYTES, Read
+from gateway.tracing import traced
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -49,6 +50,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
     app.extensions["gateway"] = gateway
     app.register_error_handler(Exception, lambda error: _respond(_translate(error, request.path)))
     _route_functions(app, gateway)
+    _route_aliases(app, gateway)
     _route_jobs(app, gateway)
     _route_platform(app, gateway)
     _route_keys(app, gateway)
@@ -56,7 +58,8 @@ def create_app(settings: Settings, store: Store) -> Flask:
     for door in DOORS:
         door.route(app, gateway)
     # a WSGI middleware is set by assignment: https://flask.palletsprojects.com/patterns/wsgi
-    app.wsgi_app = guarded(gateway, _short_cut(gateway, app.wsgi_app), DOORS)  # type: ignore[method-assign, assignment]
+    inner = guarded(gateway, _short_cut(gateway, app.wsgi_app), DOORS)
+    app.wsgi_app = traced(gateway, inner, DOORS)  # type: ignore[method-assign, assignment]
     return app
 
 
@@ -98,6 +101,28 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
     )
 
 
+def _route_aliases(app: Flask, gateway: Gateway) -> None:
+    def put(name: str, alias: str) -> Response:
+        body = _read(request.environ, aliases.MAX_BODY_BYTES)
+        return _respond(aliases.put(gateway, name, alias, body))
+
+    add = app.add_url_rule
+    base = "/v1/functions/<name>/aliases"
+    add(base, "aliases", lambda name: _respond(aliases.show_all(gateway, name)))
+    add(f"{base}/<alias>", "put_alias", put, methods=["PUT"])
+    for suffix, endpoint, method, act in (
+        ("", "alias", "GET", aliases.show),
+        ("", "remove_alias", "DELETE", aliases.remove),
+        ("/rollback", "roll_back_alias", "POST", aliases.roll_back),
+    ):
+        add(
+            f"{base}/<alias>{suffix}",
+            endpoint,
+            lambda name, alias, act=act: _respond(act(gateway, name, alias)),
+            methods=[method],
+        )
+
+
 def _route_jobs(app: Flask, gateway: Gateway) -> None:
     def show(job_id: str) -> Response:
         text = request.args.get("wait")
@@ -107,6 +132,16 @@ def _route_jobs(app: Flask, gateway: Gateway) -> None:
     def cancel(job_id: str) -> Response:
         return _respond(jobs.cancel(gateway, job_id, request.headers.get("Accept", "")))
 
+    def follow(job_id: str) -> Response:
+        accept, last = request.headers.get("Accept", ""), request.headers.get("Last-Event-ID", "")
+        found = job_events.events(gateway, job_id, accept, last)
+        if isinstance(found, Answer):
+            return _respond(found)
+        # proxies pass it on as it comes
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return Response(found, 200, headers, content_type=job_events.EVENT_STREAM)
+
+    app.add_url_rule("/v1/jobs/<job_id>/events", "events", follow)
     app.add_url_rule("/v1/jobs/<job_id>", "job", show)
     app.add_url_rule("/v1/jobs/<job_id>", "cancel", cancel, methods=["DELETE"])
 

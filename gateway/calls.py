@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from contract.errors import DeadlineExceeded, RequestError, StoreUnavailable, Unavailable
@@ -19,6 +20,7 @@ from gateway.bodies import Payload
 from gateway.connection import Connection, connection_of
 from gateway.context import Gateway
 from gateway.replies import Waiter
+from gateway.trace_context import traced_origin
 
 # How long after its deadline a job may still be settled by whoever runs it.
 GRACE_S = 0.25
@@ -42,6 +44,8 @@ class Call(NamedTuple):
     # an end of patience before the function's own
     timeout_s: float | None = None
     origin: Origin = NOWHERE
+    # of an alias with several versions, calls of one key go to the same
+    sticky: str = ""
 
 
 class Accepted(NamedTuple):
@@ -50,23 +54,28 @@ class Accepted(NamedTuple):
     spec: JobSpec
     function: Function
     outcome: Outcome | None = None
+    origin: Origin = NOWHERE
 
     @property
     def job(self) -> Job:
         """The record of a job that was just accepted."""
-        return Job(self.spec, Status.QUEUED, 0, None)
+        return Job(self.spec, Status.QUEUED, 0, None, origin=self.origin)
 
 
 def submit(gateway: Gateway, call: Call, job_id: JobId | None = None, waiter: str = "") -> Accepted:
     """Have a call accepted for the version that its name means at that moment.
 
-    Raises what `call.read` raises, UnknownFunction, QueueFull, WaitTooLong, Unavailable,
-    StoreUnavailable; AlreadyAccepted where the claim of an idempotency key stands for a job.
+    Raises what `call.read` raises, UnknownFunction, UnknownAlias, QueueFull, WaitTooLong,
+    Unavailable, StoreUnavailable; AlreadyAccepted where the claim of an idempotency key stands for
+    a job.
     """
     ref = call.ref
     job_id = job_id or new_job_id()
+    origin = traced_origin(call.origin)
+    if origin.alias != ref.alias:
+        origin = replace(origin, alias=ref.alias)
     for _ in range(MAX_RELOADS):
-        function = gateway.lookup.get(ref)
+        function = gateway.lookup.get(ref, call.sticky)
         try:
             payload = call.read(function)
         except RequestError:
@@ -75,10 +84,10 @@ def submit(gateway: Gateway, call: Call, job_id: JobId | None = None, waiter: st
             continue
         spec = _spec(function, call, job_id, payload)
         refusal = gateway.commit.submit(
-            Submission(spec, payload.data, ref.version == 0, waiter, call.claim, call.origin)
+            Submission(spec, payload.data, ref.is_latest, waiter, call.claim, origin)
         )
         if refusal is None:
-            return Accepted(spec, function)
+            return Accepted(spec, function, origin=origin)
         if isinstance(refusal, AlreadyAccepted):
             raise refusal
         gateway.lookup.forget(ref)

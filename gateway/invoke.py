@@ -19,6 +19,7 @@ from gateway.preferences import (
     offers,
     parse_prefer,
     parse_priority,
+    parse_sticky,
 )
 
 
@@ -38,7 +39,8 @@ def invoke(
         return read_payload(function.manifest, content_type, body, max_bytes)
 
     priority = parse_priority(environ.get("HTTP_FUSEBOX_PRIORITY", "0"))
-    call = Call(FunctionRef.parse(name), read, priority, claim)
+    sticky = parse_sticky(environ.get("HTTP_FUSEBOX_STICKY", ""))
+    call = Call(FunctionRef.parse(name), read, priority, claim, sticky=sticky)
     header = environ.get("HTTP_PREFER")
     prefer = parse_prefer(header, gateway.settings.max_wait_s) if header else NO_PREFERENCE
     waits = not prefer.is_async or prefer.wait_s is not None

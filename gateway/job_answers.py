@@ -75,6 +75,7 @@ def _record(job: Job, media: str) -> dict[str, Any]:
         "job": spec.id,
         "function": spec.function,
         "version": spec.version,
+        **({"alias": job.origin.alias} if job.origin.alias else {}),
         "status": str(job.status),
         "created_at": rfc3339(spec.accepted_at_s),
         "attempts": job.attempts,

@@ -10,6 +10,7 @@ from contract.function import Manifest
 from contract.job import SETTLED, TIMINGS, Status
 from contract.store.workers import DagCacheReport, FunctionMemory, WorkerReport
 from contract.tensors import DTYPES
+from gateway.openapi_aliases import OF_A_FUNCTION, alias_schemas
 from gateway.openapi_explanation import EXPLANATION, GROUP_RUN
 from gateway.openapi_json import COUNT as _COUNT
 from gateway.openapi_json import FLAG as _FLAG
@@ -128,6 +129,7 @@ def _function() -> Schema:
         "created_at": _TIME,
         "digest": _STRING,
         "versions": _list(_COUNT),
+        "aliases": OF_A_FUNCTION,
         "execution": _object(execution, optional=("blocks",)),
         # of a function that no worker holds as a whole: the bytes in which it runs in blocks
         "blocks_budget_bytes": _COUNT,
@@ -238,6 +240,8 @@ def schemas() -> Schema:
         "status": {"type": "string", "enum": [str(status) for status in Status]},
         "created_at": _TIME,
         "attempts": _COUNT,
+        # by which its version was chosen
+        "alias": _STRING,
     }
     line = {"at": _TIME, "version": _COUNT, "job": _STRING, "level": _STRING, "text": _STRING}
     tensor = {
@@ -257,10 +261,11 @@ def schemas() -> Schema:
         "Result": _object(identity | _OUTCOME, optional=("outputs", "result", "error")),
         "Job": _object(
             identity | state | _OUTCOME | {"explanation": EXPLANATION},
-            optional=("outputs", "result", "error", "group", "explanation"),
+            optional=("outputs", "result", "error", "group", "explanation", "alias"),
         ),
         "TensorSpec": _TENSOR_SPEC,
         "Function": _function(),
+        **alias_schemas(),
         "Functions": _object({"functions": _list(_ref("Function"))}),
         "Removed": _object({"name": _STRING, "removed_versions": _list(_COUNT)}),
         "Log": _object({"lines": _list(_object(line))}),

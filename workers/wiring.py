@@ -22,6 +22,7 @@ from contract.log import Log
 from contract.settings import Settings
 from contract.store import Store
 from contract.supervision import Word, tell
+from contract.tracing import Tracing, open_tracing
 from fusion.cache import DagCache
 from fusion.dag import FusedDag
 from fusion.device import (
@@ -54,6 +55,7 @@ from workers.foresight import Foresight
 from workers.gauge import Gauge
 from workers.handlers.hosts import Hosts
 from workers.handlers.log_writer import LogWriter
+from workers.handlers.progress_writer import ProgressWriter
 from workers.handlers.starting import HostLimits
 from workers.heartbeat import Heartbeat, Rhythm
 from workers.leaving import Leaving
@@ -65,6 +67,7 @@ from workers.prefetching import Prefetcher
 from workers.removed import Removed
 from workers.replanning import Replanning
 from workers.report import Reporter
+from workers.spans import JobSpans
 from workers.speed import find_speed
 from workers.stage import Stager
 from workers.tiers import Tiers
@@ -100,6 +103,7 @@ class Parts(NamedTuple):
     warm: Callable[[], int]
     learned: Callable[[], None]
     prefetcher: Prefetcher
+    tracing: Tracing | None = None
 
 
 def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
@@ -125,6 +129,8 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     stop_prefetching()
     parts.leaving.drained()
     parts.learned()
+    if parts.tracing is not None:
+        parts.tracing.close()
     watchdog.stop()
 
 
@@ -147,7 +153,10 @@ def wire(
     claims = Claims()
     logs = LogWriter(store.telemetry)
     artifacts, limits = settings.artifacts.resolve(), host_limits(settings)
-    hosts = Hosts(artifacts, limits, settings.handler_idle_s, logs.write)
+    progress = ProgressWriter(store.events)
+    hosts = Hosts(
+        artifacts, limits, settings.handler_idle_s, logs.write, write_progress=progress.write
+    )
     threads = settings.compute_threads or torch.get_num_threads()
     open_host = Opening(artifacts, limits, device, threads, budget_bytes).open
     eager_hosts = Hosts(artifacts, limits, inf, logs.write, open_host)
@@ -205,10 +214,12 @@ def wire(
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
     computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
+    tracing = open_tracing(settings, "fusebox-worker")
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
         worker, store, claims, stager, computer, patience,
         ThreadPoolExecutor(HOOK_THREADS, "late"), lanes.count if lanes else 1,
+        None if tracing is None else JobSpans(tracing, worker),
     )  # fmt: skip
     rhythm = Rhythm(settings.heartbeat_s, settings.lease_s)
     mark = MemoryMark(gauge, budget_bytes, settings.worker_memory_mark_bytes, _ask_for_replacement)
@@ -249,7 +260,9 @@ def wire(
             fetching.stop()
         measuring.save()
 
-    return Parts(worker, claims, executor, heartbeat, gauge, leaving, warm, learned, prefetcher)
+    return Parts(
+        worker, claims, executor, heartbeat, gauge, leaving, warm, learned, prefetcher, tracing
+    )
 
 
 def _measurements(data: Path, identity: str) -> Measurements:

@@ -1,9 +1,10 @@
 """The one package that speaks Redis.
 
 `open_store(settings.redis_url)` connects; the parts are grouped by what they keep:
-`jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
-(the registry), `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the scheduler
-has learned), `scheduling` (what it says of itself, and the groups that ran).
+`jobs` (submit, watch, settle), `events` (progress, and who follows), `queue` (what scheduler and
+workers do with jobs), `functions` (the registry), `aliases`, `workers`, `telemetry` (counters and
+logs), `api_keys`, `costs` (what the scheduler has learned), `scheduling` (what it says of itself,
+and the groups that ran).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from contract.store.access import ApiKeys
+from contract.store.aliases import Aliases
 from contract.store.costs import LearnedCosts
+from contract.store.events import Events
 from contract.store.functions import Functions
 from contract.store.jobs import Jobs
 from contract.store.queue import Queue
@@ -36,6 +39,8 @@ class Store:
     api_keys: ApiKeys
     costs: LearnedCosts
     scheduling: Scheduling
+    aliases: Aliases
+    events: Events
 
     def close(self) -> None:
         """Close every connection."""
@@ -55,4 +60,6 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         ApiKeys(server),
         LearnedCosts(server),
         Scheduling(server),
+        Aliases(server),
+        Events(server, result_ttl_s),
     )

@@ -170,9 +170,11 @@ class AsyncClient:
         wait_s: float | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        sticky: str | None = None,
     ) -> Record:
         """Call a function with a body as it is; the answer as JSON has it: see `Client.call`."""
-        return await self._ask(routes.call(name, body, JSON, wait_s, idempotency_key, priority))
+        request = routes.call(name, body, JSON, wait_s, idempotency_key, priority, sticky)
+        return await self._ask(request)
 
     async def record(self, job_id: str, wait_s: float | None = None) -> Record:
         """A job's record as it is, or as it is when it settles or `wait_s` have passed."""

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from contract.errors import InvalidInput
 from contract.probe import HEADER, format_probe
@@ -46,6 +45,7 @@ def call(
     wait_s: float | None = None,
     idempotency_key: str | None = None,
     priority: int | None = None,
+    sticky: str | None = None,
 ) -> Request:
     """A call of a function; with an idempotency key it may be sent again.
 
@@ -54,7 +54,7 @@ def call(
     if not (body.content_type.isascii() and body.content_type.isprintable()):
         raise InvalidInput.of("Content-Type", "printable ASCII", repr(body.content_type[:100]))
     headers = {"Content-Type": body.content_type, "Accept": accept}
-    headers |= _idempotency(idempotency_key)
+    headers |= _idempotency(idempotency_key) | _sticky(sticky)
     if priority is not None:
         headers["Fusebox-Priority"] = str(priority)
     return Request(
@@ -94,11 +94,6 @@ def logs(name: str, count: int, since_s: float) -> Request:
     return get(f"{function_path(name)}/logs", **params)
 
 
-def key_path(key_id: str) -> str:
-    """An API key's path."""
-    return f"/v1/keys/{quote(key_id, safe='')}"
-
-
 def any_route(
     method: str, path: str, params: Mapping[str, str] | None, body: Any, patience_s: float
 ) -> Request:
@@ -117,6 +112,15 @@ def any_route(
         patience_s=patience_s,
         is_repeatable=method in ("GET", "HEAD"),
     )
+
+
+def _sticky(key: str | None) -> dict[str, str]:
+    """The header of a key under which an alias means the same version."""
+    if key is None:
+        return {}
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidInput.of("sticky", "1 to 255 printable ASCII characters", repr(key[:100]))
+    return {"Fusebox-Sticky": key}
 
 
 def _idempotency(key: str | None) -> dict[str, str]:

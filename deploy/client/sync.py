@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from contract.errors import FuseboxError
 from deploy.client import routes
+from deploy.client.admin import Admin
 from deploy.client.answers import JSON, MSGPACK, Answer, Record
 from deploy.client.bodies import NOTHING, Body, body_of, given_calls
 from deploy.client.given import fresh_key, gateway_url, headers_of
@@ -175,6 +176,7 @@ class Client:
         wait_s: float | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        sticky: str | None = None,
     ) -> Record:
         """Call a function with a body as it is; the answer as JSON has it.
 
@@ -182,7 +184,8 @@ class Client:
         idempotency key, which must be new for every call that is meant to be another one, a call
         whose connection fails is sent again: the platform runs it once.
         """
-        return self._ask(routes.call(name, body, JSON, wait_s, idempotency_key, priority))
+        request = routes.call(name, body, JSON, wait_s, idempotency_key, priority, sticky)
+        return self._ask(request)
 
     def record(self, job_id: str, wait_s: float | None = None) -> Record:
         """A job's record as it is, or as it is when it settles or `wait_s` have passed."""
@@ -262,27 +265,10 @@ class Client:
         found: list[Record] = self.request("GET", "/v1/groups", params=params)["groups"]
         return found
 
-    def create_key(
-        self,
-        name: str,
-        scopes: Sequence[str],
-        rate: str | None = None,
-        expires_in_s: float | None = None,
-    ) -> Record:
-        """Make an API key; `key` of this answer alone holds it."""
-        wish: Record = {"name": name, "scopes": list(scopes)}
-        limits = {"rate": rate, "expires_in_s": expires_in_s}
-        wish |= {field: value for field, value in limits.items() if value is not None}
-        return self.request("POST", "/v1/keys", json=wish)
-
-    def keys(self) -> list[Record]:
-        """Every API key, oldest first, without its secret."""
-        found: list[Record] = self.request("GET", "/v1/keys")["keys"]
-        return found
-
-    def revoke_key(self, key_id: str) -> Record:
-        """Revoke an API key."""
-        return self.request("DELETE", routes.key_path(key_id))
+    @property
+    def admin(self) -> Admin:
+        """What those do who run the platform."""
+        return Admin(self.request)
 
     def request(
         self,

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 9),
     help="Higher goes first, whatever is due; 0 by default.",
 )
+@click.option(
+    "--sticky", metavar="KEY", help="NAME@ALIAS: calls of one key go to the same version."
+)
 @click.option("--repeat", "count", type=click.IntRange(1), help="Call so often, and measure.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 1024), default=1, show_default=True, help="At once."
@@ -55,10 +58,11 @@ def invoke(
     idempotency_key: str | None,
     is_explained: bool,
     priority: int | None,
+    sticky: str | None,
     count: int | None,
     concurrency: int,
 ) -> None:
-    """Call a function: NAME, or NAME@3 for a version."""
+    """Call a function: NAME, NAME@3 for a version, NAME@prod for an alias."""
     from deploy.bodies import read_body
 
     if count is None and concurrency != 1:
@@ -67,6 +71,8 @@ def invoke(
         raise click.UsageError("--repeat waits for every answer: leave out --async and --wait")
     if count is not None and idempotency_key is not None:
         raise click.UsageError("--repeat is many calls: leave out --idempotency-key")
+    if count is not None and sticky is not None:
+        raise click.UsageError("--sticky is for one call: leave out --repeat")
     if is_explained and (is_async or count is not None):
         raise click.UsageError("--explain is of one answer: leave out --async and --repeat")
     if is_async and wait_s is not None:
@@ -77,7 +83,7 @@ def invoke(
     else:
         with terminal.client(is_patient=idempotency_key is not None) as client:
             wait_s = 0.0 if is_async else wait_s
-            record = client.call(name, body, wait_s, idempotency_key, priority)
+            record = client.call(name, body, wait_s, idempotency_key, priority, sticky)
             if is_explained:
                 record["explanation"] = client.record(record["job"])["explanation"]
         _show_record(terminal, record, is_async)

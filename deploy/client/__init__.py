@@ -12,6 +12,7 @@ from deploy.client.answers import Answer, Record
 from deploy.client.bodies import Body
 from deploy.client.job import AsyncJob, Job
 from deploy.client.retries import NEVER, Retries
+from deploy.client.routes import Told
 from deploy.client.sync import Client
 from deploy.errors import Unreachable, WaitTimeout
 
@@ -27,6 +28,7 @@ __all__ = [
     "AsyncJob",
     "Event",
     "Body",
+    "Told",
     "Retries",
     "NEVER",
     "Record",

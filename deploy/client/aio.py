@@ -22,6 +22,7 @@ from deploy.client.job import AsyncJob
 from deploy.client.mapping import check_concurrency
 from deploy.client.request import ANSWER_S, Lost, Reply, Request, function_path
 from deploy.client.retries import Retries
+from deploy.client.routes import NOBODY, Told
 from deploy.client.talk import Heard, Pause, Send, Step, Steps, Talk
 
 if TYPE_CHECKING:
@@ -171,9 +172,10 @@ class AsyncClient:
         idempotency_key: str | None = None,
         priority: int | None = None,
         sticky: str | None = None,
+        told: Told = NOBODY,
     ) -> Record:
         """Call a function with a body as it is; the answer as JSON has it: see `Client.call`."""
-        request = routes.call(name, body, JSON, wait_s, idempotency_key, priority, sticky)
+        request = routes.call(name, body, JSON, wait_s, idempotency_key, priority, sticky, told)
         return await self._ask(request)
 
     async def record(self, job_id: str, wait_s: float | None = None) -> Record:
@@ -247,10 +249,11 @@ class AsyncClient:
         *,
         params: Mapping[str, str] | None = None,
         json: Any = None,
+        content_type: str = JSON,
         wait_s: float = ANSWER_S,
     ) -> Record:
         """Any route of docs/http.md that answers with a record; `json` is its body."""
-        return await self._ask(routes.any_route(method, path, params, json, wait_s))
+        return await self._ask(routes.any_route(method, path, params, json, content_type, wait_s))
 
     @property
     def _transport(self) -> Transport:

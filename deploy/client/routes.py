@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from contract.errors import InvalidInput
 from contract.probe import HEADER, format_probe
@@ -15,6 +15,15 @@ from deploy.client.answers import JSON
 from deploy.client.bodies import Body
 from deploy.client.request import ANSWER_S, PATIENCE_S, Request, function_path, job_path
 
+
+class Told(NamedTuple):
+    """Destinations that hear of a job's result, and of any other end of it."""
+
+    on_success: Sequence[str] = ()
+    on_failure: Sequence[str] = ()
+
+
+NOBODY = Told()
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
 
 
@@ -46,6 +55,7 @@ def call(
     idempotency_key: str | None = None,
     priority: int | None = None,
     sticky: str | None = None,
+    told: Told = NOBODY,
 ) -> Request:
     """A call of a function; with an idempotency key it may be sent again.
 
@@ -54,7 +64,7 @@ def call(
     if not (body.content_type.isascii() and body.content_type.isprintable()):
         raise InvalidInput.of("Content-Type", "printable ASCII", repr(body.content_type[:100]))
     headers = {"Content-Type": body.content_type, "Accept": accept}
-    headers |= _idempotency(idempotency_key) | _sticky(sticky)
+    headers |= _idempotency(idempotency_key) | _sticky(sticky) | _destinations(told)
     if priority is not None:
         headers["Fusebox-Priority"] = str(priority)
     return Request(
@@ -95,13 +105,18 @@ def logs(name: str, count: int, since_s: float) -> Request:
 
 
 def any_route(
-    method: str, path: str, params: Mapping[str, str] | None, body: Any, patience_s: float
+    method: str,
+    path: str,
+    params: Mapping[str, str] | None,
+    body: Any,
+    content_type: str,
+    patience_s: float,
 ) -> Request:
-    """A route that has no method; `body`, if any, is sent as JSON."""
+    """A route that has no method; `body`, if any, is sent as JSON of that type."""
     headers = {"Accept": JSON}
     data = b""
     if body is not None:
-        headers["Content-Type"] = JSON
+        headers["Content-Type"] = content_type
         data = json.dumps(body).encode()
     return Request(
         method,
@@ -112,6 +127,15 @@ def any_route(
         patience_s=patience_s,
         is_repeatable=method in ("GET", "HEAD"),
     )
+
+
+def _destinations(told: Told) -> dict[str, str]:
+    named = {"Fusebox-On-Success": told.on_success, "Fusebox-On-Failure": told.on_failure}
+    found = {name: ", ".join(texts) for name, texts in named.items() if texts}
+    for name, text in found.items():
+        if not (text.isascii() and text.isprintable()):
+            raise InvalidInput.of(name, "printable ASCII", repr(text[:100]))
+    return found
 
 
 def _sticky(key: str | None) -> dict[str, str]:

@@ -19,6 +19,7 @@ from deploy.client.given import fresh_key, gateway_url, headers_of
 from deploy.client.job import Job
 from deploy.client.request import ANSWER_S, Lost, Reply, Request, function_path
 from deploy.client.retries import Retries
+from deploy.client.routes import NOBODY, Told
 from deploy.client.talk import Heard, Pause, Send, Step, Steps, Talk
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ class Client:
         idempotency_key: str | None = None,
         priority: int | None = None,
         sticky: str | None = None,
+        told: Told = NOBODY,
     ) -> Record:
         """Call a function with a body as it is; the answer as JSON has it.
 
@@ -184,7 +186,7 @@ class Client:
         idempotency key, which must be new for every call that is meant to be another one, a call
         whose connection fails is sent again: the platform runs it once.
         """
-        request = routes.call(name, body, JSON, wait_s, idempotency_key, priority, sticky)
+        request = routes.call(name, body, JSON, wait_s, idempotency_key, priority, sticky, told)
         return self._ask(request)
 
     def record(self, job_id: str, wait_s: float | None = None) -> Record:
@@ -277,10 +279,11 @@ class Client:
         *,
         params: Mapping[str, str] | None = None,
         json: Any = None,
+        content_type: str = JSON,
         wait_s: float = ANSWER_S,
     ) -> Record:
         """Any route of docs/http.md that answers with a record; `json` is its body."""
-        return self._ask(routes.any_route(method, path, params, json, wait_s))
+        return self._ask(routes.any_route(method, path, params, json, content_type, wait_s))
 
     def _ask(self, request: Request) -> Record:
         return self._run(self._talk.ask(request, time.monotonic())).record

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from contract.errors import FuseboxError
+from contract.errors import FuseboxError, InvalidInput
 from deploy.errors import INTERRUPTED, exit_code
 from deploy.options import DEFAULT_URL
 
@@ -113,8 +113,22 @@ def destination_option(name: str, what: str) -> Callable[[F], F]:
         name,
         multiple=True,
         metavar="DESTINATION",
+        callback=_destinations,
         help=f"Tell https://..., function:NAME or stream:events:KEY of {what}; repeatable.",
     )
+
+
+def _destinations(
+    _context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> tuple[str, ...]:
+    """What is none is refused before a model is exported for it."""
+    from contract.destinations import parse_all
+
+    try:
+        return tuple(found.text for found in parse_all(texts, parameter.opts[0]))
+    except InvalidInput as error:
+        expected, actual = error.extensions["expected"], error.extensions["actual"]
+        raise click.BadParameter(f"expected {expected}, got {actual}") from error
 
 
 def complete_function(

@@ -3,8 +3,8 @@
 `open_store(settings.redis_url)` connects; the parts are grouped by what they keep:
 `jobs` (submit, watch, settle), `queue` (what scheduler and workers do with jobs), `functions`
 (the registry), `aliases`, `workers`, `telemetry` (counters and logs), `api_keys`, `costs` (what the
-scheduler has learned), `scheduling` (what it says of itself, and the groups that ran), `deliveries`
-(who is told of ended jobs), `dead_letters`, `triggers`.
+scheduler has learned), `scheduling` (what it says of itself, and the groups that ran), `triggers`,
+`deliveries` (who is told of ended jobs), `dead_letters`.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Store:
     costs: LearnedCosts
     scheduling: Scheduling
     aliases: Aliases
+    triggers: Triggers
     deliveries: Deliveries
     dead_letters: DeadLetters
-    triggers: Triggers
 
     def close(self) -> None:
         """Close every connection."""
@@ -65,7 +65,7 @@ def open_store(redis_url: str, result_ttl_s: float = 86_400.0) -> Store:
         LearnedCosts(server),
         Scheduling(server),
         Aliases(server),
+        Triggers(server),
         Deliveries(server),
         DeadLetters(server, result_ttl_s),
-        Triggers(server),
     )

@@ -16,7 +16,9 @@ from contract.store.link import Argument, Link
 from contract.store.server import Server, store_errors
 
 # of a stream that destinations name, about; the oldest entries go
-STREAM_LENGTH = 100_000
+STREAM_LENGTH = 10_000
+# callers name streams, so one that nothing is written to any more has to go
+STREAM_TTL_S = 604_800
 # of a job: what its function names, and what its call does
 MOST = 2 * MAX_DESTINATIONS
 _RECORD = ("spec", "status", "attempts", "outcome", "origin")
@@ -159,7 +161,7 @@ class Deliveries:
         """
         args: list[Argument] = [
             now_s, due.job, due.number, due.lane, delivery.encode(),
-            delivery.next_at_s or "", reason, *bounds, stream, event, STREAM_LENGTH,
+            delivery.next_at_s or "", reason, *bounds, stream, event, STREAM_LENGTH, STREAM_TTL_S,
         ]  # fmt: skip
         try:
             return bool(self._server.run("delivered", args))

@@ -182,7 +182,7 @@ class Service:
         except FuseboxError as error:
             attempt = Attempt(error=error.detail, is_lasting=True)
         except Exception:  # one that nobody foresaw must not hold up the others
-            log.exception("delivery_failed", job=job.spec.id, destination=delivery.destination)
+            log.exception("delivery_failed", job=job.spec.id, lane=due.lane)
             attempt = Attempt(error="an internal error; the log has it")
         await self._note(due, delivery, attempt)
 
@@ -230,7 +230,8 @@ class Service:
         await self._call(self._store.deliveries.note, due, new, reason, self._bounds, now_s)
         if reason:
             log.warning(
-                "delivery_given_up", job=due.job, destination=delivery.destination,
+                # no URL: receivers are known to put secrets into them
+                "delivery_given_up", job=due.job, number=due.number, lane=due.lane,
                 attempts=new.attempts, reason=new.error,
             )  # fmt: skip
 

@@ -8,7 +8,7 @@ from threading import Event
 
 from contract.delivery import Delivery, State
 from contract.destinations import parse
-from contract.errors import InvalidInput, StoreUnavailable, WorkerLost
+from contract.errors import InvalidInput, StoreUnavailable, UnknownJob, WorkerLost
 from contract.job import JobId, Status
 from contract.log import Log
 from contract.settings import Settings
@@ -84,7 +84,11 @@ def _reason(store: Store, job_id: JobId, head: Head) -> str:
     """Why a job is a dead letter, or ""."""
     if not head.origin.is_kept or head.status not in _DEAD:
         return ""
-    outcome = store.jobs.get(job_id).outcome
+    try:
+        outcome = store.jobs.get(job_id).outcome
+    except UnknownJob:
+        # it went since its status was read, as where the store was emptied
+        return ""
     assert outcome is not None
     assert outcome.error is not None
     code = str(outcome.error["code"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -124,6 +125,12 @@ class Receiver:
     def posts(self) -> list[Request]:
         """Requests but for handshakes."""
         return [request for request in self.requests if request.method == "POST"]
+
+    def speak_tls(self, context: ssl.SSLContext) -> None:
+        """Want TLS of every connection from now on; the handshake is the connection's thread's."""
+        self._server.socket = context.wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False
+        )
 
     def close(self) -> None:
         """Stop it."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from cloudevents.http import from_http
 from standardwebhooks.webhooks import Webhook
 
 from contract.delivery import State
@@ -40,6 +41,9 @@ def test_a_receiver_gets_a_signed_cloudevent(
     [secret] = signing.valid_secrets(settings, store, time.time())
     event = Webhook(secret).verify(request.body, request.headers)
     assert request.headers["webhook-id"] == job
+    # as a receiver's library reads it
+    read = from_http(request.headers, request.body)
+    assert {name: read[name] for name in event if name != "data"} | {"data": read.data} == event
     assert request.headers["content-type"] == "application/cloudevents+json"
     assert (request.headers["traceparent"], request.headers["tracestate"]) == (trace, "a=b")
     assert event["data"].pop("timings_ms") == {"total": 2.0}

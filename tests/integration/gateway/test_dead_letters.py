@@ -7,17 +7,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 from contract.delivery import Delivery, State
 from contract.errors import HandlerFailed
+from contract.function import Function, FunctionRef
 from contract.job import JobId, Outcome
+from contract.origin import Origin
 from contract.settings import Settings
 from contract.store import Store
 from contract.tensors import unpack_tensors
 from gateway.app import create_app, gateway_of
+from gateway.bodies import Payload, read_payload
+from gateway.calls import Accepted, Call, submit_all
 from gateway.delivery.telling import bounds_of, spread
 from tests.integration.gateway.builders import FakeWorker, publish
 from tests.integration.gateway.test_platform import Description
@@ -70,6 +75,21 @@ def test_a_call_names_its_destinations(client: FlaskClient, store: Store) -> Non
     origin = store.jobs.get(job).origin
     assert origin.on_success == ("function:f", "https://a.example/x", "function:g")
     assert (origin.on_failure, origin.is_kept) == (("stream:events:failed",), True)
+
+
+def test_calls_made_together_have_those_of_their_function(app: Flask, store: Store) -> None:
+    """As triggers make them."""
+    publish(store, manifest=replace(MANIFEST, on_failure=("function:f",)))
+    gateway = gateway_of(app)
+
+    def read(function: Function) -> Payload:
+        return read_payload(function.manifest, "", orjson.dumps(BODY), 10_000)
+
+    calls = [Call(FunctionRef("echo"), read, origin=Origin(cause=f"trigger:{n}")) for n in "ab"]
+    made = submit_all(gateway, calls)
+    assert [store.jobs.get(job.spec.id).origin for job in made if isinstance(job, Accepted)] == [
+        Origin(cause=f"trigger:{n}", on_failure=("function:f",)) for n in "ab"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +202,7 @@ def test_a_delivery_that_was_given_up_is_tried_anew(
 ) -> None:
     """Though the record of its job has expired."""
     publish(store)
-    headers = {"Fusebox-On-Failure": "https://a.example/", "Prefer": "respond-async, wait=1"}
+    headers = {"Fusebox-On-Failure": "https://a.example/"}
     job = failed(client, store, settings, **headers)
     [due] = store.deliveries.due("a.example:443", 1e11, 10)
     gone = Delivery("https://a.example/", State.GIVEN_UP, 1.0, 0.0, 1, 2.0, 410, "answered 410")

@@ -15,10 +15,12 @@ FuseboxError                      internal               500
 ├── Forbidden                     forbidden              403
 ├── NotFound                      not_found              404
 │   ├── UnknownFunction           unknown_function       404
+│   ├── UnknownAlias              unknown_alias          404
 │   ├── UnknownJob                unknown_job            404
 │   ├── UnknownKey                unknown_key            404
 │   ├── UnknownLetter             unknown_letter         404
 │   └── UnknownTrigger            unknown_trigger        404
+├── AliasInUse                    alias_in_use           409
 ├── TriggerExists                 trigger_exists         409
 ├── JobSettled                    job_settled            409
 ├── JobCancelled                  job_cancelled          409
@@ -156,6 +158,12 @@ class UnknownFunction(NotFound):
     code = "unknown_function"
 
 
+class UnknownAlias(NotFound):
+    """The function has no alias of this name."""
+
+    code = "unknown_alias"
+
+
 class UnknownJob(NotFound):
     """No job has this id; results are kept for a limited time."""
 
@@ -166,6 +174,12 @@ class UnknownKey(NotFound):
     """No API key has this id."""
 
     code = "unknown_key"
+
+
+class AliasInUse(FuseboxError):
+    """An alias points to this version, so it stays deployed."""
+
+    code, http_status = "alias_in_use", 409
 
 
 class UnknownLetter(NotFound):

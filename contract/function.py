@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from contract.aliases import ALIAS_NAME
 from contract.errors import InvalidArtifact, InvalidInput, UnknownFunction
 from contract.tensors import TensorSpec
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_REF = re.compile(rf"({NAME.pattern})(?:@([1-9][0-9]{{0,8}}))?")
+# what stands behind the @ of a reference
+QUALIFIER = re.compile(rf"[1-9][0-9]{{0,8}}|{ALIAS_NAME.pattern}")
+_REF = re.compile(rf"({NAME.pattern})(?:@({QUALIFIER.pattern}))?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 # A member of an artifact is one of these, `graph.ROWS.json` or a file under `files/`.
 MANIFEST, GRAPH, WEIGHTS, HANDLER = (
@@ -33,22 +36,32 @@ def graph_files(row_buckets: Sequence[int]) -> tuple[str, ...]:
 
 
 class FunctionRef(NamedTuple):
-    """A function's name and version; version 0 asks for the latest."""
+    """A function's name and version, or one of its aliases; version 0 without one: the latest."""
 
     name: str
     version: int = 0
+    alias: str = ""
 
     @classmethod
     def parse(cls, text: str) -> FunctionRef:
-        """`NAME` or `NAME@3`; raises UnknownFunction for anything else."""
+        """`NAME`, `NAME@3` or `NAME@prod`; raises UnknownFunction for anything else."""
         match = _REF.fullmatch(text)
         if not match:
-            raise UnknownFunction(f"function: expected NAME or NAME@VERSION, got {text[:100]!r}")
-        name, version = match.groups()
-        return cls(name, int(version or 0))
+            expected = "NAME, NAME@VERSION or NAME@ALIAS"
+            raise UnknownFunction(f"function: expected {expected}, got {text[:100]!r}")
+        name, qualifier = match.groups()
+        if not qualifier:
+            return cls(name)
+        return cls(name, int(qualifier)) if qualifier.isdigit() else cls(name, 0, qualifier)
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether it asks for the latest version, whichever that is."""
+        return not self.version and not self.alias
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.version}" if self.version else self.name
+        qualifier = self.alias or self.version
+        return f"{self.name}@{qualifier}" if qualifier else self.name
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from gateway.bodies import Payload
 from gateway.connection import Connection, connection_of
 from gateway.context import Gateway
 from gateway.replies import Waiter
+from gateway.trace_context import traced_origin
 
 # How long after its deadline a job may still be settled by whoever runs it.
 GRACE_S = 0.25
@@ -49,6 +50,8 @@ class Call(NamedTuple):
     # an end of patience before the function's own
     timeout_s: float | None = None
     origin: Origin = NOWHERE
+    # of an alias with several versions, calls of one key go to the same
+    sticky: str = ""
 
 
 class Accepted(NamedTuple):
@@ -57,23 +60,26 @@ class Accepted(NamedTuple):
     spec: JobSpec
     function: Function
     outcome: Outcome | None = None
+    origin: Origin = NOWHERE
 
     @property
     def job(self) -> Job:
         """The record of a job that was just accepted."""
-        return Job(self.spec, Status.QUEUED, 0, None)
+        return Job(self.spec, Status.QUEUED, 0, None, origin=self.origin)
 
 
 def submit(gateway: Gateway, call: Call, job_id: JobId | None = None, waiter: str = "") -> Accepted:
     """Have a call accepted for the version that its name means at that moment.
 
-    Raises what `call.read` raises, UnknownFunction, QueueFull, WaitTooLong, Unavailable,
-    StoreUnavailable; AlreadyAccepted where the claim of an idempotency key stands for a job.
+    Raises what `call.read` raises, UnknownFunction, UnknownAlias, QueueFull, WaitTooLong,
+    Unavailable, StoreUnavailable; AlreadyAccepted where the claim of an idempotency key stands for
+    a job.
     """
     ref = call.ref
     job_id = job_id or new_job_id()
+    origin = _origin_of(call)
     for _ in range(MAX_RELOADS):
-        function = gateway.lookup.get(ref)
+        function = gateway.lookup.get(ref, call.sticky)
         try:
             payload = call.read(function)
         except RequestError:
@@ -81,12 +87,12 @@ def submit(gateway: Gateway, call: Call, job_id: JobId | None = None, waiter: st
                 raise
             continue
         spec = _spec(function, call, job_id, payload)
-        origin = _told(function, call.origin)
+        told = _told(function, origin)
         refusal = gateway.commit.submit(
-            Submission(spec, payload.data, ref.version == 0, waiter, call.claim, origin)
+            Submission(spec, payload.data, ref.is_latest, waiter, call.claim, told)
         )
         if refusal is None:
-            return Accepted(spec, function)
+            return Accepted(spec, function, origin=told)
         if isinstance(refusal, AlreadyAccepted):
             raise refusal
         gateway.lookup.forget(ref)
@@ -132,18 +138,18 @@ def submit_all(
 
 def _prepare(gateway: Gateway, call: Call) -> tuple[Function, Submission]:
     """A call read for the version that its name means now; raises what reading raises."""
-    function = gateway.lookup.get(call.ref)
+    ref = call.ref
+    function = gateway.lookup.get(ref, call.sticky)
     try:
         payload = call.read(function)
     except RequestError:
-        if gateway.lookup.is_current(function, call.ref):
+        if gateway.lookup.is_current(function, ref):
             raise
-        function = gateway.lookup.get(call.ref)
+        function = gateway.lookup.get(ref, call.sticky)
         payload = call.read(function)
     spec = _spec(function, call, new_job_id(), payload)
-    is_latest = call.ref.version == 0
-    origin = _told(function, call.origin)
-    return function, Submission(spec, payload.data, is_latest, "", call.claim, origin)
+    told = _told(function, _origin_of(call))
+    return function, Submission(spec, payload.data, ref.is_latest, "", call.claim, told)
 
 
 def _commit(
@@ -232,6 +238,12 @@ def look_up(gateway: Gateway, spec: JobSpec) -> Unanswered:
     if job.outcome is None and time.time() >= spec.deadline_s:
         return Unanswered(error=DeadlineExceeded())
     return Unanswered(job)
+
+
+def _origin_of(call: Call) -> Origin:
+    """The origin of a call, with its trace and the alias that it names its version by."""
+    origin = traced_origin(call.origin)
+    return origin if origin.alias == call.ref.alias else replace(origin, alias=call.ref.alias)
 
 
 def _told(function: Function, origin: Origin) -> Origin:

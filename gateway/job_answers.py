@@ -93,6 +93,7 @@ def record_of(job: Job, media: str) -> dict[str, Any]:
         "job": spec.id,
         "function": spec.function,
         "version": spec.version,
+        **({"alias": job.origin.alias} if job.origin.alias else {}),
         "status": str(job.status),
         "created_at": rfc3339(spec.accepted_at_s),
         "attempts": job.attempts,
@@ -114,6 +115,11 @@ def _result(outcome: Outcome, media: str) -> dict[str, Any]:
     record["timings_ms"] = outcome.timings_ms
     record["group"] = {"jobs": outcome.group_jobs, "functions": outcome.group_functions}
     return record
+
+
+def value(outcome: Outcome) -> Any:
+    """What a call came to, without anything around it: its result, or its outputs by name."""
+    return outcome.result if outcome.outputs is None else _tensors(outcome.outputs)
 
 
 def _tensors(outputs: Mapping[str, Any]) -> Tensors:

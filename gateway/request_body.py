@@ -1,4 +1,4 @@
-"""The body of a request, read within bounds."""
+"""Reading what a request carries: whole or part by part, never more than is allowed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def read_body(environ: WSGIEnvironment, max_bytes: int) -> bytes:
     """The whole body; raises PayloadTooLarge, MalformedBody and RequestTimeout."""
-    read = reader(environ, max_bytes)
+    read = body_reader(environ, max_bytes)
     length = environ.get("CONTENT_LENGTH") or ""
     if not length.isdigit():
         # chunked: how long it is shows at its end
@@ -37,7 +37,7 @@ def _read_chunked(read: Read, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def reader(environ: WSGIEnvironment, max_bytes: int) -> Read:
+def body_reader(environ: WSGIEnvironment, max_bytes: int) -> Read:
     """Reads the body; raises MalformedBody where it ends early or its chunks are broken."""
     length = environ.get("CONTENT_LENGTH") or ""
     if length.isdigit() and int(length) > max_bytes:

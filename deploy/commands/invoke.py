@@ -31,13 +31,16 @@ if TYPE_CHECKING:
 @click.option(
     "--idempotency-key",
     metavar="KEY",
-    help="Run once, however often this is sent; failed connections are tried again.",
+    help="Run once, however often this is sent; what fails on the way is tried again.",
 )
 @click.option("--explain", "is_explained", is_flag=True, help="Say why it took as long as it did.")
 @click.option(
     "--priority",
     type=click.IntRange(0, 9),
     help="Higher goes first, whatever is due; 0 by default.",
+)
+@click.option(
+    "--sticky", metavar="KEY", help="NAME@ALIAS: calls of one key go to the same version."
 )
 @destination_option("--on-success", "the job if it has a result")
 @destination_option("--on-failure", "the job if it ends without one")
@@ -57,24 +60,23 @@ def invoke(
     idempotency_key: str | None,
     is_explained: bool,
     priority: int | None,
+    sticky: str | None,
     on_success: tuple[str, ...],
     on_failure: tuple[str, ...],
     count: int | None,
     concurrency: int,
 ) -> None:
-    """Call a function: NAME, or NAME@3 for a version."""
+    """Call a function: NAME, NAME@3 for a version, NAME@prod for an alias."""
     from deploy.bodies import read_body
 
     if count is None and concurrency != 1:
         raise click.UsageError("--concurrency needs --repeat")
-    if count is not None and (is_async or wait_s is not None):
-        raise click.UsageError("--repeat waits for every answer: leave out --async and --wait")
-    if count is not None and idempotency_key is not None:
-        raise click.UsageError("--repeat is many calls: leave out --idempotency-key")
+    if count is not None:
+        _check_repeated(
+            is_async or wait_s is not None, idempotency_key, sticky, on_success + on_failure
+        )
     if is_explained and (is_async or count is not None):
         raise click.UsageError("--explain is of one answer: leave out --async and --repeat")
-    if count is not None and (on_success or on_failure):
-        raise click.UsageError("--repeat measures: leave out --on-success and --on-failure")
     if is_async and wait_s is not None:
         raise click.UsageError("--async does not wait: leave out --wait")
     body = read_body(data, file, inputs, content_type)
@@ -84,14 +86,26 @@ def invoke(
         from deploy.client import Told
 
         told = Told(on_success, on_failure)
-        with terminal.client() as client:
-            if is_async:
-                record = client.submit(name, body, idempotency_key, priority, told)
-            else:
-                record = client.invoke(name, body, wait_s, idempotency_key, priority, told)
+        with terminal.client(is_patient=idempotency_key is not None) as client:
+            wait_s = 0.0 if is_async else wait_s
+            record = client.call(name, body, wait_s, idempotency_key, priority, sticky, told)
             if is_explained:
-                record["explanation"] = client.job(record["job"])["explanation"]
+                record["explanation"] = client.record(record["job"])["explanation"]
         _show_record(terminal, record, is_async)
+
+
+def _check_repeated(
+    is_timed: bool, idempotency_key: str | None, sticky: str | None, told: tuple[str, ...]
+) -> None:
+    """Raise UsageError for options that are of one call."""
+    if is_timed:
+        raise click.UsageError("--repeat waits for every answer: leave out --async and --wait")
+    if idempotency_key is not None:
+        raise click.UsageError("--repeat is many calls: leave out --idempotency-key")
+    if sticky is not None:
+        raise click.UsageError("--sticky is for one call: leave out --repeat")
+    if told:
+        raise click.UsageError("--repeat measures: leave out --on-success and --on-failure")
 
 
 def _show_record(terminal: Terminal, record: Record, is_async: bool) -> None:

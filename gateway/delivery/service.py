@@ -25,6 +25,7 @@ from contract.errors import FuseboxError, StoreUnavailable
 from contract.job import Job
 from contract.log import Log
 from contract.store.deliveries import Due, StreamRefused
+from gateway import doors as doors  # what they add to the formats
 from gateway.context import Gateway
 from gateway.delivery.chain import call_function
 from gateway.delivery.formats import End, encoded, event_of, format_of, trace_of

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
 from contract.function import FunctionRef
 from workers.scheduling.costs import Costs
-from workers.scheduling.records import FunctionView
+from workers.scheduling.records import FunctionView, WorkerView
 
 # Activations of a version never change; this only bounds what is remembered.
 KEEP_S = 60.0
@@ -48,6 +48,14 @@ class Forecast:
     def revised(self, since: int) -> Sequence[FunctionRef] | None:
         """Functions whose compute times are others than at that revision; None: any may be."""
         return self.costs.revisions.since(since)
+
+    def group_s(self, rows: Mapping[FunctionRef, int], worker: WorkerView) -> float:
+        """Predicted compute time of a group, what its members add to each other included."""
+        return self.costs.group_s(rows, worker)
+
+    def knows_together(self, members: int, worker: WorkerView) -> bool:
+        """Whether groups of so many members have run on as many lanes."""
+        return self.costs.knows_together(members, worker)
 
     def swap_s(self, swap_bytes: int) -> float:
         """Predicted time to bring in weights."""

@@ -14,7 +14,7 @@ from workers.scheduling.records import Dispatch, FunctionView, PendingJob, Worke
 SEND_AHEAD_FROM_S = 0.004
 # How long before a long run ends the next group is sent: its way, and part of a run's prediction.
 LEAD_S = 0.006
-LEAD_PART = 0.1
+LEAD_PART = 0.6
 # A group computes no longer than this, unless one job does: whoever comes next waits for its end.
 LONG_GROUP_S = 0.25
 

@@ -103,10 +103,11 @@ class Heads:
 
     def missing(self, forecast: Forecast, start_s: float) -> list[Line]:
         """Lines whose first job would miss its deadline though it were the next to run."""
-        self._refresh(forecast)
-        columns = self._columns[:, : len(self._lines)]
-        [rows] = (columns[_DEADLINE_S] < start_s + columns[_COST_S]).nonzero()
-        return [self._lines[row] for row in rows.tolist()]
+        return self._too_late(_DEADLINE_S, forecast, start_s)
+
+    def slipping(self, forecast: Forecast, start_s: float) -> list[Line]:
+        """Lines whose first job would end after it is due though it were the next to run."""
+        return self._too_late(_HEAD_DUE_S, forecast, start_s)
 
     def check_integrity(self, lines: Iterable[Line]) -> None:
         """Raise AssertionError unless these lines are in it, each in its row."""
@@ -114,6 +115,12 @@ class Heads:
         assert [line.row for line in self._lines] == [*range(len(self._lines))]
         assert {*self._lines} == {line for its in self._of.values() for line in its}
         assert self._changed <= {*self._lines}
+
+    def _too_late(self, limit: int, forecast: Forecast, start_s: float) -> list[Line]:
+        self._refresh(forecast)
+        columns = self._columns[:, : len(self._lines)]
+        [rows] = (columns[limit] < start_s + columns[_COST_S]).nonzero()
+        return [self._lines[row] for row in rows.tolist()]
 
     def _refresh(self, forecast: Forecast) -> None:
         revised = forecast.revised(self._revision) if forecast.costs is self._costs else None

@@ -19,7 +19,7 @@ def urgency(job: PendingJob) -> Urgency:
 class Line:
     """Jobs in order of due time; plain lists, for bisect reads them fastest."""
 
-    __slots__ = ("jobs", "late", "order", "priority", "ref", "row")
+    __slots__ = ("jobs", "late", "order", "priority", "ref", "row", "rows")
 
     def __init__(self, ref: FunctionRef, priority: int) -> None:
         self.ref, self.priority = ref, priority
@@ -28,6 +28,8 @@ class Line:
         self.order: list[Urgency] = []
         # how many were late when it was looked at, and its row among the heads; see heads.py
         self.late = self.row = 0
+        # of all jobs
+        self.rows = 0
 
     def add(self, job: PendingJob) -> None:
         """A job of this version and priority."""
@@ -35,11 +37,18 @@ class Line:
         at = bisect_left(self.order, key)
         self.order.insert(at, key)
         self.jobs.insert(at, job)
+        self.rows += job.rows
 
     def remove(self, job: PendingJob) -> None:
         """One that is in it."""
         at = bisect_left(self.order, urgency(job))
         del self.order[at], self.jobs[at]
+        self.rows -= job.rows
+
+    def rows_before(self, job: PendingJob) -> int:
+        """Rows that are as urgent as a job of any line, or more; as if all had the mean number."""
+        ahead = bisect_left(self.order, urgency(job))
+        return ahead * self.rows // len(self.order)
 
     def span(self, priority: int) -> tuple[int, int]:
         """Where the jobs of one priority begin and end."""

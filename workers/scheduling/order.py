@@ -11,7 +11,7 @@ Higher priorities go first, whatever is due, for a while (`priorities.py`).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush, heapreplace, merge
 from math import inf
 from operator import attrgetter
@@ -117,8 +117,7 @@ class Turns:
             while self._next_entry is not None and (
                 not heap or self._next_entry.bound <= heap[0][:4]
             ):
-                self._enter(self._next_entry)
-                self._next_entry = next(self._entries, None)
+                self._enter_next(self._next_entry)
             if not heap:
                 return None
             turn = heap[0]
@@ -136,9 +135,34 @@ class Turns:
     def take(self) -> None:
         """It is served, and its function has had so much more."""
         turn = self._heap[0]
-        job = turn.job
-        ahead_s = turn.ahead_s + self._forecast.compute_s(job.function, job.rows)
-        self._advance(turn, ahead_s)
+        self._advance(turn, turn.ahead_s + self._cost_s(turn))
+
+    def take_along(self, offer: Callable[[Turn], bool]) -> None:
+        """After it, those behind it in its line, out of turn, as long as `offer` takes them in."""
+        turn = self._heap[0]
+        while True:
+            following = self._following(turn, self._cost_s(turn))
+            if following is None or not offer(following):
+                break
+            turn = following
+        self._advance(turn, turn.ahead_s + self._cost_s(turn))
+
+    def rival(self) -> Turn | None:
+        """Whose turn it would be, were it not for the line of the first.
+
+        What is late has no turn as long as others have.
+        """
+        heap = self._heap
+        first = heap[0]
+        while True:
+            found = min((turn for turn in heap[1:3] if turn.line is not first.line), default=None)
+            following = self._next_entry
+            if following is None or (first.kind < _LATE <= following.bound[1]):
+                break
+            if found is not None and following.bound > found[:4]:
+                break
+            self._enter_next(following)
+        return None if found is not None and first.kind < _LATE <= found.kind else found
 
     def skip(self) -> None:
         """It has to wait until `restore`; those after it go on."""
@@ -162,19 +186,26 @@ class Turns:
         self._skipped.clear()
 
     def _advance(self, turn: Turn, ahead_s: float) -> None:
+        following = self._following(turn, ahead_s - turn.ahead_s)
+        if following is None:
+            heappop(self._heap)
+        else:
+            heapreplace(self._heap, following)
+
+    def _following(self, turn: Turn, cost_s: float) -> Turn | None:
+        """The one behind it in its line, whose function has had so much more by then."""
         index = turn.at + 1
         if index == turn.stop:
-            heappop(self._heap)
-            return
+            return None
         line, stop, job = turn.line, turn.stop, turn.line.jobs[index]
+        ahead_s = turn.ahead_s + cost_s
         if not turn.is_late:
-            following = self._in_time(turn.place, job, line, index, stop, ahead_s)
-        else:
-            is_hopeless = turn.kind == _HOPELESS
-            following = self._late(
-                turn.place, job, line, index, stop, ahead_s, is_hopeless=is_hopeless
-            )
-        heapreplace(self._heap, following)
+            return self._in_time(turn.place, job, line, index, stop, ahead_s)
+        is_hopeless = turn.kind == _HOPELESS
+        return self._late(turn.place, job, line, index, stop, ahead_s, is_hopeless=is_hopeless)
+
+    def _cost_s(self, turn: Turn) -> float:
+        return self._forecast.compute_s(turn.job.function, turn.job.rows)
 
     def _parts(self, priorities: Sequence[int]) -> Iterator[_Entry]:
         """Parts of lines, the first to have its turn first."""
@@ -206,6 +237,10 @@ class Turns:
             columns = virtual_s[some].tolist(), due_s[some].tolist(), rows[some].tolist()
             for its_virtual_s, its_due_s, row in zip(*columns, strict=True):
                 yield _Entry((place, kind, its_virtual_s, its_due_s), row, is_late)
+
+    def _enter_next(self, entry: _Entry) -> None:
+        self._enter(entry)
+        self._next_entry = next(self._entries, None)
 
     def _enter(self, entry: _Entry) -> None:
         """A part of a line comes in."""

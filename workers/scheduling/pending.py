@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 
 from contract.function import FunctionRef
 from contract.job import JobId
 from workers.scheduling.aims import Aims
+from workers.scheduling.costs.revisions import Revisions
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.heads import Heads
 from workers.scheduling.lines import Line, urgency
 from workers.scheduling.records import FunctionView, PendingJob
 from workers.scheduling.shares import Shares
+
+# A policy looks at no more at once of what came.
+ARRIVED = 1024
 
 
 class Pending:
@@ -30,6 +35,10 @@ class Pending:
         self.aims = Aims()
         # what decisions look at of every line
         self.heads = Heads(self.shares)
+        # functions of which jobs have come or gone
+        self.moved = Revisions()
+        # the latest that came, until the policy takes them
+        self._arrived: deque[PendingJob] = deque(maxlen=ARRIVED)
         self._jobs: dict[JobId, PendingJob] = {}
         # of each version by priority, the highest first
         self._lines: dict[FunctionRef, dict[int, Line]] = {}
@@ -66,9 +75,17 @@ class Pending:
             line = self._open(job.function, job.priority)
         line.add(job)
         self.heads.touch(line)
+        self.moved.note(job.function)
         heappush(self._accepted.setdefault(job.priority, []), job.id)
         insort(self._dues_s, job.due_at_s)
+        self._arrived.append(job)
         self.aims.note(job.accepted_at_s, job.due_at_s - job.accepted_at_s)
+
+    def take_arrived(self) -> list[PendingJob]:
+        """The jobs that came since this was asked, the latest `ARRIVED` at most; some have gone."""
+        found = list(self._arrived)
+        self._arrived.clear()
+        return found
 
     def remove(self, job: JobId) -> PendingJob | None:
         """A job waits no longer; None when it did not."""
@@ -77,6 +94,7 @@ class Pending:
             return None
         line = self._lines[known.function][known.priority]
         line.remove(known)
+        self.moved.note(known.function)
         if line.jobs:
             self.heads.touch(line)
         else:
@@ -125,6 +143,14 @@ class Pending:
         lines = (line for ref in self._refs.get(name, ()) for line in self._lines[ref].values())
         return sum(len(line.jobs) for line in lines)
 
+    def rows(self, ref: FunctionRef) -> int:
+        """Of all jobs of a version."""
+        return sum(line.rows for line in self._lines.get(ref, {}).values())
+
+    def rows_before(self, job: PendingJob) -> int:
+        """Of jobs of its version that are as urgent as this one, or more; about."""
+        return sum(line.rows_before(job) for line in self._lines.get(job.function, {}).values())
+
     def refs(self) -> Iterator[FunctionRef]:
         """The functions that are known and of which jobs wait."""
         return (ref for ref in self._lines if ref in self.functions)
@@ -140,8 +166,13 @@ class Pending:
         return (line for ref, its in self._lines.items() if ref in functions
                 for line in its.values())  # fmt: skip
 
+    def slipping(self, forecast: Forecast, start_s: float) -> list[Line]:
+        """The lines of `refs` whose first job ends after it is due though it run next."""
+        functions = self.functions
+        return [it for it in self.heads.slipping(forecast, start_s) if it.ref in functions]
+
     def missing(self, forecast: Forecast, start_s: float) -> list[Line]:
-        """The lines of `refs` whose first job misses its deadline though it run next, from then."""
+        """The lines of `refs` whose first job misses its deadline though it run next."""
         functions = self.functions
         return [it for it in self.heads.missing(forecast, start_s) if it.ref in functions]
 

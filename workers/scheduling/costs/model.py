@@ -93,6 +93,10 @@ class Costs:
             found = self._group_s[key] = self._fused_s(rows, key[1], quantile)
         return found
 
+    def knows_together(self, members: int, worker: WorkerView) -> bool:
+        """Whether groups of so many members have run: what they add is more than a guess."""
+        return self._interference.is_known(members, worker.lanes)
+
     def is_measured(self, ref: FunctionRef) -> bool:
         """Whether a version has run, so that its prediction is more than a guess."""
         its = self._functions.get(ref)

@@ -102,9 +102,11 @@ class _Run:
     def until_over(self) -> Report:
         """Every event in turn."""
         self._next_arrival()
-        events, pop = self._events, heapq.heappop
+        events, pop, slowness = self._events, heapq.heappop, self._draw.slowness
         while events:
             at_s, _, what, subject = pop(events)
+            if slowness is not None:
+                slowness.turn_to(at_s)
             what(at_s, subject)
         assert not self._calls, f"{len(self._calls)} jobs never ended"
         for worker in self._workers:

@@ -31,6 +31,8 @@ class Curve:
         self._shape = shape
         # by bucket, the last learned last
         self._recent: dict[int, Recent] = {}
+        # the medians of each bucket, until it learns
+        self._points: dict[int, Point] = {}
         self._line: Line | None = None
         self._cached: dict[tuple[int, float], float] = {}
 
@@ -59,8 +61,11 @@ class Curve:
         recent = self._recent.pop(bucket, None) or Recent()
         recent.add(way, x, seconds)
         self._recent[bucket] = recent
+        self._points.pop(bucket, None)
         if len(self._recent) > BUCKETS:
-            del self._recent[next(iter(self._recent))]
+            gone = next(iter(self._recent))
+            del self._recent[gone]
+            self._points.pop(gone, None)
         self._changed()
 
     def predict_s(self, x: int, quantile: float = 0.5) -> float:
@@ -86,6 +91,7 @@ class Curve:
     def read(self, record: Sequence[Any]) -> Curve:
         """Take on what `as_list` gave."""
         self._recent = {int(bucket): Recent.of(samples) for bucket, samples in record}
+        self._points.clear()
         self._changed()
         return self
 
@@ -93,8 +99,11 @@ class Curve:
         bucket = bucket_of(x)
         recent = self._recent.get(bucket)
         if recent is not None:
+            likely = recent.likely()
+            if all(s.x == x for s in likely):
+                return quantile_of((s.value for s in likely), quantile)
             at_x_s = self.prior_s(x)
-            scaled = (s.value * _ratio(at_x_s, self.prior_s(s.x)) for s in recent.likely())
+            scaled = (s.value * _ratio(at_x_s, self.prior_s(s.x)) for s in likely)
             return quantile_of(scaled, quantile)
         # how far runs spread is taken from the size that is nearest
         length = bucket.bit_length()
@@ -104,16 +113,20 @@ class Curve:
         return self.prior_s(x) * spread
 
     def _fit(self) -> Line:
-        points = []
-        for recent in self._recent.values():
-            likely = recent.likely()
-            x = quantile_of((s.x for s in likely), 0.5)
-            seconds = quantile_of((s.value for s in likely), 0.5)
-            points.append(Point(x, seconds, len(likely)))
+        points = [self._point(bucket, recent) for bucket, recent in self._recent.items()]
         if len(points) == 1 and self._shape is not None and self._shape.at(points[0].x) > 0:
             scale = points[0].seconds / self._shape.at(points[0].x)
             return Line(self._shape.base_s * scale, self._shape.slope_s * scale)
         return fit(points, self._fixed_share)
+
+    def _point(self, bucket: int, recent: Recent) -> Point:
+        point = self._points.get(bucket)
+        if point is None:
+            likely = recent.likely()
+            x = quantile_of((s.x for s in likely), 0.5)
+            seconds = quantile_of((s.value for s in likely), 0.5)
+            point = self._points[bucket] = Point(x, seconds, len(likely))
+        return point
 
     def _changed(self) -> None:
         self._line = None

@@ -1,9 +1,9 @@
-"""The simulator against recorded runs, and whether slow moments that last explain what differs.
+"""The simulator against recorded runs, and whether contention explains what differs.
 
 A recorded run is one history of a busy machine, so what is simulated is given as the median of
-several seeds and where they lie. `contention` fits a pace (`simulator/pace.py`) to one recorded run
-and judges it by the others: a pace that explains what contention does must do so for runs that it
-has not seen.
+several seeds and where they lie. `contention` fits two guesses to one recorded run, that all runs
+take longer (`stretch`) and that slow moments last (`simulator/pace.py`), and judges them by the
+others: what explains contention must explain runs that it has not seen.
 """
 
 from __future__ import annotations
@@ -29,8 +29,18 @@ WORKLOADS = ("poisson", "bursts", "busy")
 NEAR_BAR = 0.15
 # figures of a run that a pace is fitted to
 FITTED = ("throughput", "p50_s", "p99_s", "violations")
-ALONE = Pace()
-PACES = (ALONE, *(Pace(share, lasts_s) for share in (0.4, 0.7, 0.95) for lasts_s in (0.1, 0.5, 2)))
+
+
+class Guess(NamedTuple):
+    """What contention might do."""
+
+    stretch: float = 1.0
+    pace: Pace = Pace()
+
+
+AS_RECORDED = Guess()
+PACES = (Pace(), Pace(0.7, 0.1), Pace(0.7, 0.5), Pace(0.7, 2.0))
+GUESSES = tuple(Guess(1 + 0.15 * k, pace) for k in range(5) for pace in PACES)
 
 
 class Replay(NamedTuple):
@@ -40,33 +50,33 @@ class Replay(NamedTuple):
     folder: Path
     name: str
     seed: int
-    pace: Pace
+    guess: Guess
 
     def summary(self) -> Summary:
         """Figures of the window that was measured."""
         workload, measured = load(self.folder, self.name)
-        profile = replace(self.profile, pace=self.pace)
+        profile = replace(self.profile, **self.guess._asdict())
         report = simulate(DEFAULT, workload, Fleet.of(1), profile, self.seed)
         return report.summary(measured.from_s, measured.until_s)
 
 
-# pace, workload -> the summary of each seed
-Replayed = Mapping[tuple[Pace, str], Sequence[Summary]]
+# guess, workload -> the summary of each seed
+Replayed = Mapping[tuple[Guess, str], Sequence[Summary]]
 
 
 def replayed(
-    profile: Profile, folder: Path, paces: Sequence[Pace], seeds: int, processes: int | None
+    profile: Profile, folder: Path, guesses: Sequence[Guess], seeds: int, processes: int | None
 ) -> Replayed:
-    """Every recorded workload at each of these paces."""
+    """Every recorded workload under each of these guesses."""
     replays = [
-        Replay(profile, folder, name, seed, pace)
-        for pace in paces
+        Replay(profile, folder, name, seed, guess)
+        for guess in guesses
         for name in WORKLOADS
         for seed in range(seeds)
     ]
-    found: defaultdict[tuple[Pace, str], list[Summary]] = defaultdict(list)
+    found: defaultdict[tuple[Guess, str], list[Summary]] = defaultdict(list)
     for replay, summary in zip(replays, spread(Replay.summary, replays, processes), strict=True):
-        found[replay.pace, replay.name].append(summary)
+        found[replay.guess, replay.name].append(summary)
     return found
 
 
@@ -74,9 +84,10 @@ def validation(
     profile: Profile, folder: Path, seeds: int, processes: int | None = None
 ) -> Iterator[Row]:
     """Throughput and latencies of the same calls, simulated over real."""
-    found = replayed(profile, folder, [profile.pace], seeds, processes)
+    own = Guess(profile.stretch, profile.pace)
+    found = replayed(profile, folder, [own], seeds, processes)
     for name in WORKLOADS:
-        real, runs = load(folder, name)[1].summary, found[profile.pace, name]
+        real, runs = load(folder, name)[1].summary, found[own, name]
         for what in ("throughput", "p99_s", "p50_s"):
             ratios = [getattr(run, what) / getattr(real, what) for run in runs]
             case, bar = f"{name}: {what.removesuffix('_s')}", None if what == "p50_s" else NEAR_BAR
@@ -90,22 +101,30 @@ def validation(
 def contention(
     profile: Profile, folder: Path, seeds: int, processes: int | None = None
 ) -> Iterator[Row]:
-    """p99 of two workloads at the pace that fits the third one best, and with independent draws."""
-    found = replayed(profile, folder, PACES, seeds, processes)
+    """Two workloads under the guess that fits the third one best, and as they were recorded."""
+    found = replayed(profile, folder, GUESSES, seeds, processes)
     real = {name: load(folder, name)[1].summary for name in WORKLOADS}
     for fitted_to in WORKLOADS:
-        runs = {pace: found[pace, fitted_to] for pace in PACES}
-        pace = min(PACES, key=lambda pace: off(runs[pace], real[fitted_to]))
+        offs = {guess: off(found[guess, fitted_to], real[fitted_to]) for guess in GUESSES}
+        best = min(GUESSES, key=offs.__getitem__)
         what = f"fitted to {fitted_to}"
-        yield Row(f"{what}: share of the spread that lasts", pace.share, "")
-        yield Row(f"{what}: how long it lasts", pace.lasts_s, "s")
+        yield Row(f"{what}: runs take so many times as long", best.stretch, "x")
+        yield Row(f"{what}: share of the spread that lasts", best.pace.share, "")
+        yield Row(f"{what}: how long it lasts", best.pace.lasts_s, "s")
         for name in WORKLOADS:
             if name != fitted_to:
-                ratios = [run.p99_s / real[name].p99_s for run in found[pace, name]]
-                yield Row(f"{what}: {name}, p99, simulated over real", *_middle(ratios, "x"))
-                alone = median(run.p99_s for run in found[ALONE, name]) / real[name].p99_s
-                yield Row(f"{what}: {name}, p99, off by", abs(median(ratios) - 1), "")
-                yield Row(f"independent draws: {name}, p99, off by", abs(alone - 1), "")
+                yield from _judged(what, name, found[best, name], real[name])
+    for name in WORKLOADS:
+        yield from _judged("as recorded", name, found[AS_RECORDED, name], real[name])
+
+
+def _judged(what: str, name: str, runs: Sequence[Summary], real: Summary) -> Iterator[Row]:
+    for figure in ("p99_s", "p50_s"):
+        ratios = [getattr(run, figure) / getattr(real, figure) for run in runs]
+        case = f"{what}: {name}, {figure.removesuffix('_s')}, simulated over real"
+        yield Row(case, *_middle(ratios, "x"))
+    violations = _middle([run.violations for run in runs], "")
+    yield Row(f"{what}: {name}, SLO violations (real: {real.violations:.3f})", *violations)
 
 
 def off(runs: Sequence[Summary], real: Summary) -> float:

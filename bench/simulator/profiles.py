@@ -88,6 +88,8 @@ class Profile:
     build_s: Mapping[int, Samples] = field(default_factory=dict)
     # how long slow moments of the machine last
     pace: Pace = field(default_factory=Pace)
+    # of every run, for a machine that others use more than when it was recorded
+    stretch: float = 1.0
 
     def write(self, path: Path) -> None:
         """As JSON."""
@@ -112,6 +114,7 @@ class Profile:
             _by_number(plain["together"]),
             _by_number(plain["build_s"]),
             Pace(**plain.get("pace", {})),
+            plain.get("stretch", 1.0),
         )
 
 
@@ -153,13 +156,13 @@ class Draw:
 
     def compute_s(self, members: Mapping[FunctionRef, int]) -> float:
         """The time of a group, rows by function."""
-        count = len(members)
+        count, stretch = len(members), self._profile.stretch
         if count == 1 and 1 not in self._profile.together:
             [(ref, rows)] = members.items()
             times = self._of(ref.name, rows)
-            return times.mean_s * self.one(times.ratios)
+            return stretch * times.mean_s * self.one(times.ratios)
         alone_s = sum(self._of(ref.name, rows).mean_s for ref, rows in members.items())
-        return alone_s * self.one(nearest(self._profile.together, count) or (1.0,))
+        return stretch * alone_s * self.one(nearest(self._profile.together, count) or (1.0,))
 
     def build_s(self, members: int) -> float:
         """The time to make a fused DAG of so many members."""

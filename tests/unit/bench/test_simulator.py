@@ -198,7 +198,9 @@ def test_clients_of_a_closed_loop_wait_for_their_answers() -> None:
 def test_a_profile_and_a_run_survive_their_files(tmp_path: Path) -> None:
     """What was recorded is what is replayed: the same history from the files as before."""
     noisy = {name: FunctionProfile({1: (0.01, 0.02), 4: (0.05,)}, 0.5, 1.0) for name in "ab"}
-    made = Profile(noisy, DELAYS, together={2: (0.9, 1.1)}, build_s={1: (0.01,)}, pace=Pace(0.5))
+    made = Profile(
+        noisy, DELAYS, together={2: (0.9, 1.1)}, build_s={1: (0.01,)}, pace=Pace(0.5), stretch=1.2
+    )
     made.write(tmp_path / "profile.json")
     work = poisson({"a": 20.0, "b": 10.0}, 5, seed=1)
     report = simulate("fifo", work, Fleet.of(1), made, 0)

@@ -70,7 +70,7 @@ def main() -> int:
         found = {name: [played[Game(load, name, seed)] for seed in args.seeds] for name in policies}
         for name in policies:
             lines[name].append((load, fmean(run.utility for run in found[name])))
-        rows += rows_of(load, found)
+        rows += rows_of(load, {Path(name).stem: runs for name, runs in found.items()})
     if args.plot:
         line_plot(args.plot, "six functions, simulated", "load", "utility", lines)
     title = f"bcedge against others, simulated, seeds {' '.join(map(str, args.seeds))}"

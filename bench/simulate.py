@@ -15,6 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -42,7 +43,7 @@ from _processes import spread
 from _report import Row, finish
 from _validation import contention, validation
 from simulator import Fleet, Profile, simulate
-from simulator.report import Summary
+from simulator.report import Report, Summary
 from simulator.workloads import closed_loop, poisson
 
 from workers.scheduling.policies import NAMES as POLICIES
@@ -88,20 +89,29 @@ class Game(NamedTuple):
         return report.summary(SETTLING * self.seconds, self.seconds)
 
 
-def capacity_of(profile: Profile, workers: int = 1, seconds: float = 20.0) -> float:
-    """Answers per second to more clients than the workers can serve."""
+def saturated(profile: Profile, workers: int, seconds: float) -> Report:
+    """A run with more clients than the workers can serve."""
     clients = closed_loop([*profile.functions], CLIENTS * workers, seconds, SEED)
-    report = simulate(DEFAULT, clients, Fleet.of(workers), profile, SEED)
+    return simulate(DEFAULT, clients, Fleet.of(workers), profile, SEED)
+
+
+def capacity_of(profile: Profile, seconds: float = 20.0) -> float:
+    """Answers per second of one worker to more clients than it can serve."""
+    report = saturated(profile, 1, seconds)
     return report.summary(SETTLING * seconds, seconds).throughput
 
 
 def compare(
-    profile: Profile, length: Length, policies: Sequence[str], processes: int | None = None
+    profile: Profile,
+    capacity: float,
+    length: Length,
+    policies: Sequence[str],
+    processes: int | None = None,
 ) -> Found:
     """Every policy at every load."""
-    each = capacity_of(profile) / len(profile.functions)
+    rate = capacity / len(profile.functions)
     games = [
-        Game(profile, policy, load, load * each, seed, length.seconds)
+        Game(profile, policy, load, load * rate, seed, length.seconds)
         for load in length.loads
         for seed in range(length.seeds)
         for policy in policies
@@ -146,10 +156,13 @@ def _of(case: str, values: Sequence[float], unit: str = "") -> Row:
 
 def of_workers(profile: Profile, length: Length) -> Iterator[Row]:
     """Answers per second and worker, of as many clients per worker, over those of one."""
-    alone = None
+    alone, seconds = None, length.seconds / 2
     for count in length.workers:
-        per_second = capacity_of(profile, count, length.seconds / 4)
+        report = saturated(profile, count, seconds)
+        per_second = report.summary(SETTLING * seconds, seconds).throughput
         yield Row(f"{count} workers: answers per second", per_second, "1/s")
+        share = report.scheduler_s / report.until_s
+        yield Row(f"{count} workers: time in which the scheduler decides and sends", share, "")
         alone = alone or per_second / count
         if count > 1:
             bar = EFFICIENCY_BAR if count == max(length.workers) else None
@@ -158,7 +171,9 @@ def of_workers(profile: Profile, length: Length) -> Iterator[Row]:
 
 def _policies(profile: Profile, length: Length, options: argparse.Namespace) -> Iterator[Row]:
     policies = [DEFAULT, *(name for name in options.policies if name != DEFAULT)]
-    found = compare(profile, length, policies, options.processes)
+    capacity = capacity_of(profile)
+    yield Row("capacity", capacity, "1/s")
+    found = compare(profile, capacity, length, policies, options.processes)
     yield from of_policies(found)
     if options.plot:
         paths = {of: Path(options.plot, f"simulated-{of}.svg") for of in ("utility", "violations")}
@@ -177,6 +192,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if not (options.profile / "profile.json").exists():
         parser.error(f"{options.profile}: no profile.json; bench/scheduling.py --record makes one")
     profile = Profile.read(options.profile / "profile.json")
+    if options.stretch:
+        profile = replace(profile, stretch=options.stretch)
     recorded = profile, options.profile, length.replays, options.processes
     parts: dict[str, Callable[[], Iterator[Row]]] = {
         "validation": lambda: validation(*recorded),
@@ -201,6 +218,7 @@ def _options(words: Sequence[str] | None) -> tuple[argparse.Namespace, argparse.
     parser.add_argument("parts", nargs="*", help=f"of {names}; all by default")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=[*POLICIES])
     parser.add_argument("--profile", metavar="FOLDER", default=RECORDED, type=Path)
+    parser.add_argument("--stretch", type=float, help="runs take so many times as long as recorded")
     parser.add_argument("--processes", type=int, help="as many as there are cores by default")
     parser.add_argument("--quick", action="store_true", help="three loads, a minute of the fleet")
     parser.add_argument("--json", metavar="FILE", help="write the rows here too")

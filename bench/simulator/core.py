@@ -173,6 +173,7 @@ class _Run:
             worker.send(group, at_s)
             self._at(at_s + self._staging_s(group), self._stage, group)
         self._free_at_s = at_s
+        self._report.scheduler_s += at_s - now_s
         self._scheduler.is_full = self._scheduler.cannot_start(at_s)
         if turn.wake_at_s < float("inf"):
             self._ask(max(turn.wake_at_s, at_s))

@@ -67,7 +67,7 @@ class Length(NamedTuple):
 
 FULL = Length((0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0), 3, 30.0,
               (1, 2, 4, 8, 16, 32, 64), 5)  # fmt: skip
-QUICK = Length((0.5, 0.8, 1.2), 1, 10.0, (1, 4), 1)
+QUICK = Length((0.5, 0.8, 1.2), 1, 6.0, (1, 4), 1)
 
 
 class Game(NamedTuple):

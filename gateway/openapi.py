@@ -274,7 +274,7 @@ def _jobs() -> Record:
         },
     )
     follow = _operation(
-        "events",
+        "follow",
         "jobs",
         "Events of a job as they come: queued, started, progress, done",
         {

@@ -282,7 +282,13 @@ def _jobs() -> Record:
             "204": {"description": "Its last event was seen already; do not come back."},
             **_problems("unknown_job", "not_acceptable", "invalid_input", "unavailable", *_STORE),
         },
-        parameters=[_header("Last-Event-ID", "Of the last event seen: those after it follow.")],
+        parameters=[
+            _header(
+                "Last-Event-ID",
+                "Of the last event seen: those after it follow.",
+                schema={"type": "string", "pattern": "^[0-9]{1,9}-[0-9]{1,10}$"},
+            )
+        ],
     )
     item = {"parameters": [_JOB_PARAMETER]}
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import time
@@ -42,6 +43,16 @@ class Body(NamedTuple):
 
     content_type: str
     data: bytes
+
+
+class Told(NamedTuple):
+    """Destinations that hear of a job's result, and of any other end of it."""
+
+    on_success: Sequence[str] = ()
+    on_failure: Sequence[str] = ()
+
+
+NOBODY = Told()
 
 
 def is_settled(job: Record) -> bool:
@@ -106,6 +117,8 @@ class Client:
         wait_s: float | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        sticky: str | None = None,
+        told: Told = NOBODY,
     ) -> Record:
         """Call a function; a job without result where it has none within `wait_s`.
 
@@ -113,7 +126,7 @@ class Client:
         a failed connection is tried again: the platform runs the call once.
         """
         headers = {"Content-Type": body.content_type} | _idempotency(idempotency_key)
-        headers |= _priority(priority)
+        headers |= _priority(priority) | _sticky(sticky) | _destinations(told)
         if wait_s is not None:
             headers["Prefer"] = f"wait={wait_s:g}"
         return self._invoke(name, body, headers)
@@ -124,10 +137,13 @@ class Client:
         body: Body,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        sticky: str | None = None,
+        told: Told = NOBODY,
     ) -> Record:
         """Call a function without waiting; the job as it was accepted. See `invoke`."""
         headers = {"Content-Type": body.content_type, "Prefer": "respond-async"}
-        headers |= _idempotency(idempotency_key) | _priority(priority)
+        headers |= _idempotency(idempotency_key) | _priority(priority) | _sticky(sticky)
+        headers |= _destinations(told)
         return self._invoke(name, body, headers)
 
     def job(self, job_id: str, wait_s: float | None = None) -> Record:
@@ -151,6 +167,22 @@ class Client:
         """Cancel a job; raises JobSettled where it has a result."""
         return self._call("DELETE", _job(job_id))
 
+    @contextmanager
+    def events(self, job_id: str, last_id: str = "") -> Iterator[Iterator[bytes]]:
+        """The lines of a job's event stream after an event; see `deploy.event_stream.follow`."""
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+        with self._reachable():
+            answer = self._session.get(
+                f"{self.url}{_job(job_id)}/events",
+                headers=headers,
+                stream=True,
+                timeout=(CONNECT_S, LONG_POLL_S),
+            )
+            with answer:
+                if answer.status_code != 200:
+                    _record(answer, self.url)
+                yield answer.iter_lines(chunk_size=None)  # type: ignore[call-overload]  # as it comes
+
     def functions(self) -> list[Record]:
         """The latest version of every function."""
         found: list[Record] = self._call("GET", "/v1/functions")["functions"]
@@ -163,6 +195,37 @@ class Client:
     def remove(self, name: str) -> Record:
         """Take a function, or one version of it, out of service."""
         return self._call("DELETE", _function(name))
+
+    def aliases(self, name: str) -> list[Record]:
+        """Every alias of a function, by name."""
+        found: list[Record] = self._call("GET", _alias(name))["aliases"]
+        return found
+
+    def put_alias(self, name: str, alias: str, versions: Mapping[int, int]) -> Record:
+        """Make an alias or move it; `versions` are weights by version."""
+        wish = {"versions": {str(version): weight for version, weight in versions.items()}}
+        return self._call("PUT", _alias(name, alias), json=wish)
+
+    def remove_alias(self, name: str, alias: str) -> Record:
+        """Remove an alias; its versions stay."""
+        return self._call("DELETE", _alias(name, alias))
+
+    def roll_back(self, name: str, alias: str) -> Record:
+        """Move an alias back to what it pointed at before."""
+        return self._call("POST", f"{_alias(name, alias)}/rollback")
+
+    def load(self, name: str, wait_s: float | None = None) -> Record:
+        """Bring a function's weights into every worker and keep them; how far that is by then."""
+        return self._place(name, "load", wait_s)
+
+    def unload(self, name: str, wait_s: float | None = None) -> Record:
+        """Take a function's weights out of every worker; the next call brings them back."""
+        return self._place(name, "unload", wait_s)
+
+    def _place(self, name: str, verb: str, wait_s: float | None) -> Record:
+        params = {} if wait_s is None else {"wait": f"{wait_s:g}"}
+        path = f"{_function(name)}/{verb}"
+        return self._call("POST", path, params=params, wait_s=PATIENCE_S)
 
     def logs(self, name: str, count: int = 100, since_s: float = 0.0) -> list[Record]:
         """What a function's own code printed and raised; `since_s` is Unix seconds."""
@@ -210,6 +273,72 @@ class Client:
     def revoke_key(self, key_id: str) -> Record:
         """Revoke an API key."""
         return self._call("DELETE", f"/v1/keys/{quote(key_id, safe='')}")
+
+    def dead_letters(self, count: int = 100) -> Record:
+        """The newest dead letters, and how many there are."""
+        return self._call("GET", "/v1/dead-letters", params={"count": str(count)})
+
+    def dead_letter(self, letter_id: str) -> Record:
+        """One dead letter with its payload."""
+        return self._call("GET", _letter(letter_id))
+
+    def redrive(self, letter_id: str) -> Record:
+        """Run a job again, or try a delivery anew; `job` of the answer is the job."""
+        return self._call("POST", f"{_letter(letter_id)}/redrive")
+
+    def purge(self, letter_id: str | None = None) -> Record:
+        """Remove one dead letter, or all; `purged` of the answer says how many."""
+        return self._call("DELETE", _letter(letter_id) if letter_id else "/v1/dead-letters")
+
+    def webhook_secrets(self, is_rotated: bool = False) -> Record:
+        """What webhooks are signed with, the newest first; made anew where that is wished."""
+        if is_rotated:
+            return self._call("POST", "/v1/webhooks/secret/rotate")
+        return self._call("GET", "/v1/webhooks/secret")
+
+    def create_trigger(self, wanted: Record) -> Record:
+        """Make a trigger, as `docs/events.md` says what may be wanted."""
+        return self._call("POST", "/v1/triggers", json=wanted)
+
+    def triggers(self) -> list[Record]:
+        """Every trigger, by name."""
+        found: list[Record] = []
+        params = {"count": "1000"}
+        while True:
+            page = self._call("GET", "/v1/triggers", params=params)
+            found += page["triggers"]
+            if page["next"] is None:
+                return found
+            params["after"] = page["next"]
+
+    def trigger(self, name: str) -> Record:
+        """One trigger, and how it fares."""
+        return self._call("GET", _trigger(name))
+
+    def remove_trigger(self, name: str) -> Record:
+        """Remove a trigger and its place."""
+        return self._call("DELETE", _trigger(name))
+
+    def pause_trigger(self, name: str) -> Record:
+        """Pause a trigger."""
+        return self._call("POST", f"{_trigger(name)}/pause")
+
+    def resume_trigger(self, name: str) -> Record:
+        """Resume a trigger; one that fails tries at once."""
+        return self._call("POST", f"{_trigger(name)}/resume")
+
+    def test_trigger(self, name: str, event: Record | None) -> Record:
+        """What the function would get for a CloudEvent; of a cron trigger also for its tick."""
+        path = f"{_trigger(name)}/test"
+        if event is None:
+            return self._call("POST", path)
+        headers = {"Content-Type": "application/cloudevents+json"}
+        return self._call("POST", path, data=json.dumps(event), headers=headers)
+
+    def send_events(self, events: Sequence[Record]) -> Record:
+        """Send CloudEvents; accepted when each is a job of every trigger that it is for."""
+        headers = {"Content-Type": "application/cloudevents-batch+json"}
+        return self._call("POST", "/v1/events", data=json.dumps(list(events)), headers=headers)
 
     def _invoke(self, name: str, body: Body, headers: Mapping[str, str]) -> Record:
         path = f"{_function(name)}/invoke"
@@ -266,12 +395,38 @@ def _priority(priority: int | None) -> dict[str, str]:
     return {} if priority is None else {"Fusebox-Priority": str(priority)}
 
 
+def _sticky(key: str | None) -> dict[str, str]:
+    if key is None:
+        return {}
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidInput.of("sticky", "1 to 255 printable ASCII characters", repr(key[:100]))
+    return {"Fusebox-Sticky": key}
+
+
+def _destinations(told: Told) -> dict[str, str]:
+    named = {"Fusebox-On-Success": told.on_success, "Fusebox-On-Failure": told.on_failure}
+    return {name: ", ".join(texts) for name, texts in named.items() if texts}
+
+
+def _letter(letter_id: str) -> str:
+    return f"/v1/dead-letters/{quote(letter_id, safe='')}"
+
+
 def _function(name: str) -> str:
     return f"/v1/functions/{quote(name, safe='@')}"
 
 
+def _alias(name: str, alias: str = "") -> str:
+    path = f"{_function(name)}/aliases"
+    return f"{path}/{quote(alias, safe='')}" if alias else path
+
+
 def _job(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _trigger(name: str) -> str:
+    return f"/v1/triggers/{quote(name, safe='')}"
 
 
 def _record(answer: requests.Response, url: str) -> Record:

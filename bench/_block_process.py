@@ -88,10 +88,10 @@ class Prepared(NamedTuple):
         return in_blocks(self.graph, self.index, budget_bytes, measure_rates(), rate)
 
     def settled(self, budget_bytes: int) -> BlockedGraph:
-        """As a worker runs it after some runs that had to read."""
+        """As a worker runs it after some runs that had to read; where none has to, as planned."""
         path = self.folder / IN_BLOCKS
         trials = Trials(self.planned(budget_bytes))
-        while trials.phase is not Phase.SETTLED:
+        while trials.phase is not Phase.SETTLED and trials.body.plan.read_bytes:
             weights = BlocksLoader([trials.body]).load(path, self.index, is_verified=True)
             is_due = False
             while not is_due:

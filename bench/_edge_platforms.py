@@ -1,12 +1,12 @@
-"""The six functions of `_edge_models` on platforms of their own, one per policy, side by side."""
+"""The six functions of `_edge_models` on a platform per policy, of which one runs at a time."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -72,20 +72,34 @@ class Served:
             self.caller.close()
 
 
+class Stage:
+    """The data of a platform per policy, over the same artifacts, each with a store of its own.
+
+    A platform that nobody calls still takes some of the cores, so no other runs beside one that is
+    measured. What a scheduler has learned of costs is in the store when it is started again.
+    """
+
+    def __init__(self, base: Path, root: Path, aims: Aims) -> None:
+        self._base, self._root = base, root
+        self.aims = aims
+
+    @contextmanager
+    def served(self, policy: str) -> Iterator[Served]:
+        """The platform of a policy while it runs, and ready."""
+        data = self._root / policy
+        if not data.exists():
+            copy_of(self._base, data)
+        with _running(data, FUSEBOX_POLICY=policy) as platform:
+            platform.wait_ready()
+            yield Served(platform, Caller(platform, body_of), self.aims)
+
+
 @contextmanager
-def platforms(policies: Iterable[str]) -> Iterator[dict[str, Served]]:
-    """A platform per policy over the same artifacts, each with a store of its own."""
-    with tempfile.TemporaryDirectory(prefix="fb-") as root, ExitStack() as stack:
+def staged() -> Iterator[Stage]:
+    """The six functions, deployed with what they aim at."""
+    with tempfile.TemporaryDirectory(prefix="fb-") as root:
         base = Path(root, "base")
-        aims = _prepare(base, Path(root))
-        found = {}
-        for policy in policies:
-            data = copy_of(base, Path(root, policy))
-            platform = stack.enter_context(_running(data, FUSEBOX_POLICY=policy))
-            found[policy] = Served(platform, Caller(platform, body_of), aims)
-        for served in found.values():
-            served.platform.wait_ready()
-        yield found
+        yield Stage(base, Path(root), _prepare(base, Path(root)))
 
 
 def manifests(platform: Platform) -> dict[str, dict[str, int]]:

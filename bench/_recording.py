@@ -11,8 +11,8 @@ from simulator.profiles import Bandwidth, Draw, Samples
 
 # of a kind, evenly from the sorted ones: enough for a tail, little enough for a file
 MOST_SAMPLES = 100
-# of a claim's two milliseconds in the scheduler, from traces of its loop: deciding, and the round
-# trip of each claim; the rest of the way is the worker's
+# assumed, for no clock of a job's way stands between them: deciding, and the round trip of each
+# claim; the rest of the way to the worker is recorded
 DECIDE_S, CLAIM_S = 0.0005, 0.001
 
 

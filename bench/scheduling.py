@@ -1,11 +1,12 @@
-"""Policies side by side on running platforms: six functions, each with its SLO, Poisson arrivals.
+"""Policies on running platforms: six functions, each with its SLO, Poisson arrivals.
 
-Every policy has a platform of its own over the same artifacts; they take turns under one load after
-another, in another order each round, with the same calls for all. Capacity is what the default
-policy answers to more clients than it can serve. Utility is BCEdge's, ln(throughput / (latency /
-SLO)) with throughput in answers per second and mean latency, averaged over functions; violations
-are all calls not answered within their SLO, refused ones included. `--record` keeps a profile and
-three workloads with their figures in bench/results/scheduling, for bench/simulate.py.
+Every policy has a platform of its own over the same artifacts; in each round they take turns, in
+another order, and each plays every load, with the same calls for all. No other platform runs then.
+Capacity is what the default policy answers to more clients than it can serve. Utility is BCEdge's,
+ln(throughput / (latency / SLO)) with throughput in answers per second and mean latency, averaged
+over functions; violations are all calls not answered within their SLO, refused ones included.
+`--record` keeps a profile and three workloads with their figures in bench/results/scheduling, for
+bench/simulate.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -22,7 +24,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from anywhere
 
 import numpy as np
-from _edge_platforms import NAMES, Served, manifests, platforms
+from _edge_platforms import NAMES, Served, Stage, manifests, staged
 from _intervals import ratio_interval
 from _live import Played, one_after_another
 from _plot import bar_plot, line_plot
@@ -74,22 +76,30 @@ def settled(report: Report, seconds: float) -> Summary:
 
 def capacity_of(served: Served, seconds: float) -> float:
     """Answers per second to clients of which each sends when it has its answer."""
-    served.report(closed_loop(NAMES, CLIENTS, seconds / 2, 0))
     report = served.report(closed_loop(NAMES, CLIENTS, seconds, 0))
     return settled(report, seconds).throughput
 
 
-def compare(found: Mapping[str, Served], capacity: float, length: Length) -> Found:
+@contextmanager
+def warm(stage: Stage, policy: str, seconds: float) -> Iterator[Served]:
+    """The platform of a policy, its DAGs built and its costs known."""
+    with stage.served(policy) as served:
+        served.report(closed_loop(NAMES, CLIENTS, seconds, 0))
+        yield served
+
+
+def compare(stage: Stage, policies: Sequence[str], capacity: float, length: Length) -> Found:
     """Every policy at every load, in turn."""
     summaries: defaultdict[tuple[str, float], list[Summary]] = defaultdict(list)
-    chooser, order = random.Random(0), [*found]
+    chooser, order = random.Random(0), [*policies]
     for number in range(length.rounds):
-        for load in length.loads:
-            work = poisson(rates(capacity, load), length.seconds, number)
-            chooser.shuffle(order)
-            for policy in order:
-                report = found[policy].report(work)
-                summaries[policy, load].append(settled(report, length.seconds))
+        chooser.shuffle(order)
+        for policy in order:
+            with warm(stage, policy, length.seconds) as served:
+                for load in length.loads:
+                    work = poisson(rates(capacity, load), length.seconds, number)
+                    summary = settled(served.report(work), length.seconds)
+                    summaries[policy, load].append(summary)
     return summaries
 
 
@@ -262,19 +272,18 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     policies = [DEFAULT, *(name for name in options.policies if name != DEFAULT)]
     into = Path(options.record_into) if options.record_into else RECORDED
-    with platforms(policies) as served:
-        default = served[DEFAULT]
-        for its in served.values():
-            its.report(closed_loop(NAMES, CLIENTS, length.seconds, 0))  # DAGs, costs
-        capacity = capacity_of(default, length.seconds)
-        found = compare(served, capacity, length)
+    with staged() as stage:
+        with warm(stage, DEFAULT, length.seconds) as default:
+            capacity = capacity_of(default, length.seconds)
+        found = compare(stage, policies, capacity, length)
         rows = [Row("capacity", capacity, "1/s"), *of_policies(found, length.loads)]
-        rows += of_overload(default, capacity, found, length.seconds)
-        rows += of_bursts(default, capacity, length)
-        if options.record or options.record_into:
-            played = recorded(default, capacity, 2 * length.seconds, into)
-            if options.plot:
-                plot_timeline(played, 2 * length.seconds, Path(options.plot, "timeline.svg"))
+        with warm(stage, DEFAULT, length.seconds) as default:
+            rows += of_overload(default, capacity, found, length.seconds)
+            rows += of_bursts(default, capacity, length)
+            if options.record or options.record_into:
+                played = recorded(default, capacity, 2 * length.seconds, into)
+                if options.plot:
+                    plot_timeline(played, 2 * length.seconds, Path(options.plot, "timeline.svg"))
     if options.plot:
         plot(found, Path(options.plot))
     return finish(rows, "Policies on six functions", options.json)

@@ -17,8 +17,11 @@ FuseboxError                      internal               500
 │   ├── UnknownFunction           unknown_function       404
 │   ├── UnknownAlias              unknown_alias          404
 │   ├── UnknownJob                unknown_job            404
-│   └── UnknownKey                unknown_key            404
+│   ├── UnknownKey                unknown_key            404
+│   ├── UnknownLetter             unknown_letter         404
+│   └── UnknownTrigger            unknown_trigger        404
 ├── AliasInUse                    alias_in_use           409
+├── TriggerExists                 trigger_exists         409
 ├── JobSettled                    job_settled            409
 ├── JobCancelled                  job_cancelled          409
 ├── QueueFull                     queue_full             429
@@ -177,6 +180,24 @@ class AliasInUse(FuseboxError):
     """An alias points to this version, so it stays deployed."""
 
     code, http_status = "alias_in_use", 409
+
+
+class UnknownLetter(NotFound):
+    """No dead letter has this id; they are kept for a limited time."""
+
+    code = "unknown_letter"
+
+
+class UnknownTrigger(NotFound):
+    """No trigger has this name."""
+
+    code = "unknown_trigger"
+
+
+class TriggerExists(FuseboxError):
+    """There is a trigger of this name; remove it first."""
+
+    code, http_status = "trigger_exists", 409
 
 
 class JobSettled(FuseboxError):

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from contract.aliases import ALIAS_NAME
-from contract.errors import InvalidArtifact, UnknownFunction
+from contract.errors import InvalidArtifact, InvalidInput, UnknownFunction
 from contract.tensors import TensorSpec
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -90,6 +90,9 @@ class Manifest:
     row_buckets: tuple[int, ...] = ()
     # no graph: its module is made from its source in a handler host, where forward runs as it is
     is_eager: bool = False
+    # destinations that are told of each job of it: of a result, of any other end
+    on_success: tuple[str, ...] = ()
+    on_failure: tuple[str, ...] = ()
 
     @property
     def graph_files(self) -> tuple[str, ...]:
@@ -131,6 +134,8 @@ class Manifest:
             "outputs": [spec.encode() for spec in self.outputs],
             "activation_bytes": {str(k): v for k, v in self.activation_bytes.items()},
             "row_buckets": list(self.row_buckets),
+            "on_success": list(self.on_success),
+            "on_failure": list(self.on_failure),
         }
 
     @classmethod
@@ -225,6 +230,18 @@ def _row_buckets(value: Any) -> tuple[int, ...]:
     return rows
 
 
+def _destinations(value: Any) -> tuple[str, ...]:
+    # it knows what names of functions look like from here
+    from contract.destinations import parse_all
+
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError("expected a list of destinations")
+    try:
+        return tuple(found.text for found in parse_all(value, "destination"))
+    except InvalidInput as error:
+        raise ValueError(error.detail) from error
+
+
 _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "architecture": _digest,
     "inputs": _specs,
@@ -243,9 +260,11 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "keep_alive_s": _optional(_number_between(-1, 86_400_000)),
     "row_buckets": _row_buckets,
     "is_eager": _flag,
+    "on_success": _destinations,
+    "on_failure": _destinations,
 }
 # artifacts made before these came do not have them
-_LATER = frozenset({"row_buckets", "is_eager"})
+_LATER = frozenset({"row_buckets", "is_eager", "on_success", "on_failure"})
 
 
 def _checked(manifest: Manifest) -> Manifest:

@@ -25,3 +25,5 @@ class Options:
     keep_alive_s: float | None = None
     include: tuple[Path, ...] = ()
     eager: bool = True
+    on_success: tuple[str, ...] = ()
+    on_failure: tuple[str, ...] = ()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from contract.errors import FuseboxError
+from contract.errors import FuseboxError, InvalidInput
 from deploy.errors import INTERRUPTED, exit_code
 from deploy.options import DEFAULT_URL
 
 PIPE_COLUMNS = 160
+F = TypeVar("F", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -104,6 +105,30 @@ def _common() -> list[click.Parameter]:
         ),
         click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
     ]
+
+
+def destination_option(name: str, what: str) -> Callable[[F], F]:
+    """An option that names destinations."""
+    return click.option(
+        name,
+        multiple=True,
+        metavar="DESTINATION",
+        callback=_destinations,
+        help=f"Tell https://..., function:NAME or stream:events:KEY of {what}; repeatable.",
+    )
+
+
+def _destinations(
+    _context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> tuple[str, ...]:
+    """What is none is refused before a model is exported for it."""
+    from contract.destinations import parse_all
+
+    try:
+        return tuple(found.text for found in parse_all(texts, parameter.opts[0]))
+    except InvalidInput as error:
+        expected, actual = error.extensions["expected"], error.extensions["actual"]
+        raise click.BadParameter(f"expected {expected}, got {actual}") from error
 
 
 def complete_function(

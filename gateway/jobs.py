@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contract.delivery import Delivery
 from contract.errors import JobSettled, UnknownJob
-from contract.job import JOB_ID_CHARS, JobId, Status
+from contract.job import JOB_ID_CHARS, Job, JobId, Status
 from gateway import job_answers as answers
 from gateway.answer import Answer
 from gateway.context import Gateway
@@ -25,7 +26,13 @@ def show(gateway: Gateway, job_id: str, accept: str, wait_s: float | None) -> An
             if job.outcome is None:
                 waiter.wait(min(wait_s, gateway.settings.max_wait_s))
                 job = gateway.store.jobs.get(job_id)
-    return answers.shown(job, accept)
+    return answers.shown(job, accept, _deliveries(gateway, job))
+
+
+def _deliveries(gateway: Gateway, job: Job) -> list[Delivery]:
+    """Who was told of its end, or is to be; another round trip for such jobs alone."""
+    is_told = job.outcome is not None and job.origin.is_told
+    return gateway.store.deliveries.of(job.spec.id) if is_told else []
 
 
 def cancel(gateway: Gateway, job_id: str, accept: str) -> Answer:

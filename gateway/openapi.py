@@ -13,6 +13,7 @@ from gateway.functions import TAR
 from gateway.idempotency import PATTERN as IDEMPOTENCY_KEY
 from gateway.openapi_access import SCHEMES, keys, secured
 from gateway.openapi_aliases import STICKY, aliases
+from gateway.openapi_deliveries import ON_FAILURE, ON_SUCCESS, dead_letters
 from gateway.openapi_parts import Record
 from gateway.openapi_parts import header as _header
 from gateway.openapi_parts import operation as _operation
@@ -113,6 +114,8 @@ def _invoke() -> Record:
         parameters=[
             _header("Prefer", "`respond-async` answers 202 at once, `wait=S` after S seconds."),
             _PRIORITY,
+            ON_SUCCESS,
+            ON_FAILURE,
             _IDEMPOTENCY_KEY,
             STICKY,
             _header("traceparent", "W3C Trace Context: the job belongs to the caller's trace."),
@@ -177,6 +180,28 @@ def _functions() -> Record:
             **_problems("unknown_function", "bad_request", "alias_in_use", *_STORE),
         },
     )
+    wait = _query("wait", "Seconds to wait for it.", type="number", minimum=0, default=30)
+    load, unload = (
+        _operation(
+            verb,
+            "functions",
+            summary,
+            {
+                "200": _shown("It is so, in at least one worker.", "Loading"),
+                "202": _shown("Workers go on with it.", "Loading"),
+                **_problems("bad_request", "invalid_input", "unknown_function", *more, *_STORE),
+            },
+            parameters=[wait],
+        )
+        for verb, summary, more in (
+            (
+                "load",
+                "Bring its weights into every worker, and keep them there",
+                ("unavailable", "out_of_memory", "function_failed", "artifact_unavailable"),
+            ),
+            ("unload", "Take its weights out of every worker; the next call brings them back", ()),
+        )
+    )
     lines = _operation(
         "logs",
         "functions",
@@ -216,6 +241,8 @@ def _functions() -> Record:
         "/v1/functions": {"get": listing},
         "/v1/functions/{name}": {"get": describe, "put": deploy, "delete": remove, **item},
         "/v1/functions/{name}/invoke": {"post": _invoke(), **item},
+        "/v1/functions/{name}/load": {"post": load, **item},
+        "/v1/functions/{name}/unload": {"post": unload, **item},
         "/v1/functions/{name}/logs": {"get": lines, **item},
         "/v1/functions/{name}/graph": {"get": graph, **item},
         "/v1/artifacts/{name}": {"get": artifact, "parameters": [_ARTIFACT_PARAMETER]},
@@ -297,7 +324,7 @@ def _platform() -> Record:
 @cache
 def document(is_guarded: bool = False) -> Record:
     """GET /openapi.json; `is_guarded`: operations need API keys."""
-    paths = _functions() | aliases() | _jobs() | keys() | _platform()
+    paths = _functions() | aliases() | _jobs() | keys() | dead_letters() | _platform()
     for door in DOORS:
         paths |= door.describe()
     return {
@@ -312,6 +339,7 @@ def document(is_guarded: bool = False) -> Record:
             {"name": "invocations", "description": "Call functions."},
             {"name": "jobs", "description": f"Every call is a job: {', '.join(Status)}."},
             {"name": "functions", "description": "Deploy, describe and remove functions."},
+            {"name": "deliveries", "description": "Dead letters, and the secret of webhooks."},
             {"name": "keys", "description": "Make, list and revoke API keys."},
             {"name": "platform", "description": "Workers, counters, health and pages."},
             *({"name": door.name, "description": door.summary} for door in DOORS),

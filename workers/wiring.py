@@ -35,7 +35,7 @@ from fusion.device import (
 from fusion.measurements import Measurements
 from fusion.members import DagKey
 from fusion.memory import limit_bytes
-from fusion.slots import SlotTable, open_slots
+from fusion.slots import SlotRequest, SlotTable, open_slots
 from fusion.strategies.lanes import Lanes
 from workers import prefetching
 from workers.blocks import Blocks
@@ -71,6 +71,8 @@ from workers.spans import JobSpans
 from workers.speed import find_speed
 from workers.stage import Stager
 from workers.tiers import Tiers
+from workers.wanted import Parts as WantParts
+from workers.wanted import Wants
 from workers.warmup import warm_groups, warm_up
 from workers.watchdog import Actions, Look, Watchdog
 
@@ -103,6 +105,7 @@ class Parts(NamedTuple):
     warm: Callable[[], int]
     learned: Callable[[], None]
     prefetcher: Prefetcher
+    wants: Wants
     tracing: Tracing | None = None
 
 
@@ -124,9 +127,11 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     occasions = Occasions(parts.gauge.set_baseline, _say_ready, turns.turn)
     watchdog.start()
     stop_prefetching = prefetching.start(parts.prefetcher, store.server, parts.id)
+    stop_wants = parts.wants.start()
     with drain.on_signals():
         consume(app, queue, settings.places, make_step(parts.heartbeat, drain, occasions))
     stop_prefetching()
+    stop_wants()
     parts.leaving.drained()
     parts.learned()
     if parts.tracing is not None:
@@ -197,6 +202,7 @@ def wire(
         row_ceilings=ceilings.shown,
         blocks=lambda: blocks.reports(),
         prefetches=lambda: prefetcher.stats(),
+        wanted=lambda: wants.reports(),
         speed=find_speed(
             measurements, torch.device(str(device)), threads, float(settings.warm_up_s)
         ),
@@ -213,6 +219,9 @@ def wire(
     stager = Stager(known, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces, fetching)
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
+    wants = Wants(
+        store.wanted.all, WantParts(slots, library, find, _slots_of(eager, blocks, library))
+    )
     computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
     tracing = open_tracing(settings, "fusebox-worker")
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
@@ -232,7 +241,7 @@ def wire(
     )
     chores = [
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
-        compiling.look, measuring.look, tiers.look,
+        compiling.look, measuring.look, tiers.look, wants.look,
     ]  # fmt: skip
     if device.kind == "cpu" and fetching is None:
 
@@ -261,8 +270,29 @@ def wire(
         measuring.save()
 
     return Parts(
-        worker, claims, executor, heartbeat, gauge, leaving, warm, learned, prefetcher, tracing
+        worker,
+        claims,
+        executor,
+        heartbeat,
+        gauge,
+        leaving,
+        warm,
+        learned,
+        prefetcher,
+        wants,
+        tracing,
     )
+
+
+def _slots_of(
+    eager: EagerRuns, blocks: Blocks, library: Library
+) -> Callable[[Function], SlotRequest]:
+    def slot_of(function: Function) -> SlotRequest:
+        if function.manifest.is_eager:
+            return eager.request(function)
+        return blocks.fitted(function, library.get(function)).slot
+
+    return slot_of
 
 
 def _measurements(data: Path, identity: str) -> Measurements:

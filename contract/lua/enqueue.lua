@@ -2,7 +2,8 @@
 -- ARGV: limit of all, limit of a function, then per job
 --       id, function, version, what was asked for (1: the latest, 0: this one, or an alias), spec,
 --       payload, waiter, claim ('' without a key),
---       milliseconds to its deadline, origin ('' for none), 1 when somebody hears of its end
+--       milliseconds to its deadline, origin ('' for none), and of
+--       which of its ends somebody hears: s of success, f of any other
 -- Returns per job the entry; or why it was refused, after '!', with the predicted wait in
 -- milliseconds (0: not known) where that is for too many jobs; or, after '=', the job that its
 -- idempotency key stands for.
@@ -25,6 +26,9 @@ end
 
 local limit, function_limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local waiting = redis.call('XLEN', 'fb:pending')
+
+-- Ended jobs of which somebody is to be told; they keep their payloads meanwhile.
+local OUTBOX_LIMIT = 100000
 
 -- With fewer jobs ahead, a prediction from a rate is worth nothing.
 local SHORT = 4
@@ -72,6 +76,9 @@ for i = 3, #ARGV, 11 do
     replies[#replies + 1] = '!stale'
   elseif not known[1] or not known[2] then
     replies[#replies + 1] = '!unknown_function'
+  elseif told ~= '' and redis.call('XLEN', 'fb:outbox') >= OUTBOX_LIMIT then
+    -- nobody takes them out: whoever counts on being told should hear it now
+    replies[#replies + 1] = '!queue_full 0'
   else
     local queued = tonumber(redis.call('HGET', 'fb:queued', name) or '0')
     local why = refusal(name, version, tonumber(left_ms), queued)

@@ -71,7 +71,7 @@ class Jobs:
                 claim,
                 int(1000 * (spec.deadline_s - spec.accepted_at_s)),
                 origin.encode(),
-                int(origin.is_told),
+                origin.told,
             ]
         replies = self._server.run("enqueue", args)
         return [

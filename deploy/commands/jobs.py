@@ -111,6 +111,7 @@ def job_table(record: Record, is_explained: bool = False) -> Table:
         rows.append(("timings", timings_text(record["timings_ms"])))
     if "error" in record:
         rows.append(("error", f"{record['error']['code']}: {record['error']['detail']}"))
+    rows += [("told", delivery_text(each)) for each in record.get("deliveries", ())]
     rows += explanation_rows(record, is_explained)
     rows += [
         (field, json.dumps(shortened(record[field])))
@@ -123,6 +124,19 @@ def job_table(record: Record, is_explained: bool = False) -> Table:
 def _called(record: Record) -> str:
     by = f", by {record['function']}@{record['alias']}" if "alias" in record else ""
     return f"{record['function']}@{record['version']}{by}"
+
+
+def delivery_text(delivery: Record) -> str:
+    """`https://...: given_up after 3 attempts: answered 410` for people."""
+    count = delivery["attempts"]
+    words = f"{delivery['destination']}: {delivery['state']}"
+    if count:
+        words += f" after {count} attempt{'s' if count > 1 else ''}"
+    if delivery["job"]:
+        words += f", as job {delivery['job']}"
+    if delivery["error"]:
+        words += f": {delivery['error']}"
+    return words
 
 
 def timings_text(timings_ms: dict[str, float]) -> str:

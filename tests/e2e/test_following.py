@@ -28,12 +28,11 @@ class Traced(NamedTuple):
 
 @pytest.fixture(scope="module")
 def traced() -> Iterator[Traced]:
-    """A platform with two versions of one function, and an alias of the first."""
+    """A platform with one function, and an alias of its version."""
     with collecting() as (collector, endpoint):
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}
         with running_platform(FUSEBOX_COMPUTE_THREADS="1", FUSEBOX_GATEWAYS="1", **settings) as up:
-            for _ in range(2):
-                up.deploy(str(PAGED), "--name", "paged", "--max-batch", "2")
+            up.deploy(str(PAGED), "--name", "paged", "--max-batch", "2")
             up.wait_ready()
             done = up.fusebox("alias", "paged", "prod=1")
             assert done.returncode == 0, done.stderr
@@ -98,13 +97,13 @@ def test_a_job_is_followed_on_the_command_line(traced: Traced) -> None:
     """To its end, and with its exit status; a rollback needs something to go back to."""
     platform = traced.platform
     submitted = platform.fusebox(
-        "invoke", "paged@prod", "--data", '{"numbers": [1, 2]}', "--async", "--json"
+        "invoke", "paged@prod", "--data", '{"numbers": [1, 2, 3]}', "--async", "--json"
     )
     job = json.loads(submitted.stdout)["job"]
     followed = platform.fusebox("jobs", "follow", job, "--json")
     assert followed.returncode == 0, followed.stderr
     events = [json.loads(line) for line in followed.stdout.splitlines()]
     assert [event["event"] for event in events][-1] == "done"
-    assert events[-1]["data"]["result"] == {"total": 6.0}
+    assert events[-1]["data"]["result"] == {"total": 12.0}
     assert platform.fusebox("rollback", "paged").returncode == 2
     assert platform.fusebox("rm", "paged@1").returncode == 1

@@ -78,6 +78,7 @@ def test_only_one_package_speaks_redis() -> None:
     [
         "gateway.app",
         "gateway.server",
+        "gateway.events.__main__",
         "workers.scheduling.__main__",
         "workers.celery_app",
         "workers.handlers.host",

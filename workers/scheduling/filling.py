@@ -13,14 +13,16 @@ from typing import NamedTuple
 
 from contract.function import FunctionRef
 from workers.scheduling.forecast import Forecast
-from workers.scheduling.groups import LONG_GROUP_S, Group
+from workers.scheduling.groups import LONG_GROUP_S, SEND_AHEAD_FROM_S, Group
 from workers.scheduling.order import Turn
 from workers.scheduling.records import FunctionView, Limits, PendingJob, WorkerView
 
 # Part of the tightest aim that one group may take: one waits for a group, then runs in another.
-AIM_SHARE = 0.3
+AIM_SHARE = 0.5
 # Predicted times are stretched by this where a due time is to be kept.
 SAFETY = 1.15
+# A device waits so long between two groups, though the next one is there.
+GAP_S = 0.0005
 
 
 def longest_s(aim_s: float) -> float:
@@ -58,7 +60,7 @@ class Filling:
         longest_s: float,
     ) -> None:
         """The first job is in, whatever it costs."""
-        self.group = Group(worker, limits, now_s)
+        self.group, self._limits = Group(worker), limits
         self._functions, self._forecast = functions, forecast
         self._start_s = now_s + worker.free_in_s
         self._members: dict[FunctionRef, _Member] = {}
@@ -81,13 +83,16 @@ class Filling:
         """When it ends, if it takes somewhat longer than predicted."""
         return self._start_s + SAFETY * (self._swap_s + self.compute_s)
 
-    def offer(self, turn: Turn) -> Fit:
-        """Take the job in where limits, bytes and due times are kept."""
+    def offer(self, turn: Turn, waiting: int = 0) -> Fit:
+        """Take the job in where limits, bytes and due times are kept; `waiting`: jobs in all.
+
+        The first of another function is taken where that lets jobs end sooner in the mean.
+        """
         job = turn.job
         ref, view = job.function, self._functions[job.function]
         member = self._members.get(ref)
         if member is None:
-            if not self._may_join(view):
+            if not self._may_join(view) or not self._pays(turn, view, waiting):
                 return Fit.NO_MEMBER
         elif not view.is_batchable:
             return Fit.NO_MEMBER
@@ -111,9 +116,31 @@ class Filling:
         """Whether another function may run beside those that are in it."""
         if self._is_closed or view.is_eager or self._is_in_blocks:
             return False
-        group = self.group
-        is_small = view.weight_bytes <= group.worker.budget_bytes
-        return is_small and len(self._members) < group.limits.functions
+        is_small = view.weight_bytes <= self.group.worker.budget_bytes
+        return is_small and len(self._members) < self._limits.functions
+
+    def _pays(self, turn: Turn, view: FunctionView, waiting: int) -> bool:
+        """Whether running beside each other ends jobs sooner than one group after the other.
+
+        Those of the group wait for the other's; those, and all that wait behind, save the way of a
+        group, and what the device gains by both at once.
+        """
+        ref, group = turn.job.function, self.group
+        if not self._forecast.knows_together(len(self._members) + 1, group.worker):
+            # it is found out by trying
+            return True
+        jobs = turn.stop - turn.at
+        rows = min(jobs * turn.job.rows, max(view.max_batch, turn.job.rows))
+        before_s = self._fused_s(self.group.rows)
+        both_s = self._fused_s({**self.group.rows, ref: rows})
+        speed = group.worker.speed
+        apart_s = before_s + self._forecast.compute_s(ref, rows) / speed
+        apart_s += GAP_S + max(0.0, SEND_AHEAD_FROM_S - before_s)
+        behind = max(waiting - len(group.jobs), jobs)
+        return len(group.jobs) * (both_s - before_s) < behind * (apart_s - both_s)
+
+    def _fused_s(self, rows: Mapping[FunctionRef, int]) -> float:
+        return self._forecast.group_s(rows, self.group.worker) / self.group.worker.speed
 
     def _with(self, job: PendingJob, view: FunctionView) -> _Member:
         member = self._members.get(job.function)
@@ -138,7 +165,11 @@ class Filling:
         return end_s <= min(self._until_s, turn.until_s)
 
     def _fits(self, ref: FunctionRef, grown: _Member, view: FunctionView) -> bool:
-        """Whether the bytes do; see `groups._bytes`."""
+        """Whether the bytes do.
+
+        Those that are resident side by side are known to fit as they are; a function larger than
+        the budget runs alone and in blocks, so its activations count.
+        """
         worker, member = self.group.worker, self._members.get(ref)
         activations = self._activation_bytes + grown.activation_bytes
         activations -= member.activation_bytes if member else 0

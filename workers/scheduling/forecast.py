@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
 from contract.function import FunctionRef
 from workers.scheduling.costs import Costs
-from workers.scheduling.records import FunctionView
+from workers.scheduling.records import FunctionView, WorkerView
 
 # Activations of a version never change; this only bounds what is remembered.
 KEEP_S = 60.0
@@ -34,15 +34,38 @@ class Forecast:
             self._activations.clear()
         return self
 
+    @property
+    def costs(self) -> Costs:
+        """The cost model that is asked."""
+        assert self._costs is not None
+        return self._costs
+
+    @property
+    def revision(self) -> int:
+        """How often its compute times have changed."""
+        return self.costs.revisions.count
+
+    def revised(self, since: int) -> Sequence[FunctionRef] | None:
+        """Functions whose compute times are others than at that revision; None: any may be."""
+        return self.costs.revisions.since(since)
+
+    def group_s(self, rows: Mapping[FunctionRef, int], worker: WorkerView) -> float:
+        """Predicted compute time of a group, what its members add to each other included."""
+        assert self._costs is not None
+        return self._costs.group_s(rows, worker)
+
+    def knows_together(self, members: int, worker: WorkerView) -> bool:
+        """Whether groups of so many members have run on as many lanes."""
+        assert self._costs is not None
+        return self._costs.knows_together(members, worker)
+
     def swap_s(self, swap_bytes: int) -> float:
         """Predicted time to bring in weights."""
-        assert self._costs is not None
-        return self._costs.swap_s(swap_bytes)
+        return self.costs.swap_s(swap_bytes)
 
     def is_measured(self, ref: FunctionRef) -> bool:
         """Whether the function has run, so that its times are more than a guess."""
-        assert self._costs is not None
-        return self._costs.is_measured(ref)
+        return self.costs.is_measured(ref)
 
     def activation_bytes(self, ref: FunctionRef, rows: int, view: FunctionView) -> int:
         """Activation peak of a run of so many rows."""

@@ -101,7 +101,8 @@ class Refusal(NamedTuple):
     # when it could have ended at the earliest, Unix seconds
     earliest_end_s: float
     # `too_long`: its run alone takes longer than it has; `workers_busy`: what workers have does;
-    # `not_admitted`: what was admitted before it does
+    # `not_admitted`: what was admitted before it does; `overloaded`: it would be late, and late
+    # jobs hardly get a turn now
     reason: str = "workers_busy"
 
 

@@ -14,6 +14,8 @@ SETS = 1024
 SET_RUNS = 2.0
 # A factor beyond this is no interference but something else, once.
 MOST = 4.0
+# Groups of a size that tell what members of it add to each other.
+KNOWN_GROUPS = 8
 
 # (function, row bucket) of each member
 Members = frozenset[tuple[FunctionRef, int]]
@@ -40,6 +42,11 @@ class Interference:
         """Of groups of this many members on this many lanes."""
         recent = self.by_size.get((members, lanes))
         return recent.median() if recent else 1.0
+
+    def is_known(self, members: int, lanes: int) -> bool:
+        """Whether enough groups of so many members have run to tell."""
+        recent = self.by_size.get((members, lanes))
+        return recent is not None and len(recent) >= KNOWN_GROUPS
 
     def factor(self, members: Members, lanes: int) -> float:
         """Of this set of members."""

@@ -10,16 +10,19 @@ its deadline any more is refused (`refusals.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import inf
 
+from contract.function import FunctionRef
+from workers.scheduling.admission import Admission
 from workers.scheduling.costs import Costs
 from workers.scheduling.filling import SAFETY, Filling, Fit, longest_s
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.groups import sent_ahead_in_s
 from workers.scheduling.order import Turn, Turns
-from workers.scheduling.pending import Line, Pending
+from workers.scheduling.pending import Pending
 from workers.scheduling.placement import first_to_end
 from workers.scheduling.records import Dispatch, Limits, Plan, WorkerView
 from workers.scheduling.refusals import unmeetable
@@ -28,6 +31,8 @@ from workers.scheduling.refusals import unmeetable
 IN_VAIN = 12
 # A group that computes for so long leaves the rest to other idle workers.
 SPLIT_FROM_S = 0.01
+# Device time by which jobs that run along with the first may put their function ahead of the next.
+ALONG_S = 0.1
 
 
 class LeastLaxity:
@@ -36,6 +41,7 @@ class LeastLaxity:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._forecast = Forecast()
+        self._admission = Admission()
         # by priority, when it was served last; Unix seconds
         self._served_s: dict[int, float] = {}
 
@@ -50,17 +56,26 @@ class LeastLaxity:
         if not pending:
             return Plan([])
         forecast = self._forecast.at(costs, now_s)
+        refused = self._admission.refuse(pending, workers, forecast, now_s)
+        gone = {refusal.job.id for refusal in refused}
         free = [worker for worker in workers if worker.free_places > 0]
         if not free:
-            refused = unmeetable(pending, pending.lines(), workers, forecast, now_s)
+            start_s = now_s + min((worker.remaining_s or 0.0 for worker in workers), default=0.0)
+            missing = pending.missing(forecast, start_s)
+            others = unmeetable(pending, missing, workers, forecast, now_s)
+            refused += [refusal for refusal in others if refusal.job.id not in gone]
             return Plan([], refused)
         decision = _Decision(pending, free, costs, forecast, self._limits, now_s, self._served_s)
-        # what cannot meet its deadline cannot be in time for what it aims at
-        refused = unmeetable(pending, decision.late, workers, forecast, now_s)
+        missing = pending.missing(forecast, decision.start_s)
+        others = unmeetable(pending, missing, workers, forecast, now_s)
+        refused += [refusal for refusal in others if refusal.job.id not in gone]
         decision.gone.update(refusal.job.id for refusal in refused)
         dispatches = decision.dispatches()
         for dispatch in dispatches:
             self._served_s.update((job.priority, now_s) for job in dispatch.jobs)
+            self._admission.note(dispatch.jobs, now_s)
+        if sum(len(dispatch.jobs) for dispatch in dispatches) == len(pending) - len(refused):
+            self._admission.note_idle()
         return Plan(dispatches, refused, decision.wake_at_s)
 
 
@@ -80,18 +95,13 @@ class _Decision:
         self._pending, self._functions = pending, pending.functions
         self._free, self._costs, self._forecast = free, costs, forecast
         self._limits, self._now_s = limits, now_s
-        start_s = now_s + min(worker.free_in_s for worker in free)
+        self.start_s = start_s = now_s + min(worker.free_in_s for worker in free)
         self._longest_s = longest_s(pending.aims.tightest_s(now_s))
         self._turns = Turns(pending, forecast, start_s, now_s, SAFETY * self._longest_s, served_s)
         self._waiting = len(pending)
         # jobs that are refused
         self.gone: set[str] = set()
         self.wake_at_s = inf
-
-    @property
-    def late(self) -> Iterable[Line]:
-        """Lines of which some jobs are late, each once."""
-        return dict.fromkeys(self._turns.late)
 
     def dispatches(self) -> list[Dispatch]:
         """Groups, while there are places and jobs."""
@@ -143,7 +153,7 @@ class _Decision:
 
     def _fill(self, first: Turn, worker: WorkerView) -> Filling:
         """The first job, whatever it costs, and those after it that fit beside it."""
-        turns, most = self._turns, self._limits.jobs
+        turns = self._turns
         filling = Filling(
             first,
             worker,
@@ -153,21 +163,22 @@ class _Decision:
             self._now_s,
             self._longest_s,
         )
-        turns.take()
         others = [w for w in self._free if w is not worker and w.under_way_s is None]
-        jobs, in_vain = filling.group.jobs, 0
-        while len(jobs) < most and in_vain < IN_VAIN and (turn := self._next()) is not None:
-            ref = turn.job.function
-            if others and self._is_enough(filling, len(others)):
+        rival = turns.rival()
+        if rival is not None:
+            filling.spare(rival)
+        runs_along = partial(self._runs_along, filling, rival, len(others))
+        turns.take_along(runs_along)
+        in_vain = 0
+        while in_vain < IN_VAIN and (turn := self._next()) is not None:
+            if self._is_full(filling, len(others)):
                 break
-            if ref in worker.behind or (
-                others and ref not in worker.resident and any(ref in w.resident for w in others)
-            ):
+            if _is_better_elsewhere(turn.job.function, worker, others):
                 turns.skip_line()
                 continue
-            fit = filling.offer(turn)
+            fit = filling.offer(turn, self._waiting)
             if fit is Fit.TAKEN:
-                turns.take()
+                turns.take_along(runs_along)
                 continue
             in_vain += 1
             if not others:
@@ -179,10 +190,34 @@ class _Decision:
         turns.restore()
         return filling
 
+    def _runs_along(self, filling: Filling, rival: Turn | None, others: int, turn: Turn) -> bool:
+        """Whether a job is taken out of turn: a row beside others of its function takes least."""
+        if turn.id in self.gone:
+            return True
+        if rival is not None and turn.ahead_s > rival.ahead_s + ALONG_S:
+            return False
+        if self._is_full(filling, others):
+            return False
+        return filling.offer(turn, self._waiting) is Fit.TAKEN
+
+    def _is_full(self, filling: Filling, others: int) -> bool:
+        if len(filling.group.jobs) >= self._limits.jobs:
+            return True
+        return others > 0 and self._is_enough(filling, others)
+
     def _is_enough(self, filling: Filling, others: int) -> bool:
         """Whether the rest is better left to other workers that are idle."""
         share = self._waiting / (others + 1)
         return filling.compute_s >= SPLIT_FROM_S and len(filling.group.jobs) >= share
+
+
+def _is_better_elsewhere(
+    ref: FunctionRef, worker: WorkerView, others: Sequence[WorkerView]
+) -> bool:
+    """Whether a function is left to a worker that is idle too, or the only one that may have it."""
+    if ref in worker.behind:
+        return True
+    return ref not in worker.resident and any(ref in other.resident for other in others)
 
 
 def _with_group(worker: WorkerView, predicted_s: float) -> WorkerView:

@@ -98,7 +98,11 @@ def run_block(platform: Platform, block: str) -> dict[str, Any]:
 )
 def test_every_door_gives_the_same_answer(platform: Platform, name: str, block: str) -> None:
     """What docs/clients.md shows of each client is all that it takes."""
-    output = np.asarray(run_block(platform, block)["output"])
+    names = run_block(platform, block)
+    if name == "replicate":
+        # it has no way to say so itself
+        names["client"]._client.close()
+    output = np.asarray(names["output"])
     np.testing.assert_allclose(output, expected(0), rtol=1e-5, atol=1e-6, err_msg=name)
 
 
@@ -107,9 +111,11 @@ def test_an_event_is_a_job_of_its_trigger(platform: Platform, client: Client) ->
     event = {"filters": [{"exact": {"type": "flower.measured"}}]}
     client.admin.create_trigger({"name": "measured", "function": "classify", "event": event})
     (block,) = [block for name, block in SECTIONS if name == "CloudEvents"]
-    accepted = run_block(platform, block)["accepted"]
-    assert accepted.status_code == 202, accepted.text
-    print(accepted.text)
+    answer = run_block(platform, block)["accepted"]
+    assert answer.status_code == 202, answer.text
+    (job,) = answer.json()["jobs"]
+    output = client.result(job["job"], timeout_s=60).output
+    np.testing.assert_allclose(output, expected(0), rtol=1e-5, atol=1e-6)
 
 
 def accepted(client: Client) -> int:

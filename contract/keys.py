@@ -6,11 +6,14 @@ fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publis
                                a:<alias> -> Alias (put_alias, remove_alias, retire)
 fb:retired             hash    <name>@<n> -> Function, until its last job settles (retire, forget)
 fb:job:<id>            hash    spec, function, version, status, fence, attempts, entry, payload,
-                               waiters, worker, group, outcome, idem, origin (Origin), told (s, f:
+                               waiters, followers (gateways), progress (id of the last entry),
+                               worker, group, outcome, idem, origin (Origin), told (s, f:
                                somebody hears of its success, of any other end), and the notes
                                of trail.py: ahead, planned, ran; once it has ended and while
                                somebody is told d:<n> -> Delivery, left, ttl (spread);
                                expires a set time after that (jobs)
+fb:events:<id>         stream  <fence>-<n> -> d: progress of one job, as JSON; expires with it
+                               (progress, settle)
 fb:pending             stream  j -> job id, s -> JobSpec: exactly the queued jobs (jobs)
 fb:outbox              stream  j -> job id, t -> seconds to keep its record once told: settled
                                jobs of whose end somebody is yet to be told (jobs)
@@ -41,6 +44,9 @@ fb:stats:<name>        hash    counters of one function, see store/telemetry.py 
 fb:counters            hash    counters of the platform, see store/telemetry.py (jobs)
 fb:worker:<id>         string  WorkerReport; expires when heartbeats stop (workers)
 fb:workers             set     ids of workers that have reported or were given jobs (workers, claim)
+fb:wanted              hash    <name>@<n> -> number of the want, loaded or unloaded, when: where
+                               operators want weights to be (want, unwant, retire)
+fb:wanted:last         string  number of the last want (want)
 fb:leader:<role>       string  token of the active process; expires with its lease (leader)
 fb:log:<name>          stream  what a function's own code printed and raised (telemetry); expires
                                as the counters do
@@ -54,6 +60,7 @@ fb:triggers:version    string  how often that hash has changed (the same)
 fb:trigger:<name>      hash    Progress of one trigger: place, counts, error (trigger_move)
 fb:trigger:<name>:files  hash  file -> signature: what a watch has dealt with (trigger_move)
 fb:replies:<gateway>   channel job id, length, Outcome of each job settled in one move (jobs)
+fb:nudges:<gateway>    channel id of a job that a client there follows and that has moved (jobs)
 fb:coming:<worker>     channel functions whose jobs the worker is likely to get next (scheduler)
 fusebox.<worker>       list    the queue of one worker (Celery)
 
@@ -84,6 +91,7 @@ COUNTERS = "fb:counters"
 WORKERS = "fb:workers"
 TRIGGERS = "fb:triggers"
 TRIGGERS_VERSION = "fb:triggers:version"
+WANTED = "fb:wanted"
 API_KEYS = "fb:keys"
 API_KEYS_USED = "fb:keys:used"
 
@@ -131,6 +139,11 @@ def trigger(name: str) -> str:
 def replies(gateway_id: str) -> str:
     """The channel of one gateway process."""
     return f"fb:replies:{gateway_id}"
+
+
+def nudges(gateway_id: str) -> str:
+    """The channel on which one gateway process hears of jobs that are followed there."""
+    return f"fb:nudges:{gateway_id}"
 
 
 def coming(worker_id: str) -> str:

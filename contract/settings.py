@@ -108,6 +108,13 @@ def _places(text: str) -> tuple[str, ...]:
     return places
 
 
+def _http_url(text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    if text and (scheme not in ("http", "https") or not separator or not rest.strip("/")):
+        raise ValueError("a URL of http or https")
+    return text.rstrip("/")
+
+
 def _from(variable: str, default: Any, parse: Callable[[str], Any], about: str) -> Any:
     return field(default=default, metadata={"variable": variable, "parse": parse, "about": about})
 
@@ -216,6 +223,12 @@ class Settings:
         _int_from(0),
         "requests that may wait for a result in one gateway process; more are answered 202",
     )
+    max_streams: int = _from(
+        "FUSEBOX_MAX_STREAMS",
+        1_000,
+        _int_from(0),
+        "clients that may follow events of jobs in one gateway process; more are answered 503",
+    )
     max_body_bytes: int = _from(
         "FUSEBOX_MAX_BODY", 64 * 2**20, parse_bytes, "largest body of an invocation"
     )
@@ -234,6 +247,12 @@ class Settings:
         20.0,
         _seconds,
         "a client may take to send its header fields, and then every 64 KiB of its body",
+    )
+    otlp_endpoint: str = _from(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        _http_url,
+        "where spans are sent by OTLP over HTTP, such as http://HOST:4318; empty: nowhere",
     )
     result_ttl_s: float = _from("FUSEBOX_RESULT_TTL_S", 86_400.0, _seconds, "results are kept")
     lease_s: float = _from("FUSEBOX_LEASE_S", 10.0, _seconds, "a lease lasts, unless renewed")

@@ -14,6 +14,8 @@ _VERBS = {
     "ls": ("deploy.commands.functions:ls", "List the deployed functions."),
     "describe": ("deploy.commands.functions:describe", "Show one function."),
     "dag": ("deploy.commands.dag:dag", "Draw the fused DAG of functions."),
+    "load": ("deploy.commands.loading:load", "Bring a function's weights in, and keep them."),
+    "unload": ("deploy.commands.loading:unload", "Take a function's weights out of memory."),
     "logs": ("deploy.commands.functions:logs", "Show what a function printed and raised."),
     "rm": ("deploy.commands.functions:rm", "Take a function out of service."),
     "alias": ("deploy.commands.alias:alias", "Name versions, and move the names."),

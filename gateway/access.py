@@ -29,7 +29,12 @@ RECHECK_S = 1.0
 USE_NOTED_S = 60.0
 _CHALLENGE = ("WWW-Authenticate", 'Bearer realm="fusebox"')
 # What is the same for every installation, the probes, and the status page without its figures.
-_OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+_OPEN = frozenset(
+    {
+        "/", "/docs", "/openapi.json", "/healthz", "/readyz",
+        "/v2/health/live", "/v2/health/ready",
+    }
+)  # fmt: skip
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FUNCTIONS, _INVOKE, _JOBS, _KEYS = "/v1/functions/", "/invoke", "/v1/jobs/", "/v1/keys"
 _ARTIFACTS = "/v1/artifacts/"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
@@ -15,11 +16,22 @@ from flask import Flask, Response, request
 from contract.probe import HEADER as COMPUTE_MS
 from contract.settings import Settings
 from contract.store import Store
-from gateway import aliases, api_keys, dead_letters, functions, health, jobs, pages
+from contract.store.wanted import Place
+from gateway import (
+    aliases,
+    api_keys,
+    dead_letters,
+    functions,
+    health,
+    job_events,
+    jobs,
+    loading,
+    pages,
+)
 from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
-from gateway.door import door_at
+from gateway.door import HotPath, door_at
 from gateway.doors import DOORS
 from gateway.explanations import groups_record
 from gateway.handing_out import hand_out
@@ -31,13 +43,13 @@ from gateway.overview import Overview
 from gateway.problems import translate
 from gateway.query import query_number
 from gateway.request_body import body_reader, read_body
+from gateway.tracing import traced
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # that one answer shows
 MOST_GROUPS = 4000
-_BEFORE_NAME, _AFTER_NAME = "/v1/functions/", "/invoke"
 
 
 def create_app(settings: Settings, store: Store) -> Flask:
@@ -56,7 +68,8 @@ def create_app(settings: Settings, store: Store) -> Flask:
     for door in DOORS:
         door.route(app, gateway)
     # a WSGI middleware is set by assignment: https://flask.palletsprojects.com/patterns/wsgi
-    app.wsgi_app = guarded(gateway, _short_cut(gateway, app.wsgi_app), DOORS)  # type: ignore[method-assign, assignment]
+    inner = guarded(gateway, _short_cut(gateway, app.wsgi_app), DOORS)
+    app.wsgi_app = traced(gateway, inner, DOORS)  # type: ignore[method-assign, assignment]
     return app
 
 
@@ -77,6 +90,10 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
         count, since = request.args.get("count", "100"), request.args.get("since", "0")
         return _respond(functions.show_log(gateway, name, count, since))
 
+    def place(name: str, wanted: Place) -> Response:
+        wait = request.args.get("wait", str(loading.WAIT_S))
+        return _respond(loading.answer(gateway, name, wanted, wait))
+
     def hand(name: str) -> Response:
         found = hand_out(gateway, name, request.headers.get("Range", ""))
         return Response(found.body, found.status, found.headers)
@@ -90,6 +107,8 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
     add(item, "remove", lambda name: _respond(functions.remove(gateway, name)), methods=["DELETE"])
     add(f"{item}/logs", "logs", show_log)
     add(f"{item}/graph", "graph", lambda name: _respond(functions.show_graph(gateway, name)))
+    for verb, wanted in (("load", Place.LOADED), ("unload", Place.UNLOADED)):
+        add(f"{item}/{verb}", verb, partial(place, wanted=wanted), methods=["POST"])
     add(
         f"{item}/invoke",
         "invoke",
@@ -129,6 +148,16 @@ def _route_jobs(app: Flask, gateway: Gateway) -> None:
     def cancel(job_id: str) -> Response:
         return _respond(jobs.cancel(gateway, job_id, request.headers.get("Accept", "")))
 
+    def follow(job_id: str) -> Response:
+        accept, last = request.headers.get("Accept", ""), request.headers.get("Last-Event-ID", "")
+        found = job_events.events(gateway, job_id, accept, last)
+        if isinstance(found, Answer):
+            return _respond(found)
+        # proxies pass it on as it comes
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return Response(found, 200, headers, content_type=job_events.EVENT_STREAM)
+
+    app.add_url_rule("/v1/jobs/<job_id>/events", "events", follow)
     app.add_url_rule("/v1/jobs/<job_id>", "job", show)
     app.add_url_rule("/v1/jobs/<job_id>", "cancel", cancel, methods=["DELETE"])
 
@@ -183,27 +212,35 @@ def _invoke(gateway: Gateway, name: str, environ: WSGIEnvironment) -> Answer:
     return invoke(gateway, name, environ, body)
 
 
+_INVOKE = HotPath("/v1/functions/", "/invoke", _invoke)
+
+
 def _short_cut(gateway: Gateway, app: WSGIApplication) -> WSGIApplication:
     """Answer invocations without Flask's contexts, which cost as much as all the rest of one."""
+    hot = [_INVOKE, *(door.hot for door in DOORS if door.hot is not None)]
 
     def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path: str = environ["PATH_INFO"]
-        if (
-            environ["REQUEST_METHOD"] != "POST"
-            or not path.startswith(_BEFORE_NAME)
-            or not path.endswith(_AFTER_NAME)
-        ):
+        found = _hot_at(path, hot) if environ["REQUEST_METHOD"] == "POST" else None
+        if found is None:
             return app(environ, start_response)
-        name = path[len(_BEFORE_NAME) : -len(_AFTER_NAME)]
+        target = path[len(found.before) : -len(found.after)]
         try:
-            answer = _invoke(gateway, name, environ)
+            answer = found.answer(gateway, target, environ)
         except Exception as error:  # noqa: BLE001  # as Flask's own error handler does
             # WSGI has bytes as latin-1
-            answer = translate(error, path.encode("latin-1").decode(errors="replace"))
+            answer = _translate(error, path.encode("latin-1").decode(errors="replace"))
         start_response(STATUS_LINES[answer.status], answer.wsgi_headers)
         return (answer.body,)
 
     return call
+
+
+def _hot_at(path: str, hot: Iterable[HotPath]) -> HotPath | None:
+    for one in hot:
+        if path.startswith(one.before) and path.endswith(one.after):
+            return one
+    return None
 
 
 def gateway_of(app: Any) -> Gateway:

@@ -26,6 +26,7 @@ from gateway.bodies import Payload
 from gateway.connection import Connection, connection_of
 from gateway.context import Gateway
 from gateway.replies import Waiter
+from gateway.trace_context import traced_origin
 
 # How long after its deadline a job may still be settled by whoever runs it.
 GRACE_S = 0.25
@@ -76,7 +77,7 @@ def submit(gateway: Gateway, call: Call, job_id: JobId | None = None, waiter: st
     """
     ref = call.ref
     job_id = job_id or new_job_id()
-    origin = _by_alias(call)
+    origin = _origin_of(call)
     for _ in range(MAX_RELOADS):
         function = gateway.lookup.get(ref, call.sticky)
         try:
@@ -147,7 +148,7 @@ def _prepare(gateway: Gateway, call: Call) -> tuple[Function, Submission]:
         function = gateway.lookup.get(ref, call.sticky)
         payload = call.read(function)
     spec = _spec(function, call, new_job_id(), payload)
-    told = _told(function, _by_alias(call))
+    told = _told(function, _origin_of(call))
     return function, Submission(spec, payload.data, ref.is_latest, "", call.claim, told)
 
 
@@ -239,11 +240,10 @@ def look_up(gateway: Gateway, spec: JobSpec) -> Unanswered:
     return Unanswered(job)
 
 
-def _by_alias(call: Call) -> Origin:
-    """The origin of a call, with the alias that it names its version by."""
-    if call.origin.alias == call.ref.alias:
-        return call.origin
-    return replace(call.origin, alias=call.ref.alias)
+def _origin_of(call: Call) -> Origin:
+    """The origin of a call, with its trace and the alias that it names its version by."""
+    origin = traced_origin(call.origin)
+    return origin if origin.alias == call.ref.alias else replace(origin, alias=call.ref.alias)
 
 
 def _told(function: Function, origin: Origin) -> Origin:

@@ -7,14 +7,17 @@ no queue, no store and no errors of its own. `gateway/doors.py` lists those ther
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask import Flask, Response
 
 from contract.access import ApiKey, Scope
 from gateway.answer import Answer
 from gateway.context import Gateway
-from gateway.openapi_parts import Record
+from gateway.openapi_parts import Record, problems
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 
 def bearer(environ: Mapping[str, Any]) -> str:
@@ -41,6 +44,15 @@ def respond(answer: Answer) -> Response:
     return response
 
 
+class HotPath(NamedTuple):
+    """POSTs that are answered without Flask's contexts; Flask knows their route as well."""
+
+    # what their paths begin and end with, and from what stands between to the answer
+    before: str
+    after: str
+    answer: Callable[[Gateway, str, WSGIEnvironment], Answer]
+
+
 class Door(NamedTuple):
     """One protocol of the gateway, as the application and its guard know it."""
 
@@ -58,6 +70,10 @@ class Door(NamedTuple):
     describe: Callable[[], Record]
     # from the request's environment to the text of its API key, or "", or to a proof of it
     credential: Callable[[dict[str, Any]], str | Proof] = bearer
+    # how the API's description has refusals of these codes; problem documents unless it says else
+    problems: Callable[..., Record] = problems
+    # its calls, where they are many
+    hot: HotPath | None = None
 
 
 def door_at(path: str, doors: Sequence[Door]) -> Door | None:

@@ -12,12 +12,14 @@ from gateway.predictions.door import PREDICTIONS
 from gateway.predictions.telling import PREDICTION_FORMAT
 from gateway.predictions.wishes import FORMAT as PREDICTION_WEBHOOK
 from gateway.triggers.door import TRIGGERS
+from gateway.v2.door import V2
 
 DOORS: tuple[Door, ...] = (
     AWS,
     OPENFAAS,
     PREDICTIONS,
     TRIGGERS,
+    V2,
 )
 
 FORMATS[OPENFAAS_CALLBACK] = OPENFAAS_FORMAT

@@ -17,7 +17,7 @@ def show(gateway: Gateway, job_id: str, accept: str, wait_s: float | None) -> An
 
     At once where too many wait in this process already.
     """
-    job_id = _checked(job_id)
+    job_id = checked(job_id)
     if wait_s is None or gateway.replies.is_full:
         job = gateway.store.jobs.get(job_id)
     else:
@@ -37,7 +37,7 @@ def _deliveries(gateway: Gateway, job: Job) -> list[Delivery]:
 
 def cancel(gateway: Gateway, job_id: str, accept: str) -> Answer:
     """DELETE /v1/jobs/<id>: cancel it; cancelling twice is as good as once."""
-    job_id = _checked(job_id)
+    job_id = checked(job_id)
     try:
         gateway.store.jobs.cancel(job_id)
     except JobSettled as error:
@@ -46,7 +46,8 @@ def cancel(gateway: Gateway, job_id: str, accept: str) -> Answer:
     return answers.shown(gateway.store.jobs.get(job_id), accept)
 
 
-def _checked(job_id: str) -> JobId:
+def checked(job_id: str) -> JobId:
+    """The id, if it may be one; raises UnknownJob."""
     if len(job_id) != JOB_ID_CHARS or not _HEX.issuperset(job_id):
         raise UnknownJob()
     return JobId(job_id)

@@ -118,6 +118,7 @@ def _invoke() -> Record:
             ON_FAILURE,
             _IDEMPOTENCY_KEY,
             STICKY,
+            _header("traceparent", "W3C Trace Context: the job belongs to the caller's trace."),
             _ACCEPT,
         ],
         requestBody={
@@ -179,6 +180,28 @@ def _functions() -> Record:
             **_problems("unknown_function", "bad_request", "alias_in_use", *_STORE),
         },
     )
+    wait = _query("wait", "Seconds to wait for it.", type="number", minimum=0, default=30)
+    load, unload = (
+        _operation(
+            verb,
+            "functions",
+            summary,
+            {
+                "200": _shown("It is so, in at least one worker.", "Loading"),
+                "202": _shown("Workers go on with it.", "Loading"),
+                **_problems("bad_request", "invalid_input", "unknown_function", *more, *_STORE),
+            },
+            parameters=[wait],
+        )
+        for verb, summary, more in (
+            (
+                "load",
+                "Bring its weights into every worker, and keep them there",
+                ("unavailable", "out_of_memory", "function_failed", "artifact_unavailable"),
+            ),
+            ("unload", "Take its weights out of every worker; the next call brings them back", ()),
+        )
+    )
     lines = _operation(
         "logs",
         "functions",
@@ -218,6 +241,8 @@ def _functions() -> Record:
         "/v1/functions": {"get": listing},
         "/v1/functions/{name}": {"get": describe, "put": deploy, "delete": remove, **item},
         "/v1/functions/{name}/invoke": {"post": _invoke(), **item},
+        "/v1/functions/{name}/load": {"post": load, **item},
+        "/v1/functions/{name}/unload": {"post": unload, **item},
         "/v1/functions/{name}/logs": {"get": lines, **item},
         "/v1/functions/{name}/graph": {"get": graph, **item},
         "/v1/artifacts/{name}": {"get": artifact, "parameters": [_ARTIFACT_PARAMETER]},
@@ -248,7 +273,22 @@ def _jobs() -> Record:
             **_problems("unknown_job", "not_acceptable", "job_settled", *_STORE),
         },
     )
-    return {"/v1/jobs/{job_id}": {"get": show, "delete": cancel, "parameters": [_JOB_PARAMETER]}}
+    follow = _operation(
+        "events",
+        "jobs",
+        "Events of a job as they come: queued, started, progress, done",
+        {
+            "200": {"description": "The stream.", "content": {"text/event-stream": _TEXT}},
+            "204": {"description": "Its last event was seen already; do not come back."},
+            **_problems("unknown_job", "not_acceptable", "invalid_input", "unavailable", *_STORE),
+        },
+        parameters=[_header("Last-Event-ID", "Of the last event seen: those after it follow.")],
+    )
+    item = {"parameters": [_JOB_PARAMETER]}
+    return {
+        "/v1/jobs/{job_id}": {"get": show, "delete": cancel, **item},
+        "/v1/jobs/{job_id}/events": {"get": follow, **item},
+    }
 
 
 def _platform() -> Record:

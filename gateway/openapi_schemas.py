@@ -8,6 +8,7 @@ from contract.access import MAX_LIFE_S, MAX_NAME_CHARS, RATE, Scope
 from contract.errors import BY_CODE
 from contract.function import Manifest
 from contract.job import SETTLED, TIMINGS, Status
+from contract.store.wanted import Progress, WantReport
 from contract.store.workers import DagCacheReport, FunctionMemory, WorkerReport
 from contract.tensors import DTYPES
 from gateway.openapi_aliases import OF_A_FUNCTION, alias_schemas
@@ -26,6 +27,7 @@ from gateway.openapi_json import object_of as _object
 
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _TIER: Schema = {"type": "string", "enum": ["device", "host", "disk"]}
+_PROGRESS: Schema = {"type": "string", "enum": [str(each) for each in Progress]}
 _TIMES: Schema = {"type": "object", "additionalProperties": _NUMBER}
 _MAP_OF_TIMES: Schema = {"type": "object", "additionalProperties": _TIMES}
 _OF_ANNOTATION = {
@@ -232,6 +234,7 @@ def _worker() -> Schema:
         "memory": _map_of(_ref("FunctionMemory")),
         "row_ceilings": _map_of(_COUNT),
         "blocks": _map_of(_blocks()),
+        "wanted": _map_of(_object(_of_record(WantReport, {"progress": _PROGRESS}))),
     }
     return _object(_of_record(WorkerReport, special))
 
@@ -282,6 +285,17 @@ def schemas() -> Schema:
         **alias_schemas(),
         "Functions": _object({"functions": _list(_ref("Function"))}),
         "Removed": _object({"name": _STRING, "removed_versions": _list(_COUNT)}),
+        "Loading": _object(
+            {
+                "name": _STRING,
+                "version": _COUNT,
+                "state": {
+                    "type": "string",
+                    "enum": ["loaded", "loading", "unloaded", "unloading"],
+                },
+                "workers": _map_of(_PROGRESS),
+            }
+        ),
         "Log": _object({"lines": _list(_object(line))}),
         "FunctionGraph": _object(
             {

@@ -31,17 +31,28 @@ local function send_mail()
   end
 end
 
+-- Gateways whose clients follow a job look at it again.
+local function nudge(id, followers)
+  for gateway in string.gmatch(followers or '', '%S+') do
+    redis.call('PUBLISH', 'fb:nudges:' .. gateway, id)
+  end
+end
+
 -- A queued or running job gets its outcome; whoever waits for it will be told. Returns its function.
 local function settle(id, status, outcome, ttl_s)
   local key = job_key(id)
-  local job = redis.call('HMGET', key, 'status', 'function', 'version', 'waiters', 'told')
+  local job = redis.call('HMGET', key, 'status', 'function', 'version', 'waiters', 'told',
+    'followers', 'progress')
   if job[1] == 'queued' then
     unqueue(key, job[2])
   else
     redis.call('ZREM', 'fb:leases', id)
   end
   redis.call('HSET', key, 'status', status, 'outcome', outcome)
-  redis.call('HDEL', key, 'entry', 'waiters', 'worker', 'group')
+  redis.call('HDEL', key, 'entry', 'waiters', 'worker', 'group', 'followers')
+  -- its progress goes with it
+  if job[7] then redis.call('EXPIRE', 'fb:events:' .. id, ttl_s) end
+  nudge(id, job[6])
   if string.find(job[5] or '', status == 'succeeded' and 's' or 'f', 1, true) then
     -- whoever tells of its end finds it here; until it has, the record stays with its payload
     redis.call('XADD', 'fb:outbox', '*', 'j', id, 't', ttl_s)

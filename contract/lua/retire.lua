@@ -18,6 +18,7 @@ for i = 1, #fields, 2 do
   if version and (only == '0' or version == only) then
     redis.call('HSET', 'fb:retired', name .. '@' .. version, fields[i + 1])
     redis.call('HDEL', key, fields[i])
+    redis.call('HDEL', 'fb:wanted', name .. '@' .. version)
     retired[#retired + 1] = tonumber(version)
   elseif version then
     latest = math.max(latest, tonumber(version))

@@ -75,6 +75,19 @@ class Functions:
             raise UnknownFunction(f"No function {name} is deployed.", function=name)
         return numbers
 
+    def numbers(self) -> dict[str, list[int]]:
+        """The numbers of the deployed versions of every function, by name, oldest first."""
+        with store_errors():
+            names: Any = sorted(self._server.redis.smembers(keys.FUNCTIONS))
+            pipe = self._server.redis.pipeline()
+            for name in names:
+                pipe.hkeys(keys.function(name.decode()))
+            found = pipe.execute()
+        return {
+            name.decode(): sorted(int(f[2:]) for f in fields if f.startswith(b"v:"))
+            for name, fields in zip(names, found, strict=True)
+        }
+
     def all(self) -> list[Function]:
         """The latest version of every function, by name."""
         with store_errors():

@@ -19,7 +19,7 @@ from gateway.triggers.event import Event
 
 MAX_EXPRESSION_CHARS = 1_024
 # values that one evaluation may make or walk through
-MAX_STEPS = 4_000_000
+MAX_STEPS = 2_000_000
 _FIELD = "input"
 # nodes whose values are new; the others hand on what is there
 _MAKERS = frozenset(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -135,11 +136,22 @@ def _remote(url: str) -> tuple[Any, str]:
 
 
 def _list_remote(url: str) -> Iterator[Found]:
-    fs, path = _remote(url)
-    fs.invalidate_cache()
-    for entry in fs.ls(path, detail=True):
-        if entry.get("type") == "file":
-            yield _found_remote(entry)
+    with _as_os_errors():
+        fs, path = _remote(url)
+        fs.invalidate_cache()
+        entries = fs.ls(path, detail=True)
+    return (_found_remote(entry) for entry in entries if entry.get("type") == "file")
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """Whatever a file system of fsspec raises, which has errors of the libraries that it uses."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def _found_remote(entry: Mapping[str, Any]) -> Found:
@@ -163,7 +175,9 @@ def _modified_s(entry: Mapping[str, Any]) -> float:
 def _read_remote(url: str, file: Found, max_bytes: int) -> bytes | None:
     fs, path = _remote(url)
     where = f"{path.rstrip('/')}/{file.name}"
-    with fs.open(where, "rb") as opened:
-        data: bytes = opened.read(max_bytes + 1)
-    fs.invalidate_cache()
-    return data if _found_remote(fs.info(where)).size == file.size else None
+    with _as_os_errors():
+        with fs.open(where, "rb") as opened:
+            data: bytes = opened.read(max_bytes + 1)
+        fs.invalidate_cache()
+        # one that is larger than may be is cut short, and refused by its length
+        return data if fs.info(where).get("size") in (file.size, None) else None

@@ -29,7 +29,10 @@ def coming(pending: Pending, workers: Iterable[WorkerView], costs: Costs, now_s:
     """
     views, functions = list(workers), pending.functions
     named: dict[str, list[FunctionRef]] = {view.id: [] for view in views}
+    names_left = NAMED * len(views)
     for ref in _in_order(pending, costs, now_s):
+        if not names_left:
+            break
         fitting = [w for w in views if functions[ref].weight_bytes <= w.budget_bytes]
         holders = [worker for worker in fitting if ref in worker.resident]
         if not fitting:
@@ -37,6 +40,7 @@ def coming(pending: Pending, workers: Iterable[WorkerView], costs: Costs, now_s:
         its = min(holders or fitting, key=lambda w: (len(named[w.id]), w.under_way_s or 0.0, w.id))
         if len(named[its.id]) < NAMED:
             named[its.id].append(ref)
+            names_left -= 1
     return {worker: tuple(refs) for worker, refs in named.items()}
 
 

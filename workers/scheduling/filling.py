@@ -60,7 +60,7 @@ class Filling:
         longest_s: float,
     ) -> None:
         """The first job is in, whatever it costs."""
-        self.group = Group(worker, limits, now_s)
+        self.group, self._limits = Group(worker), limits
         self._functions, self._forecast = functions, forecast
         self._start_s = now_s + worker.free_in_s
         self._members: dict[FunctionRef, _Member] = {}
@@ -116,9 +116,8 @@ class Filling:
         """Whether another function may run beside those that are in it."""
         if self._is_closed or view.is_eager or self._is_in_blocks:
             return False
-        group = self.group
-        is_small = view.weight_bytes <= group.worker.budget_bytes
-        return is_small and len(self._members) < group.limits.functions
+        is_small = view.weight_bytes <= self.group.worker.budget_bytes
+        return is_small and len(self._members) < self._limits.functions
 
     def _pays(self, turn: Turn, view: FunctionView, waiting: int) -> bool:
         """Whether running beside each other ends jobs sooner than one group after the other.
@@ -166,7 +165,11 @@ class Filling:
         return end_s <= min(self._until_s, turn.until_s)
 
     def _fits(self, ref: FunctionRef, grown: _Member, view: FunctionView) -> bool:
-        """Whether the bytes do; see `groups._bytes`."""
+        """Whether the bytes do.
+
+        Those that are resident side by side are known to fit as they are; a function larger than
+        the budget runs alone and in blocks, so its activations count.
+        """
         worker, member = self.group.worker, self._members.get(ref)
         activations = self._activation_bytes + grown.activation_bytes
         activations -= member.activation_bytes if member else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
 from contract.function import FunctionRef
@@ -34,6 +34,21 @@ class Forecast:
             self._activations.clear()
         return self
 
+    @property
+    def costs(self) -> Costs:
+        """The cost model that is asked."""
+        assert self._costs is not None
+        return self._costs
+
+    @property
+    def revision(self) -> int:
+        """How often its compute times have changed."""
+        return self.costs.revisions.count
+
+    def revised(self, since: int) -> Sequence[FunctionRef] | None:
+        """Functions whose compute times are others than at that revision; None: any may be."""
+        return self.costs.revisions.since(since)
+
     def group_s(self, rows: Mapping[FunctionRef, int], worker: WorkerView) -> float:
         """Predicted compute time of a group, what its members add to each other included."""
         assert self._costs is not None
@@ -46,13 +61,11 @@ class Forecast:
 
     def swap_s(self, swap_bytes: int) -> float:
         """Predicted time to bring in weights."""
-        assert self._costs is not None
-        return self._costs.swap_s(swap_bytes)
+        return self.costs.swap_s(swap_bytes)
 
     def is_measured(self, ref: FunctionRef) -> bool:
         """Whether the function has run, so that its times are more than a guess."""
-        assert self._costs is not None
-        return self._costs.is_measured(ref)
+        return self.costs.is_measured(ref)
 
     def activation_bytes(self, ref: FunctionRef, rows: int, view: FunctionView) -> int:
         """Activation peak of a run of so many rows."""

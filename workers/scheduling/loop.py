@@ -26,7 +26,8 @@ from workers.scheduling.policies import Learner, policy_named
 from workers.scheduling.records import Dispatch, Limits, PendingJob, Refusal
 from workers.scheduling.refusals import refusal_error
 from workers.scheduling.sent import Sent
-from workers.scheduling.state import State, UnderWay
+from workers.scheduling.state import State
+from workers.scheduling.under_way import UnderWay
 
 log = Log("scheduler")
 ROLE = "scheduler"

@@ -10,55 +10,14 @@ from heapq import heappop, heappush
 from contract.function import FunctionRef
 from contract.job import JobId
 from workers.scheduling.aims import Aims
+from workers.scheduling.forecast import Forecast
+from workers.scheduling.heads import Heads
+from workers.scheduling.lines import Line, urgency
 from workers.scheduling.records import FunctionView, PendingJob
 from workers.scheduling.shares import Shares
 
-Urgency = tuple[int, float, JobId]
 # A policy looks at no more at once of what came.
 ARRIVED = 1024
-
-
-def urgency(job: PendingJob) -> Urgency:
-    """Higher priority first, then what is due first, then what was accepted first (by id)."""
-    return -job.priority, job.due_at_s, job.id
-
-
-class Line:
-    """Jobs of one version, the most urgent first; plain lists, for bisect reads them fastest."""
-
-    __slots__ = ("jobs", "order", "ref", "rows")
-
-    def __init__(self, ref: FunctionRef) -> None:
-        self.ref = ref
-        self.jobs: list[PendingJob] = []
-        # the urgency of each job
-        self.order: list[Urgency] = []
-        self.rows = 0
-
-    def add(self, job: PendingJob) -> None:
-        """A job of this version."""
-        key = urgency(job)
-        at = bisect_left(self.order, key)
-        self.order.insert(at, key)
-        self.jobs.insert(at, job)
-        self.rows += job.rows
-
-    def remove(self, job: PendingJob) -> None:
-        """One that is in it."""
-        at = bisect_left(self.order, urgency(job))
-        del self.order[at], self.jobs[at]
-        self.rows -= job.rows
-
-    def rows_before(self, job: PendingJob) -> int:
-        """Rows that are as urgent as a job of any line, or more; as if all had the mean number."""
-        ahead = bisect_left(self.order, urgency(job))
-        return ahead * self.rows // len(self.order)
-
-    def span(self, priority: int) -> tuple[int, int]:
-        """Where the jobs of one priority begin and end."""
-        low: tuple[int] = (-priority,)
-        high: tuple[int] = (1 - priority,)
-        return bisect_left(self.order, low), bisect_left(self.order, high)
 
 
 class Pending:
@@ -75,8 +34,11 @@ class Pending:
         self.aims = Aims()
         # the latest that came, until the policy takes them
         self._arrived: deque[PendingJob] = deque(maxlen=ARRIVED)
+        # what decisions look at of every line
+        self.heads = Heads(self.shares)
         self._jobs: dict[JobId, PendingJob] = {}
-        self._lines: dict[FunctionRef, Line] = {}
+        # of each version by priority, the highest first
+        self._lines: dict[FunctionRef, dict[int, Line]] = {}
         # functions by name: shares hold over all versions
         self._refs: dict[str, set[FunctionRef]] = {}
         # by priority, jobs in order of acceptance, and some that wait no longer
@@ -102,13 +64,14 @@ class Pending:
         self.remove(job.id)
         name = job.function.name
         if name not in self._refs:
-            self.shares.enter(name, self._refs)
+            self.shares.enter(name)
         self._refs.setdefault(name, set()).add(job.function)
         self._jobs[job.id] = job
-        line = self._lines.get(job.function)
+        line = self._lines.get(job.function, {}).get(job.priority)
         if line is None:
-            line = self._lines[job.function] = Line(job.function)
+            line = self._open(job.function, job.priority)
         line.add(job)
+        self.heads.touch(line)
         heappush(self._accepted.setdefault(job.priority, []), job.id)
         insort(self._dues_s, job.due_at_s)
         self._arrived.append(job)
@@ -125,17 +88,34 @@ class Pending:
         known = self._jobs.pop(job, None)
         if known is None:
             return None
-        ref = known.function
-        line = self._lines[ref]
+        line = self._lines[known.function][known.priority]
         line.remove(known)
-        if not line.jobs:
-            del self._lines[ref]
-            self._refs[ref.name].discard(ref)
-            if not self._refs[ref.name]:
-                del self._refs[ref.name]
+        if line.jobs:
+            self.heads.touch(line)
+        else:
+            self._close(line)
         self._drop_accepted(known.priority)
         del self._dues_s[bisect_left(self._dues_s, known.due_at_s)]
         return known
+
+    def _open(self, ref: FunctionRef, priority: int) -> Line:
+        line = Line(ref, priority)
+        others = self._lines.get(ref, {})
+        self._lines[ref] = dict(sorted([*others.items(), (priority, line)], reverse=True))
+        self.heads.add(line)
+        return line
+
+    def _close(self, line: Line) -> None:
+        ref = line.ref
+        self.heads.remove(line)
+        del self._lines[ref][line.priority]
+        if self._lines[ref]:
+            return
+        del self._lines[ref]
+        self._refs[ref.name].discard(ref)
+        if not self._refs[ref.name]:
+            del self._refs[ref.name]
+            self.shares.leave(ref.name)
 
     def _drop_accepted(self, priority: int) -> None:
         """The first of a priority is a job that waits; a priority of which none waits is gone."""
@@ -155,21 +135,37 @@ class Pending:
 
     def count(self, name: str) -> int:
         """Jobs of all versions of a function."""
-        return sum(len(self._lines[ref].jobs) for ref in self._refs.get(name, ()))
+        lines = (line for ref in self._refs.get(name, ()) for line in self._lines[ref].values())
+        return sum(len(line.jobs) for line in lines)
 
     def refs(self) -> Iterator[FunctionRef]:
         """The functions that are known and of which jobs wait."""
         return (ref for ref in self._lines if ref in self.functions)
 
     def of(self, ref: FunctionRef) -> Sequence[PendingJob]:
-        """Jobs of one version, the most urgent first; a view that changes with the queue."""
-        line = self._lines.get(ref)
-        return () if line is None else line.jobs
+        """Jobs of one version, the most urgent first; it may change with the queue."""
+        lines = [*self._lines.get(ref, {}).values()]
+        return lines[0].jobs if len(lines) == 1 else [job for line in lines for job in line.jobs]
 
     def lines(self) -> Iterator[Line]:
         """The lines of `refs`."""
         functions = self.functions
-        return (line for ref, line in self._lines.items() if ref in functions)
+        return (line for ref, its in self._lines.items() if ref in functions
+                for line in its.values())  # fmt: skip
+
+    def line_of(self, ref: FunctionRef, priority: int) -> Line | None:
+        """The jobs of one version and priority that wait, if any do."""
+        return self._lines.get(ref, {}).get(priority)
+
+    def late(self, forecast: Forecast, start_s: float) -> list[Line]:
+        """The lines of `refs` whose first job will be late though it run next, from then."""
+        functions = self.functions
+        return [line for line in self.heads.late(forecast, start_s) if line.ref in functions]
+
+    def missing(self, forecast: Forecast, start_s: float) -> list[Line]:
+        """The lines of `refs` whose first job misses its deadline though it run next, from then."""
+        functions = self.functions
+        return [it for it in self.heads.missing(forecast, start_s) if it.ref in functions]
 
     def oldest(self) -> Mapping[int, PendingJob]:
         """Of each priority that waits, the job that was accepted first."""
@@ -185,13 +181,17 @@ class Pending:
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless every job is filed once, where it belongs."""
-        filed = [job for line in self._lines.values() for job in line.jobs]
-        assert sorted(job.id for job in filed) == sorted(self._jobs)
-        for ref, line in self._lines.items():
-            assert {ref} == {job.function for job in line.jobs}
+        lines = [line for its in self._lines.values() for line in its.values()]
+        assert sorted(job.id for line in lines for job in line.jobs) == sorted(self._jobs)
+        for line in lines:
+            assert {(line.ref, line.priority)} == {(j.function, j.priority) for j in line.jobs}
             assert line.order == sorted(urgency(job) for job in line.jobs)
             assert line.order == [urgency(job) for job in line.jobs]
-            assert ref in self._refs[ref.name]
+            assert line.ref in self._refs[line.ref.name]
+            assert line is self._lines[line.ref][line.priority]
+        for its in self._lines.values():
+            assert [*its] == sorted(its, reverse=True)
+        self.heads.check_integrity(lines)
         assert {r for refs in self._refs.values() for r in refs} == set(self._lines)
         for priority, first in self.oldest().items():
             assert first.id == min(j.id for j in self if j.priority == priority)

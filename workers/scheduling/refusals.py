@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from contract.errors import DeadlineUnmeetable
 from contract.store.jobs import retry_after_ms
 from workers.scheduling.forecast import Forecast
-from workers.scheduling.pending import Line, Pending
+from workers.scheduling.lines import Line
+from workers.scheduling.pending import Pending
 from workers.scheduling.records import Refusal, WorkerView
 
 # Of what is predicted, the part that is taken as certain. Weights count for nothing: they may be

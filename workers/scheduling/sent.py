@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from heapq import nlargest
 from typing import NamedTuple
 
 from contract.trail import MOST_NAMED, Planned
@@ -16,7 +15,9 @@ KEPT = 128
 
 class _Group(NamedTuple):
     at_s: float
+    # by function
     jobs: Mapping[str, int]
+    total: int
 
 
 class Sent:
@@ -31,7 +32,8 @@ class Sent:
         """A group is sent, after its jobs were explained."""
         if len(self._groups) == self._groups.maxlen:
             self._lost_at_s = self._groups[0].at_s
-        self._groups.append(_Group(now_s, Counter(job.function.name for job in dispatch.jobs)))
+        jobs = Counter(job.function.name for job in dispatch.jobs)
+        self._groups.append(_Group(now_s, jobs, len(dispatch.jobs)))
 
     def explain(self, dispatch: Dispatch, now_s: float) -> list[Planned]:
         """Per job of a group what went before it while it waited."""
@@ -40,22 +42,46 @@ class Sent:
         )
         earlier = reversed(self._groups)
         group = next(earlier, None)
-        before: dict[str, int] = {}
+        before = _Before()
         note = Planned(now_s, dispatch.predicted_s, 0)
         notes = [note] * len(dispatch.jobs)
         for k in newest_first:
-            since_s, total = dispatch.jobs[k].accepted_at_s, note.before
-            # plain sums: a decision waits for this, and Counter.update takes three times as long
+            since_s = dispatch.jobs[k].accepted_at_s
             while group is not None and group.at_s > since_s:
-                for name, count in group.jobs.items():
-                    before[name] = before.get(name, 0) + count
-                    total += count
+                before.add(group)
                 group = next(earlier, None)
-            if total != note.before:
-                note = note._replace(before=total, before_of=_most(before))
+            if before.total != note.before:
+                note = Planned(now_s, dispatch.predicted_s, before.total, before.most())
             notes[k] = note._replace(is_at_least=True) if since_s < self._lost_at_s else note
         return notes
 
 
-def _most(before: Mapping[str, int]) -> Sequence[tuple[str, int]]:
-    return nlargest(MOST_NAMED, before.items(), key=lambda item: item[1])
+class _Before:
+    """Jobs by function, and the functions with most; plain sums, for a dispatch waits for it."""
+
+    __slots__ = ("_counts", "_most", "_touched", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._counts: dict[str, int] = {}
+        # when it was last asked; counts only grow, so of the others none has more unless touched
+        self._most: list[str] = []
+        self._touched: dict[str, int] = {}
+
+    def add(self, group: _Group) -> None:
+        """Those of a group."""
+        counts = self._counts
+        for name, count in group.jobs.items():
+            counts[name] = counts.get(name, 0) + count
+        self.total += group.total
+        self._touched.update(group.jobs)
+
+    def most(self) -> Sequence[tuple[str, int]]:
+        """Up to MOST_NAMED of them, the most jobs first."""
+        counts, most = self._counts, self._most
+        least = min(counts[name] for name in most) if len(most) == MOST_NAMED else 0
+        risen = [name for name in self._touched if counts[name] > least and name not in most]
+        self._touched.clear()
+        ranked = sorted([*most, *risen], key=counts.__getitem__, reverse=True)
+        self._most = ranked[:MOST_NAMED]
+        return [(name, counts[name]) for name in self._most]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import inf
-from types import MappingProxyType
 from typing import NamedTuple
 
 from contract.function import Function, FunctionRef
@@ -20,22 +20,12 @@ from workers.scheduling.drain import ALL, Drain
 from workers.scheduling.pending import Pending
 from workers.scheduling.placement import Measured, relative_speeds
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
+from workers.scheduling.under_way import UnderWay, remaining_s
 
+# every report names functions, mostly the same ones
+_ref_of = lru_cache(maxsize=16384)(FunctionRef.parse)
 # groups of a worker whose fused DAGs it is taken to have; about as many fit its cache
 CACHED = 512
-
-
-class UnderWay(NamedTuple):
-    """A group that a worker has."""
-
-    worker: str
-    predicted_s: float
-    # when its leases run out, unless its worker has begun it and renews them; Unix seconds
-    lease_end_s: float
-    # jobs by function; none where another scheduler sent the group
-    jobs: Mapping[str, int] = MappingProxyType({})
-    # Unix seconds; 0 where nobody knows
-    sent_at_s: float = 0.0
 
 
 class Behind(NamedTuple):
@@ -56,6 +46,8 @@ class State:
     # heap of the deadlines of pending jobs, and of some that wait no longer
     deadlines: list[tuple[float, JobId]] = field(default_factory=list)
     workers: dict[str, WorkerReport] = field(default_factory=dict)
+    # functions whose weights are on the device or arriving there, by worker
+    resident: dict[str, frozenset[FunctionRef]] = field(default_factory=dict)
     # functions whose weights are in host memory, by worker
     hosted: dict[str, frozenset[FunctionRef]] = field(default_factory=dict)
     # relative to the mean of all workers
@@ -68,6 +60,8 @@ class State:
     arriving: dict[str, set[FunctionRef]] = field(default_factory=dict)
     # since when a function has had jobs that could not be sent at once, drain.ALL for any
     waiting_since_s: dict[str, float] = field(default_factory=dict)
+    # functions of which jobs came since it was last noted what waits
+    came: set[str] = field(default_factory=set)
     # jobs of groups that have ended, by function, and of all under drain.ALL
     settled: Counter[str] = field(default_factory=Counter)
     drain: Drain = field(default_factory=Drain)
@@ -96,6 +90,7 @@ class State:
                 spec.priority,
             )
             self.pending.add(job)
+            self.came.add(job.function.name)
             heapq.heappush(self.deadlines, (job.deadline_s, job.id))
             if job.function not in self.pending.functions:
                 unknown.add(job.function)
@@ -119,8 +114,9 @@ class State:
 
     def note_waiting(self, now_s: float) -> None:
         """What waits now, after all that could be sent was sent, has to wait for others."""
-        for name in self.pending.names():
+        for name in self.came & self.pending.names().keys():
             self.waiting_since_s.setdefault(name, now_s)
+        self.came.clear()
         if self.pending:
             self.waiting_since_s.setdefault(ALL, now_s)
         else:
@@ -146,15 +142,17 @@ class State:
             self.pending.functions.pop(ref, None)
             self.costs.forget(ref)
             if ref.name not in {other.name for other in self.pending.functions}:
-                self.pending.shares.used_s.pop(ref.name, None)
+                self.pending.shares.forget(ref.name)
                 self.settled.pop(ref.name, None)
 
     def set_workers(self, reports: Iterable[WorkerReport]) -> None:
         """Take in fresh reports; what was arriving shows in them now."""
         self.workers = {report.id: report for report in reports}
+        self.resident = {
+            w: frozenset(map(_ref_of, report.functions)) for w, report in self.workers.items()
+        }
         self.hosted = {
-            w: frozenset(map(FunctionRef.parse, report.hosted))
-            for w, report in self.workers.items()
+            w: frozenset(map(_ref_of, report.hosted)) for w, report in self.workers.items()
         }
         self.speeds = relative_speeds(
             {w: Measured(r.flops, r.memory_bytes_per_s) for w, r in self.workers.items()}
@@ -191,33 +189,39 @@ class State:
 
     def views(self, now_s: float | None = None) -> list[WorkerView]:
         """The workers as the policy sees them; without a time, what they have is as long as new."""
-        return [self._view(r, now_s) for r in self.workers.values() if not r.is_draining]
+        groups: defaultdict[str, list[UnderWay]] = defaultdict(list)
+        for group in self.groups.values():
+            groups[group.worker].append(group)
+        behind: defaultdict[str, set[FunctionRef]] = defaultdict(set)
+        for its in self.behind.values():
+            behind[its.worker] |= its.functions
+        return [
+            self._view(report, groups[report.id], behind[report.id], now_s)
+            for report in self.workers.values()
+            if not report.is_draining
+        ]
 
-    def _view(self, report: WorkerReport, now_s: float | None) -> WorkerView:
-        its_groups = [g for g in self.groups.values() if g.worker == report.id]
-        its_groups_s = [group.predicted_s for group in its_groups]
-        arriving = self.arriving.get(report.id, set())
-        functions = self.pending.functions
-        arriving_bytes = sum(functions[ref].weight_bytes for ref in functions.keys() & arriving)
+    def _view(
+        self,
+        report: WorkerReport,
+        groups: list[UnderWay],
+        behind: Set[FunctionRef],
+        now_s: float | None,
+    ) -> WorkerView:
+        functions, arriving = self.pending.functions, self.arriving.get(report.id, set())
+        arriving_bytes = sum(functions[ref].weight_bytes for ref in arriving if ref in functions)
         return WorkerView(
             report.id,
-            report.places - len(its_groups_s),
+            report.places - len(groups),
             report.budget_bytes,
-            frozenset(map(FunctionRef.parse, report.functions)) | arriving,
-            sum(its_groups_s) if its_groups_s else None,
-            frozenset(
-                ref
-                for its in self.behind.values()
-                if its.worker == report.id
-                for ref in its.functions
-            ),
+            self.resident[report.id],
+            sum(group.predicted_s for group in groups) if groups else None,
+            frozenset(behind),
             report.resident_bytes + arriving_bytes,
-            remaining_s=self._remaining_s(report.id, its_groups, now_s),
+            remaining_s=remaining_s(groups, self.ended_at_s.get(report.id, 0.0), now_s),
             speed=self.speeds.get(report.id, 1.0),
-            groups_of=Counter(
-                n for g in self.groups.values() if g.worker == report.id for n in g.jobs
-            ),
-            hosted=self.hosted.get(report.id, frozenset()),
+            groups_of=Counter(name for group in groups for name in group.jobs),
+            hosted=self.hosted[report.id],
             cached=self.cached.get(report.id, {}).keys(),
             lanes=report.threads,
         )
@@ -230,16 +234,6 @@ class State:
         its[members] = None
         if len(its) > CACHED:
             del its[next(iter(its))]
-
-    def _remaining_s(
-        self, worker: str, groups: list[UnderWay], now_s: float | None
-    ) -> float | None:
-        """Until all groups of a worker have ended; they run in the order they were sent."""
-        if now_s is None or not groups or not all(group.sent_at_s for group in groups):
-            return None
-        began_at_s = max(groups[0].sent_at_s, self.ended_at_s.get(worker, 0.0))
-        first_s = max(0.0, began_at_s + groups[0].predicted_s - now_s)
-        return first_s + sum(group.predicted_s for group in groups[1:])
 
     def start(
         self,
@@ -261,6 +255,9 @@ class State:
             )
             functions = {job.function for job in dispatch.jobs}
             self.arriving.setdefault(dispatch.worker, set()).update(functions)
+            resident = self.resident.get(dispatch.worker, frozenset())
+            if not functions <= resident:
+                self.resident[dispatch.worker] = resident | functions
 
     def drop_workers(self, gone: Iterable[str]) -> None:
         """Workers are gone, and their groups with them."""

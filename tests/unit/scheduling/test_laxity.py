@@ -17,8 +17,8 @@ from workers.scheduling.aims import PERIOD_S
 from workers.scheduling.costs import Costs
 from workers.scheduling.filling import AIM_SHARE, LONG_GROUP_S
 from workers.scheduling.order import BURST_S, OWED_S
-from workers.scheduling.parts import OVERTAKEN_S
 from workers.scheduling.policies.laxity import LeastLaxity
+from workers.scheduling.priorities import OVERTAKEN_S
 from workers.scheduling.records import FunctionView, Limits, PendingJob, Plan, WorkerView
 from workers.scheduling.refusals import CERTAIN
 

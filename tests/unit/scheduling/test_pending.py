@@ -51,9 +51,9 @@ class Waiting(RuleBasedStateMachine):
             assert own == list(self.pending.of(ref))
         assert self.pending.priorities() == len({job.priority for job in jobs})
         for line in self.pending.lines():
-            for priority in range(3):
-                own = [job for job in self.pending.of(line.ref) if job.priority == priority]
-                assert own == line.jobs[slice(*line.span(priority))]
+            assert line.jobs == [
+                job for job in self.pending.of(line.ref) if job.priority == line.priority
+            ]
         assert sum(job.function.name == "a" for job in jobs) == self.pending.count("a")
 
 

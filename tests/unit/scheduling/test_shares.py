@@ -12,7 +12,7 @@ from tests.unit.scheduling.test_policy import plan, waiting
 from workers.scheduling.costs import Costs
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.groups import LONG_GROUP_S
-from workers.scheduling.order import BURST_S, URGENT_WITHIN_S, in_order
+from workers.scheduling.order import BURST_S, URGENT_WITHIN_S, Turns
 from workers.scheduling.records import FunctionView, Limits, PendingJob, WorkerView
 from workers.scheduling.shares import Shares
 
@@ -43,7 +43,16 @@ def order(*jobs: PendingJob, used_s: dict[str, float] | None = None) -> list[Pen
     """The order in which jobs of 10 ms are taken."""
     learned = costs(a=0.01, b=0.01, c=0.01)
     pending = waiting(jobs, dict.fromkeys((A, B, C), VIEW), used_s or {})
-    return list(in_order(pending, Forecast().at(learned, NOW_S), NOW_S, NOW_S))
+    return taken(Turns(pending, Forecast().at(learned, NOW_S), NOW_S, NOW_S))
+
+
+def taken(turns: Turns) -> list[PendingJob]:
+    """All jobs, one after another."""
+    jobs = []
+    while (turn := turns.first()) is not None:
+        jobs.append(turn.job)
+        turns.take()
+    return jobs
 
 
 def test_a_lone_job_goes_before_a_flood_that_came_first() -> None:
@@ -75,12 +84,14 @@ def test_what_cannot_be_in_time_any_more_goes_last() -> None:
 def test_a_function_that_was_idle_saves_nothing_up() -> None:
     """It starts where the least served of those that wait is."""
     shares = Shares()
-    shares.enter("a", [])
+    shares.enter("a")
     shares.charge("a", 100.0)
-    shares.enter("b", ["a"])
+    shares.enter("b")
     assert shares.used_s["b"] == 100.0
     shares.charge("a", 5.0)
-    shares.enter("c", [])
+    shares.leave("a")
+    shares.leave("b")
+    shares.enter("c")
     assert shares.used_s["c"] == 105.0
 
 
@@ -97,7 +108,7 @@ def test_floods_share_the_device_evenly(
     learned = costs(**{ref.name: ms / 1000 for ref, ms in zip(refs, row_ms, strict=True)})
     shares, used_s = Shares(), dict.fromkeys("abc", 0.0)
     for ref in refs:
-        shares.enter(ref.name, [other for other in "abc" if other < ref.name])
+        shares.enter(ref.name)
     views, now_s, number = dict.fromkeys(refs, VIEW), NOW_S, 0
     for _ in range(40):
         flood = []

@@ -11,7 +11,8 @@ from contract.store.queue import Cursor, Event, GroupReport
 from contract.store.workers import DagCacheReport, WorkerReport
 from workers.scheduling.costs import Costs
 from workers.scheduling.records import FunctionView
-from workers.scheduling.state import State, UnderWay
+from workers.scheduling.state import State
+from workers.scheduling.under_way import UnderWay
 
 
 def a_worker(name: str) -> WorkerReport:

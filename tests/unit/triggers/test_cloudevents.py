@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cloudevents.conversion import to_binary, to_structured
 from cloudevents.http import CloudEvent
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.errors import (
@@ -52,6 +52,7 @@ def structured(record: Any, content_type: str = "application/cloudevents+json") 
     return decode({"CONTENT_TYPE": content_type}, body)
 
 
+@settings(max_examples=50)
 @given(words, words, words, words, st.lists(values, min_size=1))
 def test_what_the_library_writes_is_read(
     identity: str, source: str, kind: str, subject: str, data: list[Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.trigger import Kind, Trigger
@@ -30,6 +30,7 @@ def trigger(name: str, wanted: Any) -> Trigger:
     return Trigger(name, "g" * 16, Kind.EVENT, "f", {"filters": wanted}, "", 0, False, 0.0)
 
 
+@settings(max_examples=50)
 @given(st.lists(filters, max_size=8), events)
 def test_the_index_finds_what_asking_every_trigger_finds(wanted: list[Any], event: Event) -> None:
     """In any order."""

@@ -31,8 +31,11 @@ class Curve:
         self._shape = shape
         # by bucket, the last learned last
         self._recent: dict[int, Recent] = {}
+        # the medians of each bucket, until it is learned again
+        self._points: dict[int, Point] = {}
         self._line: Line | None = None
-        self._cached: dict[tuple[int, float], float] = {}
+        # by bucket and quantile, how far from the line its runs are; until the next measurement
+        self._factors: dict[tuple[int, float], float] = {}
 
     @property
     def is_seen(self) -> bool:
@@ -59,19 +62,22 @@ class Curve:
         recent = self._recent.pop(bucket, None) or Recent()
         recent.add(way, x, seconds)
         self._recent[bucket] = recent
+        self._points.pop(bucket, None)
         if len(self._recent) > BUCKETS:
-            del self._recent[next(iter(self._recent))]
+            gone = next(iter(self._recent))
+            del self._recent[gone]
+            self._points.pop(gone, None)
         self._changed()
 
     def predict_s(self, x: int, quantile: float = 0.5) -> float:
         """Seconds that this share of runs of this size take at most; something must be seen."""
-        key = (x, quantile)
-        found = self._cached.get(key)
-        if found is None:
-            if len(self._cached) >= CACHED:
-                self._cached.clear()
-            found = self._cached[key] = self._predict_s(x, quantile)
-        return found
+        key = (bucket_of(x), quantile)
+        factor = self._factors.get(key)
+        if factor is None:
+            if len(self._factors) >= CACHED:
+                self._factors.clear()
+            factor = self._factors[key] = self._factor(*key)
+        return self.prior_s(x) * factor
 
     def prior_s(self, x: int) -> float:
         """The line through the medians of what was seen."""
@@ -86,30 +92,33 @@ class Curve:
     def read(self, record: Sequence[Any]) -> Curve:
         """Take on what `as_list` gave."""
         self._recent = {int(bucket): Recent.of(samples) for bucket, samples in record}
+        self._points.clear()
         self._changed()
         return self
 
-    def _predict_s(self, x: int, quantile: float) -> float:
-        bucket = bucket_of(x)
+    def _factor(self, bucket: int, quantile: float) -> float:
+        """On the time by the line."""
         recent = self._recent.get(bucket)
         if recent is not None:
-            at_x_s = self.prior_s(x)
-            scaled = (s.value * _ratio(at_x_s, self.prior_s(s.x)) for s in recent.likely())
-            return quantile_of(scaled, quantile)
+            likely = recent.likely()
+            return quantile_of((_ratio(s.value, self.prior_s(s.x)) for s in likely), quantile)
         # how far runs spread is taken from the size that is nearest
         length = bucket.bit_length()
         nearest = min(self._recent, key=lambda other: abs(other.bit_length() - length))
         values = [s.value for s in self._recent[nearest].likely()]
-        spread = _ratio(quantile_of(values, quantile), quantile_of(values, 0.5))
-        return self.prior_s(x) * spread
+        return _ratio(quantile_of(values, quantile), quantile_of(values, 0.5))
 
-    def _fit(self) -> Line:
-        points = []
-        for recent in self._recent.values():
-            likely = recent.likely()
+    def _point(self, bucket: int) -> Point:
+        found = self._points.get(bucket)
+        if found is None:
+            likely = self._recent[bucket].likely()
             x = quantile_of((s.x for s in likely), 0.5)
             seconds = quantile_of((s.value for s in likely), 0.5)
-            points.append(Point(x, seconds, len(likely)))
+            found = self._points[bucket] = Point(x, seconds, len(likely))
+        return found
+
+    def _fit(self) -> Line:
+        points = [self._point(bucket) for bucket in self._recent]
         if len(points) == 1 and self._shape is not None and self._shape.at(points[0].x) > 0:
             scale = points[0].seconds / self._shape.at(points[0].x)
             return Line(self._shape.base_s * scale, self._shape.slope_s * scale)
@@ -117,7 +126,7 @@ class Curve:
 
     def _changed(self) -> None:
         self._line = None
-        self._cached.clear()
+        self._factors.clear()
 
 
 def _ratio(a: float, b: float) -> float:

@@ -21,6 +21,7 @@ from workers.scheduling.costs.records import (
     size_field,
     swap_field,
 )
+from workers.scheduling.costs.revisions import Revisions
 from workers.scheduling.costs.samples import Recent
 from workers.scheduling.costs.transfers import ANY, DISK, HOST, Transfers
 from workers.scheduling.records import WorkerView
@@ -58,6 +59,8 @@ class Costs:
         self._alone_s: dict[FunctionRef, dict[tuple[int, float], float]] = {}
         self._group_s: dict[tuple[frozenset[tuple[FunctionRef, int]], int, float], float] = {}
         self._unsaved: dict[str, Kept | None] = {}
+        # of `compute_s`
+        self.revisions = Revisions()
 
     def compute_s(self, ref: FunctionRef, rows: int, quantile: float = 0.5) -> float:
         """Predicted compute time of a function alone; that share of runs takes at most as long."""
@@ -121,7 +124,7 @@ class Costs:
         """A function as it was measured at deploy: all there is to go by before it runs."""
         if seconds_by_rows:
             self._of(ref).expect(seconds_by_rows)
-            self._alone_s.pop(ref, None)
+            self._revise(ref)
             self._group_s.clear()
 
     def note_total(self, predicted_s: float, report: GroupReport) -> None:
@@ -144,9 +147,10 @@ class Costs:
             self._learn_fused(members, report)
         self._learn_transfers(report)
         for ref in rows:
-            self._alone_s.pop(ref, None)
+            self._revise(ref)
         if self._probe_scale() != scale:
             self._alone_s.clear()
+            self.revisions.note_all()
         self._group_s.clear()
         return [(member.ref, member.part_s) for member in members]
 
@@ -157,7 +161,7 @@ class Costs:
         for members in self._interference.forget(ref):
             self._unsaved[set_field(members)] = None
         self._errors.forget(ref)
-        self._alone_s.pop(ref, None)
+        self._revise(ref)
         self._group_s.clear()
 
     def errors(self) -> Errors:
@@ -250,6 +254,10 @@ class Costs:
         if report.built and report.members:
             self._transfers.builds.learn(len(report.members), report.build_s / report.built)
             self._unsaved[BUILDS] = self._transfers.builds
+
+    def _revise(self, ref: FunctionRef) -> None:
+        self._alone_s.pop(ref, None)
+        self.revisions.note(ref)
 
     def _probe_scale(self) -> float:
         return self._probed.median() if len(self._probed) else 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from workers.scheduling.costs import Costs
-from workers.scheduling.groups import Group, best_worker
+from workers.scheduling.groups import Group
 from workers.scheduling.pending import Pending
 from workers.scheduling.records import Dispatch, FunctionView, Limits, PendingJob, WorkerView
 
@@ -31,13 +31,20 @@ def full_batch(view: FunctionView, rows: int) -> int:
     return min(rows, view.max_batch) if view.is_batchable else 1
 
 
+def best_worker(job: PendingJob, free: Iterable[WorkerView]) -> WorkerView:
+    """The worker that has the weights, then the one with most free places.
+
+    The published policies know devices of one kind and no costs of weights; `first_to_end` does.
+    """
+    return max(free, key=lambda w: (job.function in w.resident, w.free_places))
+
+
 class Places:
     """Free places, as batches are sent to them."""
 
-    def __init__(self, workers: Iterable[WorkerView], limits: Limits, now_s: float) -> None:
+    def __init__(self, workers: Iterable[WorkerView]) -> None:
         self._left = {view.id: view.free_places for view in workers if view.free_places > 0}
         self._views = {view.id: view for view in workers}
-        self._limits, self._now_s = limits, now_s
         self.dispatches: list[Dispatch] = []
 
     def __bool__(self) -> bool:
@@ -55,7 +62,7 @@ class Places:
         idle = [view for view in able if view.under_way_s is None and self._is_unused(view)]
         worker = best_worker(jobs[0], idle or able)
         self._left[worker.id] -= 1
-        group = Group(worker, self._limits, self._now_s)
+        group = Group(worker)
         for job in jobs:
             group.add(job)
         self.dispatches.append(group.dispatch(pending.functions, costs))

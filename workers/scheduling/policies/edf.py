@@ -44,7 +44,7 @@ class Edf:
         """Batches whose windows have ended, and requests that are not admitted."""
         batches = sorted(self._batches(pending), key=lambda batch: batch.due_at_s)
         refused = _admit(batches, workers, costs, now_s)
-        places = Places(workers, self._limits, now_s)
+        places = Places(workers)
         wake_at_s = inf
         for batch in batches:
             if not batch.jobs:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workers.scheduling.costs import Costs
-from workers.scheduling.groups import Group, best_worker
+from workers.scheduling.groups import Group
 from workers.scheduling.pending import Pending
+from workers.scheduling.policies.batches import best_worker
 from workers.scheduling.records import Dispatch, Limits, PendingJob, Plan, WorkerView
 
 
@@ -28,7 +29,7 @@ class Fifo:
                 continue
             worker = best_worker(job, able)
             idle.remove(worker)
-            group = Group(worker, self._limits, now_s)
+            group = Group(worker)
             group.add(job)
             dispatches.append(group.dispatch(pending.functions, costs))
         return Plan(dispatches)

@@ -10,7 +10,7 @@ its deadline any more is refused (`refusals.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -22,7 +22,7 @@ from workers.scheduling.filling import SAFETY, Filling, Fit, longest_s
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.groups import sent_ahead_in_s
 from workers.scheduling.order import Turn, Turns
-from workers.scheduling.pending import Line, Pending
+from workers.scheduling.pending import Pending
 from workers.scheduling.placement import first_to_end
 from workers.scheduling.records import Dispatch, Limits, Plan, WorkerView
 from workers.scheduling.refusals import unmeetable
@@ -60,18 +60,20 @@ class LeastLaxity:
         gone = {refusal.job.id for refusal in refused}
         free = [worker for worker in workers if worker.free_places > 0]
         if not free:
-            others = unmeetable(pending, pending.lines(), workers, forecast, now_s)
+            start_s = now_s + min((worker.remaining_s or 0.0 for worker in workers), default=0.0)
+            missing = pending.missing(forecast, start_s)
+            others = unmeetable(pending, missing, workers, forecast, now_s)
             refused += [refusal for refusal in others if refusal.job.id not in gone]
             return Plan([], refused)
         decision = _Decision(pending, free, costs, forecast, self._limits, now_s, self._served_s)
-        # what cannot meet its deadline cannot be in time for what it aims at
-        others = unmeetable(pending, decision.late, workers, forecast, now_s)
+        missing = pending.missing(forecast, decision.start_s)
+        others = unmeetable(pending, missing, workers, forecast, now_s)
         refused += [refusal for refusal in others if refusal.job.id not in gone]
         decision.gone.update(refusal.job.id for refusal in refused)
         dispatches = decision.dispatches()
         for dispatch in dispatches:
             self._served_s.update((job.priority, now_s) for job in dispatch.jobs)
-            self._admission.note(dispatch.jobs, forecast, now_s)
+            self._admission.note(dispatch.jobs, now_s)
         if sum(len(dispatch.jobs) for dispatch in dispatches) == len(pending) - len(refused):
             self._admission.note_idle()
         return Plan(dispatches, refused, decision.wake_at_s)
@@ -93,18 +95,13 @@ class _Decision:
         self._pending, self._functions = pending, pending.functions
         self._free, self._costs, self._forecast = free, costs, forecast
         self._limits, self._now_s = limits, now_s
-        start_s = now_s + min(worker.free_in_s for worker in free)
+        self.start_s = start_s = now_s + min(worker.free_in_s for worker in free)
         self._longest_s = longest_s(pending.aims.tightest_s(now_s))
         self._turns = Turns(pending, forecast, start_s, now_s, SAFETY * self._longest_s, served_s)
         self._waiting = len(pending)
         # jobs that are refused
         self.gone: set[str] = set()
         self.wake_at_s = inf
-
-    @property
-    def late(self) -> Iterable[Line]:
-        """Lines of which some jobs are late, each once."""
-        return dict.fromkeys(self._turns.late)
 
     def dispatches(self) -> list[Dispatch]:
         """Groups, while there are places and jobs."""

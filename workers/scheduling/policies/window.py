@@ -36,7 +36,7 @@ class Window:
         self, pending: Pending, workers: Sequence[WorkerView], costs: Costs, now_s: float
     ) -> Plan:
         """Batches that are large or old enough, the oldest first."""
-        places = Places(workers, self._limits, now_s)
+        places = Places(workers)
         wake_at_s = inf
         queues = [list(pending.of(ref)) for ref in pending.refs()]
         queues.sort(key=_oldest_s)

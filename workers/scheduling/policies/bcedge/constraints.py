@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 
+from workers.scheduling.costs import Costs
+from workers.scheduling.groups import LONG_GROUP_S, Group
 from workers.scheduling.policies.bcedge.grid import ACTIONS, BATCHES, INSTANCES
 from workers.scheduling.policies.bcedge.networks import Bools, Floats
 from workers.scheduling.policies.bcedge.state import Look
+from workers.scheduling.records import FunctionView, PendingJob
 
 
 def possible(look: Look) -> list[bool]:
@@ -57,3 +61,22 @@ def allowed(kept: Bools, can: Bools) -> Bools:
     both = kept & can
     found: Bools = np.where(both.any(axis=1, keepdims=True), both, can)
     return found
+
+
+def can_grow(group: Group, job: PendingJob, view: FunctionView, costs: Costs, now_s: float) -> bool:
+    """Whether a batch holds another job of its function, its bytes and all deadlines kept."""
+    worker, ref = group.worker, job.function
+    rows = group.rows[ref] + job.rows
+    if not view.is_batchable or rows > view.max_batch:
+        return False
+    taken_bytes: float = view.activation_bytes_at(rows)
+    if view.weight_bytes <= worker.budget_bytes:
+        # a larger one runs in blocks; resident ones take what was measured, at most
+        held_bytes = worker.resident_bytes if ref in worker.resident else inf
+        taken_bytes += min(view.weight_bytes, held_bytes)
+    compute_s = costs.compute_s(ref, rows) / worker.speed
+    if taken_bytes > worker.budget_bytes or compute_s > LONG_GROUP_S:
+        return False
+    swap_s = costs.load_s({ref: view.weight_bytes}, worker)
+    end_s = now_s + (worker.under_way_s or 0.0) + swap_s + compute_s
+    return end_s <= min(each.deadline_s for each in (*group.jobs, job))

@@ -144,13 +144,13 @@ class BCEdge:
         self, choice: _Choice, pending: Pending, worker: WorkerView, costs: Costs, now_s: float
     ) -> Dispatch:
         look, batch = choice.look, ACTIONS[choice.action].batch
-        group = Group(worker, self._limits, now_s)
+        group = Group(worker)
         group.add(look.jobs[0])
         for job in look.jobs[1:]:
             if len(group.jobs) >= min(batch, self._limits.jobs):
                 break
             fits = group.rows[look.ref] + job.rows <= batch
-            if fits and group.can_hold(job, pending.functions, costs):
+            if fits and constraints.can_grow(group, job, look.view, costs, now_s):
                 group.add(job)
         dispatch = group.dispatch(pending.functions, costs)
         if self.adapts:

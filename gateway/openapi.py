@@ -274,7 +274,7 @@ def _jobs() -> Record:
         },
     )
     follow = _operation(
-        "follow",
+        "job_events",
         "jobs",
         "Events of a job as they come: queued, started, progress, done",
         {
@@ -282,13 +282,7 @@ def _jobs() -> Record:
             "204": {"description": "Its last event was seen already; do not come back."},
             **_problems("unknown_job", "not_acceptable", "invalid_input", "unavailable", *_STORE),
         },
-        parameters=[
-            _header(
-                "Last-Event-ID",
-                "Of the last event seen: those after it follow.",
-                schema={"type": "string", "pattern": "^[0-9]{1,9}-[0-9]{1,10}$"},
-            )
-        ],
+        parameters=[_header("Last-Event-ID", "Of the last event seen: those after it follow.")],
     )
     item = {"parameters": [_JOB_PARAMETER]}
     return {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+URL_VARIABLE = "FUSEBOX_URL"
 # The command line takes keys from the environment alone: arguments are seen by every process.
 API_KEY_VARIABLE = "FUSEBOX_API_KEY"
 

@@ -29,11 +29,11 @@ class Terminal:
         self.url = url
         self.is_json = is_json
 
-    def client(self) -> Client:
-        """A client of the chosen gateway."""
-        from deploy.client import Client  # `requests` takes 60 ms to import
+    def client(self, *, is_patient: bool = False) -> Client:
+        """A client of the chosen gateway; people see at once what is wrong, and try again."""
+        from deploy.client import NEVER, Client, Retries
 
-        return Client(self.url)
+        return Client(self.url, retries=Retries() if is_patient else NEVER)
 
     @property
     def errors(self) -> Console:
@@ -135,12 +135,12 @@ def complete_function(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[str]:
     """Names of deployed functions, for the shell's completion; none where nothing answers."""
-    from deploy.client import Client
+    from deploy.client import NEVER, Client
 
     url = context.params.get("url") or DEFAULT_URL
-    with Client(url) as client:
-        try:
+    try:
+        with Client(url, retries=NEVER) as client:
             names = [function["name"] for function in client.functions()]
-        except FuseboxError:
-            return []  # a shell must not show a traceback between two keystrokes
+    except FuseboxError:
+        return []  # a shell must not show a traceback between two keystrokes
     return [name for name in names if name.startswith(incomplete)]

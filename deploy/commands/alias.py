@@ -30,14 +30,14 @@ def alias(terminal: Terminal, name: str, target: str | None, removed: str | None
         raise InvalidInput.of("--rm", "no TARGET beside it", repr(target[:100]))
     with terminal.client() as client:
         if removed is not None:
-            record = client.remove_alias(name, removed)
+            record = client.admin.remove_alias(name, removed)
             terminal.show(record, lambda: f"removed {_text(record)}")
         elif target is not None:
             wish = parse_alias(target)
-            record = client.put_alias(name, wish.name, dict(wish.versions))
+            record = client.admin.put_alias(name, wish.name, dict(wish.versions))
             terminal.show(record, lambda: _moved(record))
         else:
-            found = client.aliases(name)
+            found = client.admin.aliases(name)
             terminal.show({"aliases": found}, lambda: _list(name, found))
 
 
@@ -47,12 +47,12 @@ def alias(terminal: Terminal, name: str, target: str | None, removed: str | None
 def rollback(terminal: Terminal, name: str, alias: str | None) -> None:
     """Move an alias back to what it pointed at before; ALIAS may be left out where there is one."""
     with terminal.client() as client:
-        record = client.roll_back(name, alias or _only(client, name))
+        record = client.admin.roll_back(name, alias or _only(client, name))
     terminal.show(record, lambda: _moved(record))
 
 
 def _only(client: Client, name: str) -> str:
-    names = [found["alias"] for found in client.aliases(name)]
+    names = [found["alias"] for found in client.admin.aliases(name)]
     if not names:
         raise UnknownAlias(f"The function {name} has no alias.", function=name)
     if len(names) > 1:

@@ -27,7 +27,7 @@ def dlq() -> None:
 def list_letters(terminal: Terminal, count: int) -> None:
     """List the dead letters, the newest first."""
     with terminal.client() as client:
-        record = client.dead_letters(count)
+        record = client.admin.dead_letters(count)
     terminal.show(record, lambda: _table(record))
 
 
@@ -36,7 +36,7 @@ def list_letters(terminal: Terminal, count: int) -> None:
 def show(terminal: Terminal, letter: str) -> None:
     """Show a dead letter with its payload."""
     with terminal.client() as client:
-        record = client.dead_letter(letter)
+        record = client.admin.dead_letter(letter)
     terminal.show(record, lambda: _letter_table(record))
 
 
@@ -49,9 +49,11 @@ def redrive(terminal: Terminal, letters: tuple[str, ...], is_all: bool) -> None:
         raise click.UsageError("name dead letters, or say --all")
     with terminal.client() as client:
         if is_all:
-            letters = tuple(record["id"] for record in client.dead_letters(1000)["dead_letters"])
+            letters = tuple(
+                record["id"] for record in client.admin.dead_letters(1000)["dead_letters"]
+            )
         for letter in letters:
-            record = client.redrive(letter)
+            record = client.admin.redrive(letter)
             terminal.show(record, lambda record=record: f"{record['id']} is job {record['job']}")  # type: ignore[misc]  # mypy infers no lambda with a default
 
 
@@ -63,7 +65,7 @@ def purge(terminal: Terminal, letters: tuple[str, ...], is_all: bool) -> None:
     if bool(letters) == is_all:
         raise click.UsageError("name dead letters, or say --all")
     with terminal.client() as client:
-        removed = [client.purge(letter) for letter in letters or (None,)]
+        removed = [client.admin.purge(letter) for letter in letters or (None,)]
     count = sum(record["purged"] for record in removed)
     terminal.show({"purged": count}, lambda: f"purged {count}")
 

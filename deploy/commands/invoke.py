@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--idempotency-key",
     metavar="KEY",
-    help="Run once, however often this is sent; failed connections are tried again.",
+    help="Run once, however often this is sent; what fails on the way is tried again.",
 )
 @click.option("--explain", "is_explained", is_flag=True, help="Say why it took as long as it did.")
 @click.option(
@@ -86,13 +86,11 @@ def invoke(
         from deploy.client import Told
 
         told = Told(on_success, on_failure)
-        with terminal.client() as client:
-            if is_async:
-                record = client.submit(name, body, idempotency_key, priority, sticky, told)
-            else:
-                record = client.invoke(name, body, wait_s, idempotency_key, priority, sticky, told)
+        with terminal.client(is_patient=idempotency_key is not None) as client:
+            wait_s = 0.0 if is_async else wait_s
+            record = client.call(name, body, wait_s, idempotency_key, priority, sticky, told)
             if is_explained:
-                record["explanation"] = client.job(record["job"])["explanation"]
+                record["explanation"] = client.record(record["job"])["explanation"]
         _show_record(terminal, record, is_async)
 
 

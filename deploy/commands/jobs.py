@@ -15,8 +15,7 @@ from deploy.verb import Terminal, verb
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from deploy.client import Record
-    from deploy.event_stream import Event
+    from deploy.client import Event, Record
 
 _EXIT_CODES = {
     "succeeded": OK,
@@ -40,7 +39,7 @@ def jobs() -> None:
 def get(terminal: Terminal, job: str, is_explained: bool) -> None:
     """Show a job as it is now."""
     with terminal.client() as client:
-        record = client.job(job)
+        record = client.record(job)
     terminal.show(record, lambda: job_table(record, is_explained))
 
 
@@ -59,15 +58,13 @@ def wait(terminal: Terminal, job: str, timeout_s: float | None) -> None:
 @click.argument("job")
 def follow(terminal: Terminal, job: str) -> None:
     """Show a job's events as they come, until it has ended; exits as `jobs wait` does."""
-    from deploy.event_stream import follow as events
-
     status = ""
-    with terminal.client() as client:
-        for event in events(client, job):
+    with terminal.client(is_patient=True) as client:
+        for event in client.events(job):
             status = event.data.get("status", "")
             if terminal.is_json:
-                terminal.line({"id": event.id, "event": event.name, "data": event.data})
-            elif event.name == "done":
+                terminal.line({"id": event.id, "event": event.kind, "data": event.data})
+            elif event.kind == "done":
                 terminal.show(event.data, partial(job_table, event.data))
             else:
                 click.echo(_event_line(event))
@@ -89,13 +86,13 @@ for _command in (get, wait, follow, cancel):
 
 def _event_line(event: Event) -> str:
     """`started  attempt 1` or `progress  {"done": 3}`."""
-    if event.name == "progress":
+    if event.kind == "progress":
         about = json.dumps(event.data["data"])
-    elif event.name == "queued":
+    elif event.kind == "queued":
         about = f"{event.data['function']}@{event.data['version']}"
     else:
         about = f"attempt {event.data['attempts']}"
-    return f"{event.name}  {about}"
+    return f"{event.kind}  {about}"
 
 
 def job_table(record: Record, is_explained: bool = False) -> Table:

@@ -84,7 +84,7 @@ def create(
         record = _create_local(name, scopes, rate, expires_in_s)
     else:
         with terminal.client() as client:
-            record = client.create_key(name, scopes, rate, expires_in_s)
+            record = client.admin.create_key(name, scopes, rate, expires_in_s)
     if terminal.is_json:
         terminal.line(record)
         return
@@ -101,7 +101,7 @@ def list_keys(terminal: Terminal, is_local: bool) -> None:
             records = [key.shown(used_at_s) for key, used_at_s in store.all()]
     else:
         with terminal.client() as client:
-            records = client.keys()
+            records = client.admin.keys()
     terminal.show({"keys": records}, lambda: _table(records))
 
 
@@ -118,7 +118,7 @@ def revoke(terminal: Terminal, key: str, is_local: bool) -> None:
             record = store.revoke(key).shown(None)
     else:
         with terminal.client() as client:
-            record = client.revoke_key(key)
+            record = client.admin.revoke_key(key)
     terminal.show(record, lambda: f"revoked {_summary(record)}")
 
 

@@ -23,7 +23,7 @@ _wait = click.option(
 def load(terminal: Terminal, name: str, wait_s: float | None) -> None:
     """Bring the weights of NAME, or NAME@3, into every worker, and keep them until `unload`."""
     with terminal.client() as client:
-        record = client.load(name, wait_s)
+        record = client.admin.load(name, wait_s)
     _show(terminal, record)
 
 
@@ -33,7 +33,7 @@ def load(terminal: Terminal, name: str, wait_s: float | None) -> None:
 def unload(terminal: Terminal, name: str, wait_s: float | None) -> None:
     """Take the weights of NAME, or NAME@3, out of every worker; the next call brings them back."""
     with terminal.client() as client:
-        record = client.unload(name, wait_s)
+        record = client.admin.unload(name, wait_s)
     _show(terminal, record)
 
 

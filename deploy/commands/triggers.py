@@ -84,7 +84,7 @@ def create(terminal: Terminal, name: str, function: str, **options: Any) -> None
     """Make a trigger that calls FUNCTION."""
     record = wanted(name, function, options)
     with terminal.client() as client:
-        made = client.create_trigger(record)
+        made = client.admin.create_trigger(record)
     terminal.show(made, lambda: _summary(made))
 
 
@@ -92,7 +92,7 @@ def create(terminal: Terminal, name: str, function: str, **options: Any) -> None
 def list_triggers(terminal: Terminal) -> None:
     """List the triggers and how they fare."""
     with terminal.client() as client:
-        records = client.triggers()
+        records = client.admin.triggers()
     terminal.show({"triggers": records}, lambda: _table(records))
 
 
@@ -101,7 +101,7 @@ def list_triggers(terminal: Terminal) -> None:
 def pause(terminal: Terminal, name: str) -> None:
     """Pause a trigger; ticks and events of the pause are not made up for."""
     with terminal.client() as client:
-        record = client.pause_trigger(name)
+        record = client.admin.pause_trigger(name)
     terminal.show(record, lambda: _summary(record))
 
 
@@ -110,7 +110,7 @@ def pause(terminal: Terminal, name: str) -> None:
 def resume(terminal: Terminal, name: str) -> None:
     """Resume a trigger, or have one that fails try at once."""
     with terminal.client() as client:
-        record = client.resume_trigger(name)
+        record = client.admin.resume_trigger(name)
     terminal.show(record, lambda: _summary(record))
 
 
@@ -119,7 +119,7 @@ def resume(terminal: Terminal, name: str) -> None:
 def rm(terminal: Terminal, name: str) -> None:
     """Remove a trigger and its place; jobs that it made run on."""
     with terminal.client() as client:
-        record = client.remove_trigger(name)
+        record = client.admin.remove_trigger(name)
     terminal.show(record, lambda: f"removed {_summary(record)}")
 
 
@@ -144,7 +144,7 @@ def test(
     """Show what the function would get for an event; nothing runs."""
     event = _event(data, path, attributes)
     with terminal.client() as client:
-        record = client.test_trigger(name, event)
+        record = client.admin.test_trigger(name, event)
     terminal.show(record, lambda: _tried(record))
 
 

@@ -17,7 +17,7 @@ def webhooks() -> None:
 def secret(terminal: Terminal, is_rotated: bool) -> None:
     """Print the secrets that are valid, the newest first."""
     with terminal.client() as client:
-        record = client.webhook_secrets(is_rotated)
+        record = client.admin.webhook_secrets(is_rotated)
     terminal.show(record, lambda: "\n".join(record["secrets"]))
 
 

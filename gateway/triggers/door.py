@@ -56,7 +56,7 @@ def route(app: Flask, gateway: Gateway) -> None:
     item = f"{_TRIGGERS}/<name>"
     # OPTIONS is answered here: it is the handshake of webhooks
     methods = ["POST", "OPTIONS"]
-    add(_EVENTS, "events", events, methods=methods, provide_automatic_options=False)
+    add(_EVENTS, "send_events", events, methods=methods, provide_automatic_options=False)
     add(_TRIGGERS, "triggers", show_all)
     add(_TRIGGERS, "create_trigger", create, methods=["POST"])
     add(item, "trigger", lambda name: _respond(management.show(gateway, name)))
@@ -94,7 +94,7 @@ def _respond(answer: Answer) -> Response:
 
 
 TRIGGERS = Door(
-    "events",
+    "triggers",
     "Triggers call functions by themselves: at times, for entries, files and CloudEvents.",
     (_EVENTS, _TRIGGERS),
     route,

@@ -22,7 +22,7 @@ from gateway.triggers.filters import DIALECTS, MAX_FILTERS, MAX_TEXT_CHARS
 from gateway.triggers.management import MAX_COUNT
 from gateway.triggers.mapping import MAX_EXPRESSION_CHARS
 
-_TAG = "events"
+_TAG = "triggers"
 _STORE = ("store_unavailable", "internal")
 _TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
 _TEXT: Schema = {"type": ["string", "null"]}
@@ -169,7 +169,7 @@ def _events() -> Record:
         }
     )
     post = operation(
-        "events",
+        "send_events",
         _TAG,
         "Send CloudEvents to the triggers that they are for",
         {

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from math import inf
+from operator import attrgetter
 
 from contract.function import FunctionRef
 from contract.job import JobId
@@ -33,6 +34,8 @@ LOOK_EVERY_S = 0.05
 # Of the time until its deadline, the part after which it should be a job's turn: those before it
 # are served in another order than they came.
 PATIENCE = 0.5
+# ids sort by the time of acceptance
+_ID = attrgetter("id")
 
 
 class Admission:
@@ -64,7 +67,8 @@ class Admission:
         power = sum(worker.speed for worker in workers)
         known = len(self._late)
         for job in arrived:
-            if job.id not in pending or not forecast.is_measured(job.function):
+            is_known = job.id in pending and job.function in pending.functions
+            if not is_known or not forecast.is_measured(job.function):
                 continue
             ahead_s = STRETCH * self._ahead_s(job, pending, forecast) / power
             if start_s + ahead_s > job.due_at_s:
@@ -102,13 +106,17 @@ class Admission:
 
     def _note_slipped(self, pending: Pending, forecast: Forecast, start_s: float) -> None:
         """Others that were admitted and cannot be in time any more: runs took longer."""
+        slipped: list[PendingJob] = []
         for line in pending.slipping(forecast, start_s):
             if not forecast.is_measured(line.ref):
                 continue
             for job in line.jobs:
                 if start_s + forecast.compute_s(line.ref, job.rows) <= job.due_at_s:
                     break
-                self._wait(job)
+                if job.id not in self._late:
+                    slipped.append(job)
+        for job in sorted(slipped, key=_ID):
+            self._wait(job)
 
     def _wait(self, job: PendingJob) -> None:
         if job.id not in self._late:

@@ -66,6 +66,7 @@ class Admission:
         start_s = now_s + min(worker.free_in_s for worker in workers)
         power = sum(worker.speed for worker in workers)
         known = len(self._late)
+        self._ahead.look(pending, forecast, self._late_rows)
         for job in arrived:
             is_known = job.id in pending and job.function in pending.functions
             if not is_known or not forecast.is_measured(job.function):
@@ -168,8 +169,9 @@ class Admission:
     def _ahead_s(self, job: PendingJob, pending: Pending, forecast: Forecast) -> float:
         """Device time of all that is in time and goes before it, and its own."""
         ref = job.function
-        self._ahead.look(pending, forecast, self._late_rows, self._touched)
-        self._touched.clear()
+        if self._touched:
+            self._ahead.look_again(self._touched, pending, forecast, self._late_rows)
+            self._touched.clear()
         # those that are due later run along with others of their function
         rows = max(0, pending.rows_before(job) - self._late_rows.get(ref, 0))
         own_s = batched_s(ref, rows + job.rows, pending, forecast)

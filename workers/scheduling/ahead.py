@@ -21,19 +21,15 @@ class Ahead:
         self._refs: list[FunctionRef] = []
         self._at: dict[FunctionRef, int] = {}
         self._seconds: Floats = np.zeros(_LEAST_ROWS)
+        # by the most that counts of each, until one changes
+        self._totals_s: dict[float, float] = {}
         # what it is of
         self._pending: Pending | None = None
         self._costs: object = None
         self._moved = self._revision = 0
 
-    def look(
-        self,
-        pending: Pending,
-        forecast: Forecast,
-        aside: Mapping[FunctionRef, int],
-        touched: Iterable[FunctionRef],
-    ) -> None:
-        """What waits now but for `aside`, rows by function; of `touched` these have changed."""
+    def look(self, pending: Pending, forecast: Forecast, aside: Mapping[FunctionRef, int]) -> None:
+        """What waits now but for `aside`, rows by function."""
         is_same = pending is self._pending and forecast.costs is self._costs
         moved = pending.moved.since(self._moved) if is_same else None
         revised = forecast.revised(self._revision) if is_same else None
@@ -42,19 +38,32 @@ class Ahead:
         if moved is None or revised is None:
             changed = {*self._refs, *pending.refs()}
         else:
-            changed = {*moved, *touched, *(ref for ref in revised if ref in self._at)}
-        for ref in changed:
+            changed = {*moved, *(ref for ref in revised if ref in self._at)}
+        self.look_again(changed, pending, forecast, aside)
+
+    def look_again(
+        self,
+        refs: Iterable[FunctionRef],
+        pending: Pending,
+        forecast: Forecast,
+        aside: Mapping[FunctionRef, int],
+    ) -> None:
+        """More or less of these functions is set aside."""
+        for ref in refs:
             rows = pending.rows(ref) - aside.get(ref, 0) if ref in pending.functions else 0
             self._set(ref, batched_s(ref, rows, pending, forecast) if rows > 0 else 0.0)
 
     def others_s(self, ref: FunctionRef, most_s: float) -> float:
         """Of all functions but this one, each no more than so much."""
-        seconds = self._seconds[: len(self._refs)]
+        total_s = self._totals_s.get(most_s)
+        if total_s is None:
+            seconds = self._seconds[: len(self._refs)]
+            total_s = self._totals_s[most_s] = float(np.minimum(seconds, most_s).sum())
         own = self._at.get(ref)
-        own_s = 0.0 if own is None else min(float(seconds[own]), most_s)
-        return float(np.minimum(seconds, most_s).sum()) - own_s
+        return total_s if own is None else total_s - min(float(self._seconds[own]), most_s)
 
     def _set(self, ref: FunctionRef, seconds: float) -> None:
+        self._totals_s.clear()
         at = self._at.get(ref)
         if seconds > 0:
             if at is None:

@@ -134,7 +134,8 @@ class Deciding(RuleBasedStateMachine):
     def add_up(self, ref: FunctionRef, most_s: float) -> None:
         """What other functions that are known take, in batches of 8 rows or one."""
         forecast = Forecast().at(self.costs, NOW_S)
-        self.ahead.look(self.pending, forecast, self.aside, self.touched)
+        self.ahead.look(self.pending, forecast, self.aside)
+        self.ahead.look_again(self.touched, self.pending, forecast, self.aside)
         self.touched.clear()
         total_s = 0.0
         for other in {*VIEWS} - {ref}:

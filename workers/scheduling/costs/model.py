@@ -71,7 +71,7 @@ class Costs:
                 return seconds
         its = self._functions.get(ref)
         seconds = its.alone_s(rows, quantile, self._probe_scale()) if its else PRIOR_COMPUTE_S
-        if its is not None and its.runs:
+        if its is not None and its.has_run:
             self._alone_s.setdefault(ref, {})[rows, quantile] = seconds
         return seconds
 
@@ -100,7 +100,7 @@ class Costs:
     def is_measured(self, ref: FunctionRef) -> bool:
         """Whether a version has run, so that its prediction is more than a guess."""
         its = self._functions.get(ref)
-        return its is not None and its.runs > 0
+        return its is not None and its.has_run
 
     def swap_s(self, swap_bytes: int, worker: str = "", tier: str = ANY) -> float:
         """Predicted time to bring in weights from `tier`, HOST or DISK where that is known."""

@@ -157,8 +157,11 @@ class Pending:
 
     def of(self, ref: FunctionRef) -> Sequence[PendingJob]:
         """Jobs of one version, the most urgent first; it may change with the queue."""
-        lines = [*self._lines.get(ref, {}).values()]
-        return lines[0].jobs if len(lines) == 1 else [job for line in lines for job in line.jobs]
+        its = self._lines.get(ref, {})
+        if len(its) == 1:
+            [line] = its.values()
+            return line.jobs
+        return [job for line in its.values() for job in line.jobs]
 
     def lines(self) -> Iterator[Line]:
         """The lines of `refs`."""

@@ -3,23 +3,34 @@
 The policy is the product's, in as many processes as there are cores; a scheduler for all devices
 would look at every one of them for each call. Functions belong to shards, dealt out by popularity
 so that each has as much to do. What it costs is counted in device hours, against the usual way: a
-device for every function, all day.
+device for every function, all day; how that serves calls is simulated too, for some shards'
+functions.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
 from math import exp
-from multiprocessing import get_context
 from random import Random
 from typing import NamedTuple
 
 import numpy as np
+from _processes import spread
 from _report import Row
-from simulator import Answer, Delays, Device, Fleet, FunctionProfile, Profile, Report, simulate
+from simulator import (
+    Answer,
+    Call,
+    Delays,
+    Fleet,
+    FunctionProfile,
+    Profile,
+    Report,
+    Workload,
+    simulate,
+)
 from simulator.profiles import Bandwidth
 from simulator.workloads import daily, zipf_rates
 
@@ -31,6 +42,8 @@ MEDIAN_S, SPREAD = 0.4, 0.8
 MEDIAN_BYTES, BYTES_SPREAD = 100e6, 0.7
 SLO_TIMES, LEAST_SLO_S = 5.0, 1.0
 BUDGET_BYTES = 1 << 30
+# a device per function is simulated for the functions of every so many shards
+ALONE_EVERY = 16
 # as measured on an idle platform: from the client to the worker, and back
 DELAYS = Delays((0.001,), (0.0005,), (0.0005,), (0.001,), (0.001,), (0.001,))
 
@@ -62,37 +75,44 @@ class Shard(NamedTuple):
     busy_s: float
     groups: int
     loads: int
+    # of the process that simulated it
+    processor_s: float
     # a thousandth of the latencies each, for quantiles over all shards
     latencies_s: Sequence[float]
 
 
-def day(settings: Day) -> tuple[list[Shard], float]:
-    """Every shard, and the wall seconds of all."""
+class Found(NamedTuple):
+    """A day: every shard, some again with a device for every function, and wall seconds of both."""
+
+    shards: Sequence[Shard]
+    alone: Sequence[Shard]
+    wall_s: float
+
+
+def day(settings: Day, processes: int | None = None) -> Found:
+    """Simulate it."""
     began_s = time.perf_counter()
-    processes = min(len(os.sched_getaffinity(0)), settings.shards)
-    work = [(settings, number) for number in range(settings.shards)]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        shards = list(pool.map(_shard, work))
-    return shards, time.perf_counter() - began_s
+    shards = spread(partial(_shard, settings), range(settings.shards), processes)
+    some = range(0, settings.shards, ALONE_EVERY)
+    alone = spread(partial(_alone, settings), some, processes)
+    return Found(shards, alone, time.perf_counter() - began_s)
 
 
-def of_day(settings: Day, found: tuple[list[Shard], float]) -> Iterator[Row]:
+def of_day(settings: Day, found: Found) -> Iterator[Row]:
     """What it took and what it costs."""
-    shards, wall_s = found
-    total = {name: sum(getattr(s, name) for s in shards) for name in Shard._fields[:-1]}
-    calls = total["calls"]
+    calls, device_s = _sum(found.shards, "calls"), settings.devices * settings.seconds
     what = f"{settings.functions} functions, {settings.devices} devices"
     bar = MINUTES_BAR if settings == FULL_DAY else None
-    yield Row(f"{what}: calls", float(calls), "")
-    yield Row(f"{what}: simulated in", wall_s / 60, "min", bar, False)
-    yield Row(f"{what}: SLO violations", 1 - total["in_slo"] / calls, "")
-    yield Row(f"{what}: refused or expired", (total["refused"] + total["expired"]) / calls, "")
-    latencies_s = np.concatenate([np.asarray(s.latencies_s) for s in shards])
-    yield Row(f"{what}: p99", float(np.quantile(latencies_s, 0.99)) * 1e3, "ms")
-    device_s = settings.devices * settings.seconds
-    yield Row(f"{what}: devices busy", total["busy_s"] / device_s, "")
-    yield Row(f"{what}: calls per group", total["answered"] / total["groups"], "")
-    yield Row(f"{what}: loads per 1,000 calls", 1e3 * total["loads"] / calls, "")
+    yield Row(f"{what}: calls", calls, "")
+    processor_s = _sum(found.shards, "processor_s")
+    yield Row(f"{what}: simulated in minutes of one core", processor_s / 60, "min", bar, False)
+    yield Row(f"{what}: wall time, a device per function included", found.wall_s / 60, "min")
+    yield from _served(what, found.shards)
+    yield Row(f"{what}: devices busy", _sum(found.shards, "busy_s") / device_s, "")
+    per_group = _sum(found.shards, "answered") / _sum(found.shards, "groups")
+    yield Row(f"{what}: calls per group", per_group, "")
+    yield Row(f"{what}: loads per 1,000 calls", 1e3 * _sum(found.shards, "loads") / calls, "")
+    yield from _served("a device per function", found.alone)
     hours = device_s / 3600 / calls * 1e6
     alone = settings.functions * settings.seconds / 3600 / calls * 1e6
     yield Row("device hours per million calls", hours, "h")
@@ -100,19 +120,54 @@ def of_day(settings: Day, found: tuple[list[Shard], float]) -> Iterator[Row]:
     yield Row("a device per function costs", alone / hours, "x")
 
 
-def _shard(work: tuple[Day, int]) -> Shard:
-    settings, number = work
-    every_rate = zipf_rates(
-        [f"f{k}" for k in range(settings.functions)], settings.calls_per_s, SKEW
-    )
-    own = dict([*every_rate.items()][number :: settings.shards])
+def _served(what: str, shards: Sequence[Shard]) -> Iterator[Row]:
+    calls = _sum(shards, "calls")
+    yield Row(f"{what}: SLO violations", 1 - _sum(shards, "in_slo") / calls, "")
+    gone = _sum(shards, "refused") + _sum(shards, "expired")
+    yield Row(f"{what}: refused or expired", gone / calls, "")
+    latencies_s = np.concatenate([np.asarray(shard.latencies_s) for shard in shards])
+    yield Row(f"{what}: p99", float(np.quantile(latencies_s, 0.99)) * 1e3, "ms")
+
+
+def _sum(shards: Sequence[Shard], name: str) -> float:
+    return float(sum(getattr(shard, name) for shard in shards))
+
+
+def _shard(settings: Day, number: int) -> Shard:
+    """Every device of a shard, and the functions that are its."""
+    began_s, own = time.process_time(), _rates(settings, number)
     devices = settings.devices // settings.shards
-    fleet = Fleet(
-        tuple(Device(f"w{k:03}", budget_bytes=BUDGET_BYTES) for k in range(devices)), is_warm=False
-    )
-    workload = daily(own, settings.seconds, number)
-    report = simulate(settings.policy, workload, fleet, _profile([*own], number), number)
-    return _figures(report)
+    fleet = replace(Fleet.of(devices, budget_bytes=BUDGET_BYTES), is_warm=False)
+    work = daily(own, settings.seconds, number)
+    report = simulate(settings.policy, work, fleet, _profile([*own], number), number)
+    return _figures([report], time.process_time() - began_s)
+
+
+def _alone(settings: Day, number: int) -> Shard:
+    """The same calls, with a device for every function that keeps its weights."""
+    began_s, own = time.process_time(), _rates(settings, number)
+    profile = _profile([*own], number)
+    calls: dict[str, list[Call]] = {name: [] for name in own}
+    for call in daily(own, settings.seconds, number).calls:
+        calls[call.function].append(call)
+    reports = [
+        simulate(
+            settings.policy,
+            Workload(calls[name]),
+            Fleet.of(1),
+            replace(profile, functions={name: function}),
+            number,
+        )
+        for name, function in profile.functions.items()
+    ]
+    return _figures(reports, time.process_time() - began_s)
+
+
+def _rates(settings: Day, number: int) -> dict[str, float]:
+    """Calls per second of each function of a shard."""
+    names = [f"f{k}" for k in range(settings.functions)]
+    every = zipf_rates(names, settings.calls_per_s, SKEW)
+    return dict([*every.items()][number :: settings.shards])
 
 
 def _profile(names: Sequence[str], seed: int) -> Profile:
@@ -132,21 +187,26 @@ def _profile(names: Sequence[str], seed: int) -> Profile:
     return Profile(functions, DELAYS, Bandwidth(load_s=0.002))
 
 
-def _figures(report: Report) -> Shard:
-    latencies_s = report.latencies_s()
-    slos = sum(
-        int(np.searchsorted(report.latencies_s(name), slo_s, side="right"))
-        for name, slo_s in report.slos_s.items()
-    )
+def _figures(reports: Sequence[Report], processor_s: float) -> Shard:
+    latencies_s = np.sort(np.concatenate([report.latencies_s() for report in reports]))
     every = max(1, len(latencies_s) // 1000)
     return Shard(
-        len(report),
-        report.count(Answer.ANSWERED),
-        slos,
-        report.count(Answer.REFUSED),
-        report.count(Answer.EXPIRED),
-        sum(report.busy_s.values()),
-        report.group_count,
-        report.loads,
+        sum(map(len, reports)),
+        sum(report.count(Answer.ANSWERED) for report in reports),
+        sum(map(_in_slo, reports)),
+        sum(report.count(Answer.REFUSED) for report in reports),
+        sum(report.count(Answer.EXPIRED) for report in reports),
+        sum(sum(report.busy_s.values()) for report in reports),
+        sum(report.group_count for report in reports),
+        sum(report.loads for report in reports),
+        processor_s,
         [float(value) for value in latencies_s[::every]],
+    )
+
+
+def _in_slo(report: Report) -> int:
+    """Answers that came within their SLO."""
+    return sum(
+        int(np.searchsorted(report.latencies_s(name), slo_s, side="right"))
+        for name, slo_s in report.slos_s.items()
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from random import Random
 
 from _live import Played, Ran, Told
 from simulator import Delays, FunctionProfile, Profile
+from simulator.pace import estimated
 from simulator.profiles import Bandwidth, Draw, Samples
 
 # of a kind, evenly from the sorted ones: enough for a tail, little enough for a file
@@ -41,16 +43,21 @@ def functions(
 
 def together(made: Mapping[str, FunctionProfile], groups: Iterable[Ran]) -> dict[int, Samples]:
     """Group time over the sum of its members' times alone, by number of members."""
-    import random
+    found: defaultdict[int, list[float]] = defaultdict(list)
+    for group, ratio in ratios(made, groups):
+        found[len(group.members)].append(ratio)
+    return {count: fewer(samples) for count, samples in sorted(found.items())}
 
-    draw = Draw(Profile(made), random.Random(0))
-    ratios: defaultdict[int, list[float]] = defaultdict(list)
+
+def ratios(
+    made: Mapping[str, FunctionProfile], groups: Iterable[Ran]
+) -> Iterator[tuple[Ran, float]]:
+    """Groups that computed, and their time over the sum of their members' times alone."""
+    draw = Draw(Profile(made), Random(0))
     for group in groups:
         if group.members and group.compute_s:
             alone_s = sum(draw.mean_s(name, rows) for name, rows in group.members)
-            taken_s = group.ended_s - group.began_s - group.build_s
-            ratios[len(group.members)].append(taken_s / alone_s)
-    return {count: fewer(found) for count, found in sorted(ratios.items())}
+            yield group, (group.ended_s - group.began_s - group.build_s) / alone_s
 
 
 def builds(groups: Iterable[Ran]) -> dict[int, Samples]:
@@ -107,12 +114,18 @@ def profile(
     """Of calls one by one at several rows, and of runs under load."""
     made = functions(alone.told, slos_s, timeouts_s, manifests)
     groups = [group for played in calibration for group in played.groups]
+    # in order of time, which the samples are not
+    paces = [
+        [(group.began_s, ratio) for group, ratio in ratios(made, played.groups)]
+        for played in calibration
+    ]
     return Profile(
         made,
         delays(calibration),
         Bandwidth(),
         together(made, groups),
         builds([*alone.groups, *groups]),
+        estimated(paces),
     )
 
 

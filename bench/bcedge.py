@@ -3,6 +3,7 @@
 Six functions like BCEdge's with assumed times (`_bcedge_training.six`), Poisson calls, one worker
 with two places; every policy plays the same calls. A load of 1 is what the device computes in
 batches of eight. Time is simulated: a busy machine changes how long this takes, not what comes out.
+`--against FILE` has another agent of bench/train_bcedge.py play too, before it is shipped.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
 from random import Random
 from statistics import fmean
 from typing import NamedTuple
@@ -18,11 +22,16 @@ import torch
 from _bcedge_training import rates_at, six
 from _intervals import Interval
 from _plot import line_plot
+from _processes import spread
 from _report import Row, finish
 from simulator import Fleet, simulate
 from simulator.workloads import poisson
 
 from workers.scheduling.policies import NAMES
+from workers.scheduling.policies.bcedge import weights
+from workers.scheduling.policies.bcedge.agent import Agent
+from workers.scheduling.policies.bcedge.grid import ACTIONS
+from workers.scheduling.policies.bcedge.policy import BCEdge
 
 COMPARED = ("bcedge", "fixed", "window", "edf", "laxity", "fifo")
 LOADS = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2)
@@ -39,33 +48,50 @@ class Played(NamedTuple):
     violations: float
 
 
+class Game(NamedTuple):
+    """One policy, by name or as an agent's file, at one load."""
+
+    load: float
+    policy: str
+    seed: int
+
+
 def main() -> int:
     """Play, print, write."""
     args = _arguments()
-    torch.set_num_threads(1)
-    policies = [name for name in COMPARED if name in NAMES]
+    policies = [name for name in COMPARED if name in NAMES] + [str(file) for file in args.against]
+    games = [Game(*its) for its in product(args.loads, policies, args.seeds)]
+    played = dict(
+        zip(games, spread(partial(play, args.seconds), games, args.processes), strict=True)
+    )
     rows: list[Row] = []
     lines: dict[str, list[tuple[float, float]]] = {name: [] for name in policies}
     for load in args.loads:
-        found = {
-            name: [play(name, load, seed, args.seconds) for seed in args.seeds] for name in policies
-        }
+        found = {name: [played[Game(load, name, seed)] for seed in args.seeds] for name in policies}
         for name in policies:
             lines[name].append((load, fmean(run.utility for run in found[name])))
-        rows += rows_of(load, found)
+        rows += rows_of(load, {Path(name).stem: runs for name, runs in found.items()})
     if args.plot:
         line_plot(args.plot, "six functions, simulated", "load", "utility", lines)
     title = f"bcedge against others, simulated, seeds {' '.join(map(str, args.seeds))}"
     return finish(rows, title, args.json)
 
 
-def play(policy: str, load: float, seed: int, seconds: float) -> Played:
+def play(seconds: float, game: Game) -> Played:
     """One run."""
-    profile = six(Random(seed))
-    workload = poisson(rates_at(profile, load), seconds, seed)
-    report = simulate(policy, workload, Fleet.of(1), profile, seed)
+    torch.set_num_threads(1)
+    profile, fleet = six(Random(game.seed)), Fleet.of(1)
+    workload = poisson(rates_at(profile, game.load), seconds, game.seed)
+    policy = game.policy if game.policy in NAMES else agent_of(Path(game.policy), fleet)
+    report = simulate(policy, workload, fleet, profile, game.seed)
     summary = report.summary(START * seconds, seconds)
     return Played(summary.utility, summary.violations)
+
+
+def agent_of(file: Path, fleet: Fleet) -> BCEdge:
+    """The policy with the agent of a file."""
+    networks, predictor = weights.read(file)
+    return BCEdge(fleet.limits, Agent(networks, len(ACTIONS)), predictor)
 
 
 def rows_of(load: float, found: Mapping[str, Sequence[Played]]) -> list[Row]:
@@ -85,6 +111,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--loads", type=float, nargs="+", default=[*LOADS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[*SEEDS])
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of simulated time")
+    parser.add_argument(
+        "--against", type=Path, nargs="+", default=[], metavar="FILE", help="other agents"
+    )
+    parser.add_argument("--processes", type=int, help="as many as there are cores by default")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json")
     parser.add_argument("--plot")

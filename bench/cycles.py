@@ -182,7 +182,7 @@ class Served:
         for _ in range(CALLS):
             number = chooser.randrange(len(self._family))
             try:
-                answer = client.invoke(f"wide-{number}", self._family[number].body)
+                answer = client.call(f"wide-{number}", self._family[number].body)
                 [output] = answer["outputs"].values()
             except (FuseboxError, KeyError) as error:
                 self._failures.append(repr(error))

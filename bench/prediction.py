@@ -135,7 +135,7 @@ def call(url: str, seed: int, until_s: float) -> int:
     with Client(url) as client:
         while time.monotonic() < until_s:
             name, rows = draws.choice([*MODELS]), draws.choice(ROWS)
-            client.invoke(name, body_of(name, rows), wait_s=60)
+            client.call(name, body_of(name, rows), wait_s=60)
             calls += 1
     return calls
 

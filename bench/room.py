@@ -160,7 +160,7 @@ def _call_all(client: Client, numbers: Sequence[int], family: Sequence[Member], 
     """One client's calls, each after the answer to the one before."""
     for number in numbers:
         try:
-            answer = client.invoke(name_of(number), family[number].body)
+            answer = client.call(name_of(number), family[number].body)
             [output] = answer["outputs"].values()
         except (FuseboxError, KeyError) as error:
             seen.failures.append(f"{name_of(number)}: {error!r}")

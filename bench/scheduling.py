@@ -23,11 +23,25 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from anywhere
 
-import numpy as np
 from _edge_platforms import NAMES, Served, Stage, manifests, staged
 from _intervals import ratio_interval
 from _live import Played, one_after_another
-from _plot import bar_plot, line_plot
+from _plot import bar_plot
+from _policies import (
+    BAR_LOAD,
+    CLIENTS,
+    DEFAULT,
+    GAIN_BAR,
+    GOODPUT_BAR,
+    OVERLOAD,
+    RIVALS,
+    SETTLING,
+    VIOLATIONS_BAR,
+    Found,
+    over,
+    plot,
+    utility,
+)
 from _recording import profile
 from _report import Row, finish
 from simulator.recorded import Measured, save
@@ -38,12 +52,7 @@ from workers.scheduling.policies import NAMES as POLICIES
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "bench" / "results" / "scheduling"
-DEFAULT, RIVALS = "laxity", ("fixed", "window", "edf")
-CLIENTS = 24
-# of a run, while queues reach their length
-SETTLING = 0.2
-GAIN_BAR, VIOLATIONS_BAR, GOODPUT_BAR, REFUSED_BAR_S, STEADY_BAR = 1.376, 0.01, 0.9, 0.05, 1.5
-BAR_LOAD, OVERLOAD = 0.8, 2.0
+REFUSED_BAR_S, STEADY_BAR = 0.05, 1.5
 BURSTY, BURSTY_CV = "resnet18", 4.0
 # of capacity: each of the five steady functions, and the bursty one on average
 STEADY_SHARE, BURSTY_SHARE = 0.08, 0.2
@@ -60,8 +69,6 @@ class Length(NamedTuple):
 
 FULL = Length((0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2), 3, 15.0)
 QUICK = Length((0.8,), 1, 3.0)
-# policy, load -> the summary of every round
-Found = Mapping[tuple[str, float], list[Summary]]
 
 
 def rates(capacity: float, load: float) -> dict[str, float]:
@@ -125,7 +132,7 @@ def of_policies(found: Found, loads: Sequence[float]) -> Iterator[Row]:
         if "bcedge" in policies:
             yield _gain(middle, ("bcedge",), load, 1.0)
     if set(RIVALS) & set(policies):
-        yield _gain_over_loads(middle, [r for r in RIVALS if r in policies], loads)
+        yield _gain_over_loads(found, [r for r in RIVALS if r in policies], loads)
 
 
 def _gain(
@@ -133,21 +140,14 @@ def _gain(
 ) -> Row:
     ours, best = middle[DEFAULT, load].utility, max(middle[r, load].utility for r in rivals)
     name = f"load {load:g}: utility of {DEFAULT} over {' and '.join(rivals)}"
-    return Row(name, _over(ours, best), "x", bar)
+    return Row(name, over(ours, best), "x", bar)
 
 
-def _gain_over_loads(
-    middle: Mapping[tuple[str, float], Summary], rivals: Sequence[str], loads: Sequence[float]
-) -> Row:
-    ours = float(np.mean([middle[DEFAULT, load].utility for load in loads]))
-    best = max(float(np.mean([middle[r, load].utility for load in loads])) for r in rivals)
+def _gain_over_loads(found: Found, rivals: Sequence[str], loads: Sequence[float]) -> Row:
+    ours = utility(found, DEFAULT, loads)
+    best = max(utility(found, rival, loads) for rival in rivals)
     name = f"all loads: utility of {DEFAULT} over the best of {', '.join(rivals)}"
-    return Row(name, _over(ours, best), "x", GAIN_BAR)
-
-
-def _over(ours: float, other: float) -> float:
-    """How many times as good: 1 and the difference over the other's size, for it may be < 0."""
-    return 1 + (ours - other) / abs(other)
+    return Row(name, over(ours, best), "x", GAIN_BAR)
 
 
 def of_overload(served: Served, capacity: float, found: Found, seconds: float) -> list[Row]:
@@ -228,17 +228,6 @@ def recorded(served: Served, capacity: float, seconds: float, into: Path) -> Pla
     return runs["poisson"]
 
 
-def plot(found: Found, folder: Path) -> None:
-    """Utility and violations against load."""
-    for of, label in (("utility", "utility"), ("violations", "SLO violations, share of calls")):
-        series: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-        for (policy, load), runs in sorted(found.items()):
-            series[policy].append((load, median(getattr(run, of) for run in runs)))
-        name = "policies.svg" if of == "utility" else f"policies-{of}.svg"
-        title = "Six functions, Poisson arrivals"
-        line_plot(folder / name, title, "load over capacity", label, series)
-
-
 def plot_timeline(played: Played, seconds: float, path: Path) -> None:
     """One second of groups on the device, as their worker reported them."""
     from_s = seconds / 2
@@ -285,7 +274,9 @@ def main(words: Sequence[str] | None = None) -> int:
                 if options.plot:
                     plot_timeline(played, 2 * length.seconds, Path(options.plot, "timeline.svg"))
     if options.plot:
-        plot(found, Path(options.plot))
+        names = {"utility": "policies.svg", "violations": "policies-violations.svg"}
+        paths = {of: Path(options.plot, name) for of, name in names.items()}
+        plot(found, "Six functions, Poisson arrivals", paths)
     return finish(rows, "Policies on six functions", options.json)
 
 

@@ -129,12 +129,12 @@ class Soak:
     def call_keepers(self) -> None:
         """Run what pushes everything else out."""
         for keeper in KEEPERS:
-            self._client.invoke(keeper, self._body)
+            self._client.call(keeper, self._body)
 
     def cycle(self, name: str) -> None:
         """Deploy, invoke, evict, delete."""
         self.deploy(name)
-        self._client.invoke(name, self._body)
+        self._client.call(name, self._body)
         self.call_keepers()
         self._client.remove(name)
 
@@ -148,7 +148,7 @@ class Soak:
                 file.seek(weights.stat().st_size // 2)
                 file.write(b"\xff" * 4096)
         try:
-            answer = self._client.invoke(name, self._body)
+            answer = self._client.call(name, self._body)
             # a busy platform may answer before the job has settled
             status = self._client.wait(answer["job"])["status"]
         except FunctionFailed:

@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import torch
 from _bcedge_training import Trainee, random_profile, random_workload, rates_at
 from _plot import line_plot
+from _processes import spread
 from _report import environment, header
 from simulator import Fleet, Profile, simulate
 from simulator.workloads import poisson
@@ -46,10 +48,10 @@ class Point(NamedTuple):
 def main() -> int:
     """Train, choose, ship."""
     args = _arguments()
-    torch.set_num_threads(1)
     print(header())
     args.folder.mkdir(parents=True, exist_ok=True)
-    curves = {seed: trained(seed, args.groups, args.points, args.folder) for seed in args.seeds}
+    work = partial(trained, args.groups, args.points, args.folder)
+    curves = dict(zip(args.seeds, spread(work, args.seeds, args.processes), strict=True))
     kept = max(curves, key=lambda seed: curves[seed][-1].utility)
     print(f"seed {kept} is kept")
     if args.ship:
@@ -70,8 +72,9 @@ def main() -> int:
     return 0
 
 
-def trained(seed: int, groups: int, points: int, folder: Path) -> list[Point]:
+def trained(groups: int, points: int, folder: Path, seed: int) -> list[Point]:
     """The learning curve of this seed, whose agent is in the folder; trained if it is not there."""
+    torch.set_num_threads(1)
     known = folder / f"seed-{seed}.json"
     if not known.exists():
         trainee, curve = train(seed, groups, points)
@@ -128,12 +131,13 @@ def play(
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--groups", type=int, default=10_000, help="that each agent learns from")
     parser.add_argument("--points", type=int, default=8, help="of each learning curve")
     parser.add_argument(
         "--folder", type=Path, help="of trained agents; those in it are not trained again"
     )
+    parser.add_argument("--processes", type=int, help="as many as there are cores by default")
     parser.add_argument("--ship", action="store_true", help="replace the agent that is shipped")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json")

@@ -52,6 +52,15 @@ class Token(NamedTuple):
         """What the holder keeps."""
         return f"fb_{self.id}_{self.secret}"
 
+    @property
+    def signing_secret(self) -> str:
+        """What AWS clients sign with (`aws_secret_access_key`), as powerful as the key itself.
+
+        It is what the store keeps of the secret: who verifies a signature must know what it was
+        made with, and nothing else of a key is known there.
+        """
+        return digest(self.secret)
+
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
@@ -70,6 +79,11 @@ class ApiKey:
     def is_opened_by(self, secret: str) -> bool:
         """Whether this is its secret, in constant time."""
         return hmac.compare_digest(self.secret_sha256, digest(secret))
+
+    @property
+    def signing_secret(self) -> str:
+        """What requests of this key are signed with: `Token.signing_secret`."""
+        return self.secret_sha256
 
     def is_expired(self, now_s: float) -> bool:
         """Whether its time is over."""

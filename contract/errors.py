@@ -15,8 +15,13 @@ FuseboxError                      internal               500
 ├── Forbidden                     forbidden              403
 ├── NotFound                      not_found              404
 │   ├── UnknownFunction           unknown_function       404
+│   ├── UnknownAlias              unknown_alias          404
 │   ├── UnknownJob                unknown_job            404
-│   └── UnknownKey                unknown_key            404
+│   ├── UnknownKey                unknown_key            404
+│   ├── UnknownLetter             unknown_letter         404
+│   └── UnknownTrigger            unknown_trigger        404
+├── AliasInUse                    alias_in_use           409
+├── TriggerExists                 trigger_exists         409
 ├── JobSettled                    job_settled            409
 ├── JobCancelled                  job_cancelled          409
 ├── QueueFull                     queue_full             429
@@ -153,6 +158,12 @@ class UnknownFunction(NotFound):
     code = "unknown_function"
 
 
+class UnknownAlias(NotFound):
+    """The function has no alias of this name."""
+
+    code = "unknown_alias"
+
+
 class UnknownJob(NotFound):
     """No job has this id; results are kept for a limited time."""
 
@@ -163,6 +174,30 @@ class UnknownKey(NotFound):
     """No API key has this id."""
 
     code = "unknown_key"
+
+
+class AliasInUse(FuseboxError):
+    """An alias points to this version, so it stays deployed."""
+
+    code, http_status = "alias_in_use", 409
+
+
+class UnknownLetter(NotFound):
+    """No dead letter has this id; they are kept for a limited time."""
+
+    code = "unknown_letter"
+
+
+class UnknownTrigger(NotFound):
+    """No trigger has this name."""
+
+    code = "unknown_trigger"
+
+
+class TriggerExists(FuseboxError):
+    """There is a trigger of this name; remove it first."""
+
+    code, http_status = "trigger_exists", 409
 
 
 class JobSettled(FuseboxError):

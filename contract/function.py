@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from contract.errors import InvalidArtifact, UnknownFunction
+from contract.aliases import ALIAS_NAME
+from contract.errors import InvalidArtifact, InvalidInput, UnknownFunction
 from contract.tensors import TensorSpec
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_REF = re.compile(rf"({NAME.pattern})(?:@([1-9][0-9]{{0,8}}))?")
+# what stands behind the @ of a reference
+QUALIFIER = re.compile(rf"[1-9][0-9]{{0,8}}|{ALIAS_NAME.pattern}")
+_REF = re.compile(rf"({NAME.pattern})(?:@({QUALIFIER.pattern}))?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 # A member of an artifact is one of these, `graph.ROWS.json` or a file under `files/`.
 MANIFEST, GRAPH, WEIGHTS, HANDLER = (
@@ -33,22 +36,32 @@ def graph_files(row_buckets: Sequence[int]) -> tuple[str, ...]:
 
 
 class FunctionRef(NamedTuple):
-    """A function's name and version; version 0 asks for the latest."""
+    """A function's name and version, or one of its aliases; version 0 without one: the latest."""
 
     name: str
     version: int = 0
+    alias: str = ""
 
     @classmethod
     def parse(cls, text: str) -> FunctionRef:
-        """`NAME` or `NAME@3`; raises UnknownFunction for anything else."""
+        """`NAME`, `NAME@3` or `NAME@prod`; raises UnknownFunction for anything else."""
         match = _REF.fullmatch(text)
         if not match:
-            raise UnknownFunction(f"function: expected NAME or NAME@VERSION, got {text[:100]!r}")
-        name, version = match.groups()
-        return cls(name, int(version or 0))
+            expected = "NAME, NAME@VERSION or NAME@ALIAS"
+            raise UnknownFunction(f"function: expected {expected}, got {text[:100]!r}")
+        name, qualifier = match.groups()
+        if not qualifier:
+            return cls(name)
+        return cls(name, int(qualifier)) if qualifier.isdigit() else cls(name, 0, qualifier)
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether it asks for the latest version, whichever that is."""
+        return not self.version and not self.alias
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.version}" if self.version else self.name
+        qualifier = self.alias or self.version
+        return f"{self.name}@{qualifier}" if qualifier else self.name
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,9 @@ class Manifest:
     row_buckets: tuple[int, ...] = ()
     # no graph: its module is made from its source in a handler host, where forward runs as it is
     is_eager: bool = False
+    # destinations that are told of each job of it: of a result, of any other end
+    on_success: tuple[str, ...] = ()
+    on_failure: tuple[str, ...] = ()
 
     @property
     def graph_files(self) -> tuple[str, ...]:
@@ -118,6 +134,8 @@ class Manifest:
             "outputs": [spec.encode() for spec in self.outputs],
             "activation_bytes": {str(k): v for k, v in self.activation_bytes.items()},
             "row_buckets": list(self.row_buckets),
+            "on_success": list(self.on_success),
+            "on_failure": list(self.on_failure),
         }
 
     @classmethod
@@ -212,6 +230,18 @@ def _row_buckets(value: Any) -> tuple[int, ...]:
     return rows
 
 
+def _destinations(value: Any) -> tuple[str, ...]:
+    # it knows what names of functions look like from here
+    from contract.destinations import parse_all
+
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError("expected a list of destinations")
+    try:
+        return tuple(found.text for found in parse_all(value, "destination"))
+    except InvalidInput as error:
+        raise ValueError(error.detail) from error
+
+
 _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "architecture": _digest,
     "inputs": _specs,
@@ -230,9 +260,11 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "keep_alive_s": _optional(_number_between(-1, 86_400_000)),
     "row_buckets": _row_buckets,
     "is_eager": _flag,
+    "on_success": _destinations,
+    "on_failure": _destinations,
 }
 # artifacts made before these came do not have them
-_LATER = frozenset({"row_buckets", "is_eager"})
+_LATER = frozenset({"row_buckets", "is_eager", "on_success", "on_failure"})
 
 
 def _checked(manifest: Manifest) -> Manifest:

@@ -2,15 +2,29 @@
 
 key                    type    holds (changed by)
 fb:functions           set     names of deployed functions (publish, retire)
-fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publish, retire)
+fb:function:<name>     hash    latest -> n, next -> n, v:<n> -> Function (publish, retire),
+                               a:<alias> -> Alias (put_alias, remove_alias, retire)
 fb:retired             hash    <name>@<n> -> Function, until its last job settles (retire, forget)
 fb:job:<id>            hash    spec, function, version, status, fence, attempts, entry, payload,
-                               waiters, worker, group, outcome, idem, origin (Origin), told (1:
-                               somebody hears of its end), and the notes of trail.py:
-                               ahead, planned, ran; expires a set time after it settled (jobs)
+                               waiters, followers (gateways), progress (id of the last entry),
+                               worker, group, outcome, idem, origin (Origin), told (s, f:
+                               somebody hears of its success, of any other end), and the notes
+                               of trail.py: ahead, planned, ran; once it has ended and while
+                               somebody is told d:<n> -> Delivery, left, ttl (spread);
+                               expires a set time after that (jobs)
+fb:events:<id>         stream  <fence>-<n> -> d: progress of one job, as JSON; expires with it
+                               (progress, settle)
 fb:pending             stream  j -> job id, s -> JobSpec: exactly the queued jobs (jobs)
 fb:outbox              stream  j -> job id, t -> seconds to keep its record once told: settled
                                jobs of whose end somebody is yet to be told (jobs)
+fb:due                 zset    lane -> when its next delivery is due, Unix seconds (spread)
+fb:due:<lane>          zset    <job id> <n> -> when that delivery is due (spread, delivered)
+fb:dlq                 zset    dead letters: job id, or <job id>-<n> -> when it died, Unix seconds;
+                               bounded by number, bytes and age (spread, delivered, purge)
+fb:dlq:bytes           hash    dead letter -> its bytes, '' -> of all (spread, delivered, purge)
+fb:letter:<id>         hash    what fb:job:<id> held, and l:at, l:reason, l:number (as fb:dlq)
+fb:webhooks            hash    secret, last, last_until: what webhooks are signed with (rotate)
+events:*               stream  event -> CloudEvent, where a destination says so (delivered)
 fb:leases              zset    job id -> end of its lease: exactly the running jobs (jobs)
 fb:counts              hash    accepted, and one per settled status, ever (jobs)
 fb:queued              hash    function -> queued jobs, where there are any (jobs)
@@ -30,6 +44,9 @@ fb:stats:<name>        hash    counters of one function, see store/telemetry.py 
 fb:counters            hash    counters of the platform, see store/telemetry.py (jobs)
 fb:worker:<id>         string  WorkerReport; expires when heartbeats stop (workers)
 fb:workers             set     ids of workers that have reported or were given jobs (workers, claim)
+fb:wanted              hash    <name>@<n> -> number of the want, loaded or unloaded, when: where
+                               operators want weights to be (want, unwant, retire)
+fb:wanted:last         string  number of the last want (want)
 fb:leader:<role>       string  token of the active process; expires with its lease (leader)
 fb:log:<name>          stream  what a function's own code printed and raised (telemetry); expires
                                as the counters do
@@ -38,7 +55,12 @@ fb:idem:<digest>       string  job id, fingerprint of the request: what an idemp
 fb:keys                hash    id -> ApiKey (access)
 fb:keys:used           hash    id -> when it was last used, Unix seconds (use_key, revoke_key)
 fb:rate:*              string  how often API keys asked, see gateway/rates.py
+fb:triggers            hash    name -> Trigger (trigger_put, trigger_pause, trigger_remove)
+fb:triggers:version    string  how often that hash has changed (the same)
+fb:trigger:<name>      hash    Progress of one trigger: place, counts, error (trigger_move)
+fb:trigger:<name>:files  hash  file -> signature: what a watch has dealt with (trigger_move)
 fb:replies:<gateway>   channel job id, length, Outcome of each job settled in one move (jobs)
+fb:nudges:<gateway>    channel id of a job that a client there follows and that has moved (jobs)
 fb:coming:<worker>     channel functions whose jobs the worker is likely to get next (scheduler)
 fusebox.<worker>       list    the queue of one worker (Celery)
 
@@ -53,6 +75,9 @@ RETIRED = "fb:retired"
 PENDING = "fb:pending"
 LEASES = "fb:leases"
 OUTBOX = "fb:outbox"
+DUE = "fb:due"
+DEAD_LETTERS = "fb:dlq"
+WEBHOOKS = "fb:webhooks"
 COUNTS = "fb:counts"
 QUEUED = "fb:queued"
 DRAIN = "fb:drain"
@@ -64,6 +89,9 @@ SIGNALS = "fb:signals"
 SCHEDULING = "fb:scheduling"
 COUNTERS = "fb:counters"
 WORKERS = "fb:workers"
+TRIGGERS = "fb:triggers"
+TRIGGERS_VERSION = "fb:triggers:version"
+WANTED = "fb:wanted"
 API_KEYS = "fb:keys"
 API_KEYS_USED = "fb:keys:used"
 
@@ -103,9 +131,19 @@ def log(function_name: str) -> str:
     return f"fb:log:{function_name}"
 
 
+def trigger(name: str) -> str:
+    """How far one trigger has come."""
+    return f"fb:trigger:{name}"
+
+
 def replies(gateway_id: str) -> str:
     """The channel of one gateway process."""
     return f"fb:replies:{gateway_id}"
+
+
+def nudges(gateway_id: str) -> str:
+    """The channel on which one gateway process hears of jobs that are followed there."""
+    return f"fb:nudges:{gateway_id}"
 
 
 def coming(worker_id: str) -> str:
@@ -116,3 +154,13 @@ def coming(worker_id: str) -> str:
 def queue(worker_id: str) -> str:
     """The Celery queue of one worker."""
     return f"fusebox.{worker_id}"
+
+
+def due(lane: str) -> str:
+    """The deliveries that wait in one lane."""
+    return f"fb:due:{lane}"
+
+
+def letter(letter_id: str) -> str:
+    """One dead letter."""
+    return f"fb:letter:{letter_id}"

@@ -32,8 +32,13 @@ class Origin:
 
     @property
     def is_told(self) -> bool:
-        """Whether somebody hears of its end, so that it goes through the outbox."""
+        """Whether somebody may hear of its end, so that it may go through the outbox."""
         return bool(self.on_success or self.on_failure or self.is_kept)
+
+    @property
+    def told(self) -> str:
+        """Which ends go through the outbox, as scripts read it: `s` success, `f` any other."""
+        return ("s" if self.on_success else "") + ("f" if self.on_failure or self.is_kept else "")
 
     def encode(self) -> bytes:
         """msgpack map of the fields that are not at their default; b"" where all are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ipaddress
 import os
@@ -69,10 +70,48 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _webhook_secret(text: str) -> str:
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    # as Standard Webhooks has it
+    if not text.startswith("whsec_") or not 24 <= len(key) <= 64:
+        raise ValueError("whsec_ and the base64 of 24 to 64 bytes")
+    return text
+
+
+def _hosts_and_networks(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip().lower() for word in text.split(",") if word.strip())
+    for word in words:
+        try:
+            ipaddress.ip_network(word)
+        except ValueError:
+            if not re.fullmatch(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?", word) or "/" in word:
+                expected = "host names, addresses and networks such as 10.0.0.0/8"
+                raise ValueError(expected) from None
+    return words
+
+
 def _artifacts_url(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     if scheme not in ARTIFACT_SCHEMES or not separator or not rest.strip("/"):
         raise ValueError(f"a URL of {', '.join(ARTIFACT_SCHEMES)}")
+    return text.rstrip("/")
+
+
+def _places(text: str) -> tuple[str, ...]:
+    places = tuple(place.strip() for place in text.split(",") if place.strip())
+    for place in places:
+        if "://" not in place and not os.path.isabs(place):
+            raise ValueError("absolute folders and URLs, separated by commas")
+    return places
+
+
+def _http_url(text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    if text and (scheme not in ("http", "https") or not separator or not rest.strip("/")):
+        raise ValueError("a URL of http or https")
     return text.rstrip("/")
 
 
@@ -184,17 +223,36 @@ class Settings:
         _int_from(0),
         "requests that may wait for a result in one gateway process; more are answered 202",
     )
+    max_streams: int = _from(
+        "FUSEBOX_MAX_STREAMS",
+        1_000,
+        _int_from(0),
+        "clients that may follow events of jobs in one gateway process; more are answered 503",
+    )
     max_body_bytes: int = _from(
         "FUSEBOX_MAX_BODY", 64 * 2**20, parse_bytes, "largest body of an invocation"
     )
     max_artifact_bytes: int = _from(
         "FUSEBOX_MAX_ARTIFACT", 16 * 2**30, parse_bytes, "largest artifact of a deployment"
     )
+    watched: tuple[str, ...] = _from(
+        "FUSEBOX_WATCH",
+        (),
+        _places,
+        "folders and URLs, separated by commas, in which triggers may watch for files; none by "
+        "default",
+    )
     client_timeout_s: float = _from(
         "FUSEBOX_CLIENT_TIMEOUT_S",
         20.0,
         _seconds,
         "a client may take to send its header fields, and then every 64 KiB of its body",
+    )
+    otlp_endpoint: str = _from(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        _http_url,
+        "where spans are sent by OTLP over HTTP, such as http://HOST:4318; empty: nowhere",
     )
     result_ttl_s: float = _from("FUSEBOX_RESULT_TTL_S", 86_400.0, _seconds, "results are kept")
     lease_s: float = _from("FUSEBOX_LEASE_S", 10.0, _seconds, "a lease lasts, unless renewed")
@@ -234,6 +292,42 @@ class Settings:
         _one_of("everysec", "always"),
         "when the embedded server writes its append-only file to disk",
     )
+    webhook_secret: str = _from(
+        "FUSEBOX_WEBHOOK_SECRET",
+        "",
+        _webhook_secret,
+        "secret that webhooks are signed with, whsec_<base64>; empty: one is made and kept",
+    )
+    webhook_allow: tuple[str, ...] = _from(
+        "FUSEBOX_WEBHOOK_ALLOW",
+        (),
+        _hosts_and_networks,
+        "hosts and networks, separated by commas, that webhooks may reach though they are not "
+        "public, and without TLS",
+    )
+    webhook_handshake: str = _from(
+        "FUSEBOX_WEBHOOK_HANDSHAKE",
+        "off",
+        _one_of("on", "off"),
+        "whether every webhook is asked first if it wants to be told",
+    )
+    webhook_origin: str = _from(
+        "FUSEBOX_WEBHOOK_ORIGIN", "fusebox", str, "name that webhooks are asked under"
+    )
+    webhook_timeout_s: float = _from(
+        "FUSEBOX_WEBHOOK_TIMEOUT_S", 10.0, _seconds, "one attempt of a webhook may take"
+    )
+    delivery_attempts: int = _from(
+        "FUSEBOX_DELIVERY_ATTEMPTS", 10, _int_from(1, 100), "attempts before it is given up"
+    )
+    delivery_backoff_s: float = _from(
+        "FUSEBOX_DELIVERY_BACKOFF_S", 2.0, _seconds, "before the second attempt; then twice that"
+    )
+    dlq_letters: int = _from("FUSEBOX_DLQ_LETTERS", 10_000, _int_from(1), "dead letters kept")
+    dlq_bytes: int = _from(
+        "FUSEBOX_DLQ_BYTES", 256 * 2**20, parse_bytes, "bytes of all dead letters kept"
+    )
+    dlq_ttl_s: float = _from("FUSEBOX_DLQ_TTL_S", 604_800.0, _seconds, "dead letters are kept")
     log_level: str = _from(
         "FUSEBOX_LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "least level"
     )
@@ -298,5 +392,6 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             values[spec.name] = spec.metadata["parse"](text)
         except ValueError as error:
             name = spec.metadata["variable"]
-            raise SettingError(f"{name}: expected {error}, got {text!r}") from error
+            got = "something else" if name.endswith("_SECRET") else repr(text)
+            raise SettingError(f"{name}: expected {error}, got {got}") from error
     return Settings(**values)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+URL_VARIABLE = "FUSEBOX_URL"
 # The command line takes keys from the environment alone: arguments are seen by every process.
 API_KEY_VARIABLE = "FUSEBOX_API_KEY"
 
@@ -24,3 +25,5 @@ class Options:
     keep_alive_s: float | None = None
     include: tuple[Path, ...] = ()
     eager: bool = True
+    on_success: tuple[str, ...] = ()
+    on_failure: tuple[str, ...] = ()

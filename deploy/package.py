@@ -221,6 +221,8 @@ def _manifest(model: Model, hooks: Hooks, options: Options, **found: Any) -> Man
         slo_ms=options.slo_ms,
         timeout_ms=options.timeout_ms,
         keep_alive_s=options.keep_alive_s,
+        on_success=options.on_success,
+        on_failure=options.on_failure,
         **found,
     )
     try:

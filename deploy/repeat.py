@@ -110,7 +110,7 @@ def repeat(
 def _call(client: Client, name: str, body: Body, priority: int | None, *, is_raising: bool) -> Call:
     began_s = time.perf_counter()
     try:
-        record = client.invoke(name, body, priority=priority)
+        record = client.call(name, body, priority=priority)
     except FuseboxError as error:
         if is_raising:
             raise

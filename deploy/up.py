@@ -27,10 +27,10 @@ from deploy.options import API_KEY_VARIABLE
 from deploy.supervisor import Program, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent
-# One scheduler is active, the other stands by.
-SCHEDULERS = 2
+# One of them is active, the other stands by.
+SCHEDULERS = EVENTS = 2
 # The store outlives everybody who still writes to it.
-STOP_ORDER = ("gateway", "scheduler", "worker", "store")
+STOP_ORDER = ("gateway", "events", "scheduler", "worker", "store")
 START_S = 60.0
 MARGIN_S = 5.0
 LOOK_S = 0.02
@@ -87,7 +87,7 @@ def procfile() -> dict[str, str]:
 
 def _programs(settings: Settings) -> list[Program]:
     lines = procfile()
-    count = {"scheduler": SCHEDULERS, "worker": settings.workers}
+    count = {"events": EVENTS, "scheduler": SCHEDULERS, "worker": settings.workers}
     if not settings.is_store_embedded:
         count["store"] = 0
     return [

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from contract.errors import FuseboxError
+from contract.errors import FuseboxError, InvalidInput
 from deploy.errors import INTERRUPTED, exit_code
 from deploy.options import DEFAULT_URL
 
 PIPE_COLUMNS = 160
+F = TypeVar("F", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -28,11 +29,11 @@ class Terminal:
         self.url = url
         self.is_json = is_json
 
-    def client(self) -> Client:
-        """A client of the chosen gateway."""
-        from deploy.client import Client  # `requests` takes 60 ms to import
+    def client(self, *, is_patient: bool = False) -> Client:
+        """A client of the chosen gateway; people see at once what is wrong, and try again."""
+        from deploy.client import NEVER, Client, Retries
 
-        return Client(self.url)
+        return Client(self.url, retries=Retries() if is_patient else NEVER)
 
     @property
     def errors(self) -> Console:
@@ -106,16 +107,40 @@ def _common() -> list[click.Parameter]:
     ]
 
 
+def destination_option(name: str, what: str) -> Callable[[F], F]:
+    """An option that names destinations."""
+    return click.option(
+        name,
+        multiple=True,
+        metavar="DESTINATION",
+        callback=_destinations,
+        help=f"Tell https://..., function:NAME or stream:events:KEY of {what}; repeatable.",
+    )
+
+
+def _destinations(
+    _context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> tuple[str, ...]:
+    """What is none is refused before a model is exported for it."""
+    from contract.destinations import parse_all
+
+    try:
+        return tuple(found.text for found in parse_all(texts, parameter.opts[0]))
+    except InvalidInput as error:
+        expected, actual = error.extensions["expected"], error.extensions["actual"]
+        raise click.BadParameter(f"expected {expected}, got {actual}") from error
+
+
 def complete_function(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[str]:
     """Names of deployed functions, for the shell's completion; none where nothing answers."""
-    from deploy.client import Client
+    from deploy.client import NEVER, Client
 
     url = context.params.get("url") or DEFAULT_URL
-    with Client(url) as client:
-        try:
+    try:
+        with Client(url, retries=NEVER) as client:
             names = [function["name"] for function in client.functions()]
-        except FuseboxError:
-            return []  # a shell must not show a traceback between two keystrokes
+    except FuseboxError:
+        return []  # a shell must not show a traceback between two keystrokes
     return [name for name in names if name.startswith(incomplete)]

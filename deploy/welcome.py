@@ -16,7 +16,7 @@ import click
 
 from contract.errors import FuseboxError
 from deploy import DEFAULT_URL
-from deploy.client import Client, Record
+from deploy.client import NEVER, Client, Record
 from deploy.errors import Unreachable
 from deploy.options import API_KEY_VARIABLE
 
@@ -32,7 +32,7 @@ _FIRST_KEY = (
 
 def welcome(url: str, is_with_examples: bool) -> None:
     """Print each step; raises FuseboxError where one fails."""
-    with Client(url) as client:
+    with Client(url, retries=NEVER) as client:
         _wait_for_worker(client)
         if is_with_examples:
             # imported late: a platform without examples starts without it
@@ -42,7 +42,7 @@ def welcome(url: str, is_with_examples: bool) -> None:
                 _say(f"deployed {function['name']}@{function['version']}")
             sample = sample_invocation()
             _say(sample.command)
-            _show_answer(client.invoke(sample.function, sample.body))
+            _show_answer(client.call(sample.function, sample.body))
     _show_places(url, is_with_examples, bool(os.environ.get(API_KEY_VARIABLE)))
 
 

@@ -15,7 +15,7 @@ from contract.errors import Forbidden, FuseboxError, RateLimited, Unauthorized
 from contract.store.access import ApiKeys
 from gateway.answer import STATUS_LINES, Answer, Header
 from gateway.context import Gateway
-from gateway.door import Door, bearer, door_at
+from gateway.door import Door, Proof, bearer, door_at
 from gateway.problems import translate
 
 if TYPE_CHECKING:
@@ -29,10 +29,16 @@ RECHECK_S = 1.0
 USE_NOTED_S = 60.0
 _CHALLENGE = ("WWW-Authenticate", 'Bearer realm="fusebox"')
 # What is the same for every installation, the probes, and the status page without its figures.
-_OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+_OPEN = frozenset(
+    {
+        "/", "/docs", "/openapi.json", "/healthz", "/readyz",
+        "/v2/health/live", "/v2/health/ready",
+    }
+)  # fmt: skip
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FUNCTIONS, _INVOKE, _JOBS, _KEYS = "/v1/functions/", "/invoke", "/v1/jobs/", "/v1/keys"
 _ARTIFACTS = "/v1/artifacts/"
+_DEAD_LETTERS, _WEBHOOKS = "/v1/dead-letters", "/v1/webhooks"
 
 Limit = Callable[[ApiKey], None]
 
@@ -52,6 +58,11 @@ def scope_of(method: str, path: str) -> Scope | None:
         method == "POST" and path.startswith(_FUNCTIONS) and path.endswith(_INVOKE)
     ):
         return Scope.INVOKE
+    if path.startswith(_DEAD_LETTERS):
+        # inputs and results of everybody
+        return Scope.DEPLOY
+    if path.startswith(_WEBHOOKS):
+        return Scope.ADMIN
     if path.startswith(_ARTIFACTS):
         # whole models; what a worker needs, and no caller
         return Scope.DEPLOY
@@ -79,15 +90,13 @@ class Guard:
         self._known: dict[str, _Known] = {}
         self._noted_at_s: dict[str, float] = {}
 
-    def admit(self, text: str, scope: Scope | None) -> ApiKey:
-        """The key that a request shows ("": none); raises Unauthorized and Forbidden."""
-        token = Token.parse(text)
-        if token is None:
-            raise Unauthorized("Authorization: expected `Bearer fb_<id>_<secret>`, an API key.")
+    def admit(self, shown: str | Proof, scope: Scope | None) -> ApiKey:
+        """The key that a request shows ("": none) or proves; raises Unauthorized and Forbidden."""
+        proof = shown if isinstance(shown, Proof) else _proof(shown)
         now_s = self._clock()
-        key = self._find(token.id, now_s)
+        key = self._find(proof.id, now_s)
         # an id is no secret: whether it exists may be told by time
-        if key is None or not key.is_opened_by(token.secret):
+        if key is None or not proof.is_of(key):
             raise Unauthorized("The API key is not valid; it may have been revoked.")
         if key.is_expired(now_s):
             raise Unauthorized("The API key has expired.", key=key.id)
@@ -116,6 +125,13 @@ class Guard:
         else:
             self._known[key_id] = _Known(key, now_s)
         return key
+
+
+def _proof(text: str) -> Proof:
+    token = Token.parse(text)
+    if token is None:
+        raise Unauthorized("Authorization: expected `Bearer fb_<id>_<secret>`, an API key.")
+    return Proof(token.id, lambda key: key.is_opened_by(token.secret))
 
 
 def guarded(gateway: Gateway, app: WSGIApplication, doors: Sequence[Door] = ()) -> WSGIApplication:

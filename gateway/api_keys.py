@@ -24,7 +24,7 @@ def create(gateway: Gateway, body: bytes) -> Answer:
     """POST /v1/keys: the only answer that holds the key itself."""
     key, token = mint(Wish(**_fields(body)))
     gateway.store.api_keys.add(key)
-    record = key.shown(None) | {"key": token.text}
+    record = key.shown(None) | {"key": token.text, "aws_secret_access_key": token.signing_secret}
     return json_answer(record, 201, [("Cache-Control", "no-store")])
 
 

@@ -8,20 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
-from werkzeug.wsgi import get_input_stream
 
-from contract.errors import MalformedBody, PayloadTooLarge, RequestTimeout
 from contract.probe import HEADER as COMPUTE_MS
 from contract.settings import Settings
 from contract.store import Store
-from gateway import api_keys, functions, health, jobs, pages
+from contract.store.wanted import Place
+from gateway import (
+    aliases,
+    api_keys,
+    dead_letters,
+    functions,
+    health,
+    job_events,
+    jobs,
+    loading,
+    pages,
+)
 from gateway.access import guarded
 from gateway.answer import STATUS_LINES, Answer, json_answer
 from gateway.context import Gateway
-from gateway.door import door_at
+from gateway.door import HotPath, door_at
 from gateway.doors import DOORS
 from gateway.explanations import groups_record
 from gateway.handing_out import hand_out
@@ -32,14 +42,14 @@ from gateway.openapi import document
 from gateway.overview import Overview
 from gateway.problems import translate
 from gateway.query import query_number
-from gateway.tar import READ_BYTES, Read
+from gateway.request_body import body_reader, read_body
+from gateway.tracing import traced
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # that one answer shows
 MOST_GROUPS = 4000
-_BEFORE_NAME, _AFTER_NAME = "/v1/functions/", "/invoke"
 
 
 def create_app(settings: Settings, store: Store) -> Flask:
@@ -49,14 +59,17 @@ def create_app(settings: Settings, store: Store) -> Flask:
     app.extensions["gateway"] = gateway
     app.register_error_handler(Exception, lambda error: _respond(_translate(error, request.path)))
     _route_functions(app, gateway)
+    _route_aliases(app, gateway)
     _route_jobs(app, gateway)
     _route_platform(app, gateway)
     _route_keys(app, gateway)
     pages.route(app, gateway)
+    dead_letters.route(app, gateway)
     for door in DOORS:
         door.route(app, gateway)
     # a WSGI middleware is set by assignment: https://flask.palletsprojects.com/patterns/wsgi
-    app.wsgi_app = guarded(gateway, _short_cut(gateway, app.wsgi_app), DOORS)  # type: ignore[method-assign, assignment]
+    inner = guarded(gateway, _short_cut(gateway, app.wsgi_app), DOORS)
+    app.wsgi_app = traced(gateway, inner, DOORS)  # type: ignore[method-assign, assignment]
     return app
 
 
@@ -70,12 +83,16 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
         headers = request.headers
         fields = ("Content-Type", "Content-Digest", COMPUTE_MS)
         upload = functions.Upload(*(headers.get(name, "") for name in fields))
-        read = _reader(request.environ, gateway.settings.max_artifact_bytes)
+        read = body_reader(request.environ, gateway.settings.max_artifact_bytes)
         return _respond(functions.deploy(gateway, name, upload, read))
 
     def show_log(name: str) -> Response:
         count, since = request.args.get("count", "100"), request.args.get("since", "0")
         return _respond(functions.show_log(gateway, name, count, since))
+
+    def place(name: str, wanted: Place) -> Response:
+        wait = request.args.get("wait", str(loading.WAIT_S))
+        return _respond(loading.answer(gateway, name, wanted, wait))
 
     def hand(name: str) -> Response:
         found = hand_out(gateway, name, request.headers.get("Range", ""))
@@ -90,12 +107,36 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
     add(item, "remove", lambda name: _respond(functions.remove(gateway, name)), methods=["DELETE"])
     add(f"{item}/logs", "logs", show_log)
     add(f"{item}/graph", "graph", lambda name: _respond(functions.show_graph(gateway, name)))
+    for verb, wanted in (("load", Place.LOADED), ("unload", Place.UNLOADED)):
+        add(f"{item}/{verb}", verb, partial(place, wanted=wanted), methods=["POST"])
     add(
         f"{item}/invoke",
         "invoke",
         lambda name: _respond(_invoke(gateway, name, request.environ)),
         methods=["POST"],
     )
+
+
+def _route_aliases(app: Flask, gateway: Gateway) -> None:
+    def put(name: str, alias: str) -> Response:
+        body = read_body(request.environ, aliases.MAX_BODY_BYTES)
+        return _respond(aliases.put(gateway, name, alias, body))
+
+    add = app.add_url_rule
+    base = "/v1/functions/<name>/aliases"
+    add(base, "aliases", lambda name: _respond(aliases.show_all(gateway, name)))
+    add(f"{base}/<alias>", "put_alias", put, methods=["PUT"])
+    for suffix, endpoint, method, act in (
+        ("", "alias", "GET", aliases.show),
+        ("", "remove_alias", "DELETE", aliases.remove),
+        ("/rollback", "roll_back_alias", "POST", aliases.roll_back),
+    ):
+        add(
+            f"{base}/<alias>{suffix}",
+            endpoint,
+            lambda name, alias, act=act: _respond(act(gateway, name, alias)),
+            methods=[method],
+        )
 
 
 def _route_jobs(app: Flask, gateway: Gateway) -> None:
@@ -107,6 +148,16 @@ def _route_jobs(app: Flask, gateway: Gateway) -> None:
     def cancel(job_id: str) -> Response:
         return _respond(jobs.cancel(gateway, job_id, request.headers.get("Accept", "")))
 
+    def follow(job_id: str) -> Response:
+        accept, last = request.headers.get("Accept", ""), request.headers.get("Last-Event-ID", "")
+        found = job_events.events(gateway, job_id, accept, last)
+        if isinstance(found, Answer):
+            return _respond(found)
+        # proxies pass it on as it comes
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return Response(found, 200, headers, content_type=job_events.EVENT_STREAM)
+
+    app.add_url_rule("/v1/jobs/<job_id>/events", "job_events", follow)
     app.add_url_rule("/v1/jobs/<job_id>", "job", show)
     app.add_url_rule("/v1/jobs/<job_id>", "cancel", cancel, methods=["DELETE"])
 
@@ -135,7 +186,9 @@ def _route_platform(app: Flask, gateway: Gateway) -> None:
 
 def _route_keys(app: Flask, gateway: Gateway) -> None:
     def create() -> Response:
-        return _respond(api_keys.create(gateway, _read(request.environ, api_keys.MAX_BODY_BYTES)))
+        return _respond(
+            api_keys.create(gateway, read_body(request.environ, api_keys.MAX_BODY_BYTES))
+        )
 
     add = app.add_url_rule
     add("/v1/keys", "keys", lambda: _respond(api_keys.show_all(gateway)))
@@ -153,83 +206,41 @@ def _respond(answer: Answer) -> Response:
 
 
 def _invoke(gateway: Gateway, name: str, environ: WSGIEnvironment) -> Answer:
-    body = _read(environ, gateway.settings.max_body_bytes)
+    body = read_body(environ, gateway.settings.max_body_bytes)
     if "HTTP_IDEMPOTENCY_KEY" in environ:
         return invoke_once(gateway, name, environ, body)
     return invoke(gateway, name, environ, body)
 
 
-def _read(environ: WSGIEnvironment, max_bytes: int) -> bytes:
-    """The whole body; raises PayloadTooLarge, MalformedBody and RequestTimeout."""
-    read = _reader(environ, max_bytes)
-    length = environ.get("CONTENT_LENGTH") or ""
-    if not length.isdigit():
-        # chunked: how long it is shows at its end
-        return _read_chunked(read, max_bytes)
-    body = read(int(length))
-    if len(body) != int(length):
-        raise MalformedBody(f"body: expected {length} bytes, got {len(body)}")
-    return body
-
-
-def _read_chunked(read: Read, max_bytes: int) -> bytes:
-    parts: list[bytes] = []
-    left = max_bytes
-    while part := read(min(left, READ_BYTES) + 1):
-        parts.append(part)
-        left -= len(part)
-        if left < 0:
-            raise _too_large(max_bytes)
-    return b"".join(parts)
-
-
-def _reader(environ: WSGIEnvironment, max_bytes: int) -> Read:
-    """Reads the body; raises MalformedBody where it ends early or its chunks are broken."""
-    length = environ.get("CONTENT_LENGTH") or ""
-    if length.isdigit() and int(length) > max_bytes:
-        raise _too_large(max_bytes, f", this one has {length}")
-    # as it is from our own server; ended at its length from those that leave that to the reader
-    read_input = get_input_stream(environ).read
-
-    def read(size: int) -> bytes:
-        try:
-            data: bytes = read_input(size)
-        except TimeoutError as error:
-            raise RequestTimeout(f"body: {error}") from error
-        except (OSError, ValueError) as error:
-            raise MalformedBody(
-                f"body: it breaks off or its chunks are broken ({error})"
-            ) from error
-        return data
-
-    return read
-
-
-def _too_large(max_bytes: int, actual: str = "") -> PayloadTooLarge:
-    return PayloadTooLarge(f"body: expected at most {max_bytes} bytes{actual}")
+_INVOKE = HotPath("/v1/functions/", "/invoke", _invoke)
 
 
 def _short_cut(gateway: Gateway, app: WSGIApplication) -> WSGIApplication:
     """Answer invocations without Flask's contexts, which cost as much as all the rest of one."""
+    hot = [_INVOKE, *(door.hot for door in DOORS if door.hot is not None)]
 
     def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path: str = environ["PATH_INFO"]
-        if (
-            environ["REQUEST_METHOD"] != "POST"
-            or not path.startswith(_BEFORE_NAME)
-            or not path.endswith(_AFTER_NAME)
-        ):
+        found = _hot_at(path, hot) if environ["REQUEST_METHOD"] == "POST" else None
+        if found is None:
             return app(environ, start_response)
-        name = path[len(_BEFORE_NAME) : -len(_AFTER_NAME)]
+        target = path[len(found.before) : -len(found.after)]
         try:
-            answer = _invoke(gateway, name, environ)
+            answer = found.answer(gateway, target, environ)
         except Exception as error:  # noqa: BLE001  # as Flask's own error handler does
             # WSGI has bytes as latin-1
-            answer = translate(error, path.encode("latin-1").decode(errors="replace"))
+            answer = _translate(error, path.encode("latin-1").decode(errors="replace"))
         start_response(STATUS_LINES[answer.status], answer.wsgi_headers)
         return (answer.body,)
 
     return call
+
+
+def _hot_at(path: str, hot: Iterable[HotPath]) -> HotPath | None:
+    for one in hot:
+        if path.startswith(one.before) and path.endswith(one.after):
+            return one
+    return None
 
 
 def gateway_of(app: Any) -> Gateway:

@@ -7,10 +7,17 @@ answer; what lies between is the same for all of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from contract.errors import DeadlineExceeded, RequestError, StoreUnavailable, Unavailable
+from contract.errors import (
+    DeadlineExceeded,
+    FuseboxError,
+    RequestError,
+    StoreUnavailable,
+    Unavailable,
+)
 from contract.function import Function, FunctionRef
 from contract.job import Job, JobId, JobSpec, Outcome, Status, Submission, new_job_id
 from contract.origin import NOWHERE, Origin
@@ -19,6 +26,7 @@ from gateway.bodies import Payload
 from gateway.connection import Connection, connection_of
 from gateway.context import Gateway
 from gateway.replies import Waiter
+from gateway.trace_context import traced_origin
 
 # How long after its deadline a job may still be settled by whoever runs it.
 GRACE_S = 0.25
@@ -42,6 +50,8 @@ class Call(NamedTuple):
     # an end of patience before the function's own
     timeout_s: float | None = None
     origin: Origin = NOWHERE
+    # of an alias with several versions, calls of one key go to the same
+    sticky: str = ""
 
 
 class Accepted(NamedTuple):
@@ -50,23 +60,26 @@ class Accepted(NamedTuple):
     spec: JobSpec
     function: Function
     outcome: Outcome | None = None
+    origin: Origin = NOWHERE
 
     @property
     def job(self) -> Job:
         """The record of a job that was just accepted."""
-        return Job(self.spec, Status.QUEUED, 0, None)
+        return Job(self.spec, Status.QUEUED, 0, None, origin=self.origin)
 
 
 def submit(gateway: Gateway, call: Call, job_id: JobId | None = None, waiter: str = "") -> Accepted:
     """Have a call accepted for the version that its name means at that moment.
 
-    Raises what `call.read` raises, UnknownFunction, QueueFull, WaitTooLong, Unavailable,
-    StoreUnavailable; AlreadyAccepted where the claim of an idempotency key stands for a job.
+    Raises what `call.read` raises, UnknownFunction, UnknownAlias, QueueFull, WaitTooLong,
+    Unavailable, StoreUnavailable; AlreadyAccepted where the claim of an idempotency key stands for
+    a job.
     """
     ref = call.ref
     job_id = job_id or new_job_id()
+    origin = _origin_of(call)
     for _ in range(MAX_RELOADS):
-        function = gateway.lookup.get(ref)
+        function = gateway.lookup.get(ref, call.sticky)
         try:
             payload = call.read(function)
         except RequestError:
@@ -74,17 +87,92 @@ def submit(gateway: Gateway, call: Call, job_id: JobId | None = None, waiter: st
                 raise
             continue
         spec = _spec(function, call, job_id, payload)
+        told = _told(function, origin)
         refusal = gateway.commit.submit(
-            Submission(spec, payload.data, ref.version == 0, waiter, call.claim, call.origin)
+            Submission(spec, payload.data, ref.is_latest, waiter, call.claim, told)
         )
         if refusal is None:
-            return Accepted(spec, function)
+            return Accepted(spec, function, origin=told)
         if isinstance(refusal, AlreadyAccepted):
             raise refusal
         gateway.lookup.forget(ref)
         if not isinstance(refusal, StaleVersion):
             raise type(refusal)(refusal.detail, function=str(ref), **refusal.extensions)
     raise Unavailable(f"The function {ref} is being deployed again and again; try later.")
+
+
+class NotSubmitted(Unavailable):
+    """Another call of the same batch could not be read."""
+
+
+Result = Accepted | FuseboxError
+
+
+def submit_all(
+    gateway: Gateway, calls: Sequence[Call], is_whole: bool = False, is_ordered: bool = False
+) -> list[Result]:
+    """Have calls accepted together; per call what it became, or why not, as `submit` raises it.
+
+    A call that cannot be read keeps others from being submitted: all with `is_whole`, those behind
+    it with `is_ordered`. What the store refuses (its queue is full) keeps none. Raises
+    StoreUnavailable, after which some may be jobs.
+    """
+    results: list[Result] = [NotSubmitted()] * len(calls)
+    left: Sequence[int] = range(len(calls))
+    for _ in range(MAX_RELOADS):
+        ready: list[tuple[int, Function, Submission]] = []
+        for i in left:
+            try:
+                ready.append((i, *_prepare(gateway, calls[i])))
+            except FuseboxError as error:
+                results[i] = error
+                if is_ordered:
+                    break
+        if is_whole and len(ready) < len(left):
+            return results
+        left = _commit(gateway, calls, ready, results)
+    for i in left:
+        results[i] = Unavailable(f"The function {calls[i].ref} is being deployed again and again.")
+    return results
+
+
+def _prepare(gateway: Gateway, call: Call) -> tuple[Function, Submission]:
+    """A call read for the version that its name means now; raises what reading raises."""
+    ref = call.ref
+    function = gateway.lookup.get(ref, call.sticky)
+    try:
+        payload = call.read(function)
+    except RequestError:
+        if gateway.lookup.is_current(function, ref):
+            raise
+        function = gateway.lookup.get(ref, call.sticky)
+        payload = call.read(function)
+    spec = _spec(function, call, new_job_id(), payload)
+    told = _told(function, _origin_of(call))
+    return function, Submission(spec, payload.data, ref.is_latest, "", call.claim, told)
+
+
+def _commit(
+    gateway: Gateway,
+    calls: Sequence[Call],
+    ready: Sequence[tuple[int, Function, Submission]],
+    results: list[Result],
+) -> list[int]:
+    """Submit what is ready and note the results; those to be read again for a newer version."""
+    again: list[int] = []
+    replies = gateway.commit.submit_all([submission for _, _, submission in ready])
+    for (i, function, submission), reply in zip(ready, replies, strict=True):
+        if reply is None:
+            results[i] = Accepted(submission.spec, function)
+        elif isinstance(reply, StaleVersion):
+            gateway.lookup.forget(calls[i].ref)
+            again.append(i)
+        elif isinstance(reply, FuseboxError) and not isinstance(reply, StoreUnavailable):
+            gateway.lookup.forget(calls[i].ref)
+            results[i] = reply
+        else:
+            raise reply
+    return again
 
 
 def run(
@@ -150,6 +238,24 @@ def look_up(gateway: Gateway, spec: JobSpec) -> Unanswered:
     if job.outcome is None and time.time() >= spec.deadline_s:
         return Unanswered(error=DeadlineExceeded())
     return Unanswered(job)
+
+
+def _origin_of(call: Call) -> Origin:
+    """The origin of a call, with its trace and the alias that it names its version by."""
+    origin = traced_origin(call.origin)
+    return origin if origin.alias == call.ref.alias else replace(origin, alias=call.ref.alias)
+
+
+def _told(function: Function, origin: Origin) -> Origin:
+    """The origin with those whom the function itself has told of every job."""
+    manifest = function.manifest
+    if not manifest.on_success and not manifest.on_failure:
+        return origin
+    return replace(
+        origin,
+        on_success=tuple(dict.fromkeys(manifest.on_success + origin.on_success)),
+        on_failure=tuple(dict.fromkeys(manifest.on_failure + origin.on_failure)),
+    )
 
 
 def _spec(function: Function, call: Call, job_id: JobId, payload: Payload) -> JobSpec:

@@ -7,7 +7,9 @@ from threading import Event, Timer
 
 from contract.settings import Settings
 from contract.store import Store
+from contract.tracing import Tracing, open_tracing
 from gateway.artifacts import Artifacts
+from gateway.following import Following
 from gateway.group_commit import GroupCommit
 from gateway.lookup import Lookup
 from gateway.replies import Replies
@@ -27,22 +29,27 @@ class Gateway:
     commit: GroupCommit
     replies: Replies
     artifacts: Artifacts
+    following: Following
+    tracing: Tracing | None
     draining: Event = field(default_factory=Event)
 
     @classmethod
     def wire(cls, settings: Settings, store: Store) -> Gateway:
         """The parts over this store; nothing connects or starts before it is used."""
+        replies = Replies(store, settings.max_waiters)
         return cls(
             settings,
             store,
-            Lookup(store.functions),
+            Lookup(store.functions, store.aliases),
             GroupCommit(
                 lambda group: store.jobs.submit(
                     group, settings.queue_limit, settings.function_queue_limit
                 )
             ),
-            Replies(store, settings.max_waiters),
+            replies,
             Artifacts(settings.artifacts, settings.max_artifact_bytes, _storing(settings)),
+            Following(store, replies.gateway_id, settings.max_streams),
+            open_tracing(settings, "fusebox-gateway"),
         )
 
     def drain(self) -> None:
@@ -51,6 +58,7 @@ class Gateway:
             return
         self.draining.set()
         self.replies.release(only_polls=True)
+        self.following.release()
         last_call_s = max(0.0, self.settings.drain_s - LAST_CALL_S)
         timer = Timer(last_call_s, self.replies.release, kwargs={"only_polls": False})
         timer.daemon = True

@@ -7,20 +7,50 @@ no queue, no store and no errors of its own. `gateway/doors.py` lists those ther
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flask import Flask
+from flask import Flask, Response
 
-from contract.access import Scope
+from contract.access import ApiKey, Scope
 from gateway.answer import Answer
 from gateway.context import Gateway
-from gateway.openapi_parts import Record
+from gateway.openapi_parts import Record, problems
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 
 def bearer(environ: Mapping[str, Any]) -> str:
     """The API key of `Authorization: Bearer`, or ""."""
     scheme, _, text = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     return text.strip() if scheme.lower() == "bearer" else ""
+
+
+class Proof(NamedTuple):
+    """What a request shows of an API key where it does not hold the key itself: a signature."""
+
+    # of the key
+    id: str
+    # whether the key of this id made it; may raise Unauthorized saying why not
+    is_of: Callable[[ApiKey], bool]
+
+
+def respond(answer: Answer) -> Response:
+    """An answer as Flask wants it; one without content has nothing that describes content."""
+    if answer.status != 204:
+        return Response(answer.body, answer.status, answer.wsgi_headers)
+    response = Response(status=204, headers=answer.headers)
+    del response.headers["Content-Type"]
+    return response
+
+
+class HotPath(NamedTuple):
+    """POSTs that are answered without Flask's contexts; Flask knows their route as well."""
+
+    # what their paths begin and end with, and from what stands between to the answer
+    before: str
+    after: str
+    answer: Callable[[Gateway, str, WSGIEnvironment], Answer]
 
 
 class Door(NamedTuple):
@@ -38,8 +68,12 @@ class Door(NamedTuple):
     scope: Callable[[str, str], Scope | None]
     # its OpenAPI paths
     describe: Callable[[], Record]
-    # from the request's environment to the text of its API key, or ""
-    credential: Callable[[Mapping[str, Any]], str] = bearer
+    # from the request's environment to the text of its API key, or "", or to a proof of it
+    credential: Callable[[dict[str, Any]], str | Proof] = bearer
+    # how the API's description has refusals of these codes; problem documents unless it says else
+    problems: Callable[..., Record] = problems
+    # its calls, where they are many
+    hot: HotPath | None = None
 
 
 def door_at(path: str, doors: Sequence[Door]) -> Door | None:

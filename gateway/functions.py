@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from contract.aliases import Alias
 from contract.errors import RequestError, UnknownFunction, UnsupportedMediaType
 from contract.function import Function, FunctionRef, Manifest
 from contract.log import Log
 from contract.probe import parse_probe
 from contract.store.telemetry import LOG_LINES
+from gateway.aliases import weights
 from gateway.answer import Answer, json_answer, rfc3339
 from gateway.artifacts import parse_content_digest
 from gateway.budgets import budget_for_blocks, check_budgets
@@ -34,7 +37,7 @@ class Upload(NamedTuple):
 def deploy(gateway: Gateway, name: str, upload: Upload, read: Read) -> Answer:
     """PUT /v1/functions/<name>: store the artifact and make it the latest version."""
     ref = FunctionRef.parse(name)
-    if ref.version:
+    if not ref.is_latest:
         raise RequestError(f"function: expected NAME, got {name!r}; the platform numbers versions")
     content_type = upload.content_type
     if content_type.partition(";")[0].strip().lower() != TAR:
@@ -60,7 +63,9 @@ def show_all(gateway: Gateway) -> Answer:
     """GET /v1/functions: the latest version of each."""
     workers = gateway.store.workers.all()
     functions = gateway.store.functions.all()
+    pointed = gateway.store.aliases.of_all(function.name for function in functions)
     return json_answer({"functions": [_record(function, tier(function, workers))
+                                      | _aliases(pointed[function.name])
                                       for function in functions]})  # fmt: skip
 
 
@@ -87,6 +92,11 @@ def show_graph(gateway: Gateway, name: str) -> Answer:
 def remove(gateway: Gateway, name: str) -> Answer:
     """DELETE /v1/functions/<name>: jobs already accepted still run."""
     ref = FunctionRef.parse(name)
+    if ref.alias:
+        raise RequestError(
+            f"function: expected NAME or NAME@VERSION, got {name!r}; an alias is removed at "
+            f"/v1/functions/{ref.name}/aliases/{ref.alias}"
+        )
     versions = gateway.store.functions.retire(ref)
     gateway.lookup.forget(ref)
     gateway.artifacts.sweep(gateway.store.functions.digests)
@@ -97,6 +107,10 @@ def remove(gateway: Gateway, name: str) -> Answer:
 def show_log(gateway: Gateway, name: str, count: str, since: str) -> Answer:
     """GET /v1/functions/<name>/logs: what its own code printed and raised, oldest first."""
     ref = FunctionRef.parse(name)
+    shown = {ref.version}
+    if ref.alias:
+        alias = gateway.store.aliases.get(ref.name, ref.alias)
+        shown = {version for version, _ in alias.versions}
     lines = gateway.store.telemetry.read_log(
         ref.name,
         int(query_number("count", count, 1, LOG_LINES)),
@@ -115,7 +129,7 @@ def show_log(gateway: Gateway, name: str, count: str, since: str) -> Answer:
                     "text": line.text,
                 }
                 for line in lines
-                if ref.version in (0, line.version)
+                if ref.is_latest or line.version in shown
             ]
         }
     )
@@ -126,11 +140,17 @@ def _describe(gateway: Gateway, function: Function) -> dict[str, Any]:
     record = _record(function, tier(function, workers))
     try:
         versions = gateway.store.functions.versions(function.name)
+        pointed = _aliases(gateway.store.aliases.of(function.name))
     except UnknownFunction:
-        versions = []  # removed since it was read
+        versions, pointed = [], _aliases({})  # removed since it was read
     budget_bytes = budget_for_blocks(function.manifest, workers)
     in_blocks = {} if budget_bytes is None else {"blocks_budget_bytes": budget_bytes}
-    return record | {"versions": versions, "execution": execution(function, workers)} | in_blocks
+    more = {"versions": versions, "execution": execution(function, workers)}
+    return record | pointed | more | in_blocks
+
+
+def _aliases(pointed: Mapping[str, Alias]) -> dict[str, Any]:
+    return {"aliases": {name: weights(alias) for name, alias in pointed.items()}}
 
 
 def _record(function: Function, place: str) -> dict[str, Any]:

@@ -62,6 +62,21 @@ class GroupCommit:
             raise copy(member.error) from member.error
         return member.refusal
 
+    def submit_all(self, submissions: Sequence[Submission]) -> list[Refusal | BaseException]:
+        """Commit them in as few groups as they fit; per submission its refusal, error or None."""
+        members = [_Member(submission) for submission in submissions]
+        with self._lock:
+            self._waiting.extend(members)
+            if members and not self._is_busy:
+                self._is_busy = members[0].is_leader = True
+        # groups are taken in order, so a member leads only when those before it are through
+        for member in members:
+            if not member.is_leader:
+                member.wake.wait()
+            if member.is_leader:
+                self._lead()
+        return [member.error or member.refusal for member in members]
+
     def _lead(self) -> None:
         group = self._take()
         try:

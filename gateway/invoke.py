@@ -12,6 +12,7 @@ from gateway.answer import Answer
 from gateway.bodies import Payload, read_payload
 from gateway.calls import Call, look_up, run, submit
 from gateway.context import Gateway
+from gateway.delivery.headers import origin_of
 from gateway.preferences import (
     NO_PREFERENCE,
     Prefer,
@@ -19,6 +20,7 @@ from gateway.preferences import (
     offers,
     parse_prefer,
     parse_priority,
+    parse_sticky,
 )
 
 
@@ -38,9 +40,11 @@ def invoke(
         return read_payload(function.manifest, content_type, body, max_bytes)
 
     priority = parse_priority(environ.get("HTTP_FUSEBOX_PRIORITY", "0"))
-    call = Call(FunctionRef.parse(name), read, priority, claim)
+    sticky = parse_sticky(environ.get("HTTP_FUSEBOX_STICKY", ""))
     header = environ.get("HTTP_PREFER")
     prefer = parse_prefer(header, gateway.settings.max_wait_s) if header else NO_PREFERENCE
+    origin = origin_of(environ, is_kept=prefer.is_async and prefer.wait_s is None)
+    call = Call(FunctionRef.parse(name), read, priority, claim, origin=origin, sticky=sticky)
     waits = not prefer.is_async or prefer.wait_s is not None
     waits = waits and not gateway.replies.is_full
     wait_s = _wait_s(gateway, prefer)

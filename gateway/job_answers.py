@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgpack
 import numpy as np
 
+from contract.delivery import Delivery
 from contract.errors import FuseboxError, NotAcceptable, decode_error
 from contract.job import Job, JobSpec, Outcome
 from contract.tensors import Tensors
@@ -48,10 +49,10 @@ def accepted(job: Job, media: str, prefer: Prefer) -> Answer:
     media = media if media in RECORD_TYPES else JSON
     location = ("Location", f"/v1/jobs/{job.spec.id}")
     headers = (location, *_headers(job.spec, {}, prefer))
-    return Answer(_dumps(_record(job, media), media), 202, media, headers)
+    return Answer(_dumps(record_of(job, media), media), 202, media, headers)
 
 
-def shown(job: Job, accept: str) -> Answer:
+def shown(job: Job, accept: str, deliveries: Sequence[Delivery] = ()) -> Answer:
     """200 with the record, or with the arrays alone where a NumPy type is asked for."""
     media = negotiate(accept, RESULT_TYPES)
     outcome = job.outcome
@@ -64,17 +65,35 @@ def shown(job: Job, accept: str) -> Answer:
         else:
             body = _array_file(outcome, media)
             return Answer(body, 200, media, _headers(job.spec, timings_ms, NO_PREFERENCE))
-    record = _record(job, media) | {"explanation": explain(job, time.time())}
+    record = record_of(job, media) | {"explanation": explain(job, time.time())}
+    if deliveries:
+        record["deliveries"] = [delivery_record(delivery) for delivery in deliveries]
     body = _dumps(record, media)
     return Answer(body, 200, media, _headers(job.spec, timings_ms, NO_PREFERENCE))
 
 
-def _record(job: Job, media: str) -> dict[str, Any]:
+def delivery_record(delivery: Delivery) -> dict[str, Any]:
+    """A line of a job's delivery log, for people and their programs."""
+    return {
+        "destination": delivery.destination,
+        "state": str(delivery.state),
+        "attempts": delivery.attempts,
+        "at": rfc3339(delivery.at_s) if delivery.at_s else None,
+        "next_at": rfc3339(delivery.next_at_s) if delivery.next_at_s else None,
+        "status": delivery.status or None,
+        "error": delivery.error or None,
+        "job": delivery.job or None,
+    }
+
+
+def record_of(job: Job, media: str) -> dict[str, Any]:
+    """A job as it is shown."""
     spec = job.spec
     record: dict[str, Any] = {
         "job": spec.id,
         "function": spec.function,
         "version": spec.version,
+        **({"alias": job.origin.alias} if job.origin.alias else {}),
         "status": str(job.status),
         "created_at": rfc3339(spec.accepted_at_s),
         "attempts": job.attempts,
@@ -96,6 +115,11 @@ def _result(outcome: Outcome, media: str) -> dict[str, Any]:
     record["timings_ms"] = outcome.timings_ms
     record["group"] = {"jobs": outcome.group_jobs, "functions": outcome.group_functions}
     return record
+
+
+def value(outcome: Outcome) -> Any:
+    """What a call came to, without anything around it: its result, or its outputs by name."""
+    return outcome.result if outcome.outputs is None else _tensors(outcome.outputs)
 
 
 def _tensors(outputs: Mapping[str, Any]) -> Tensors:

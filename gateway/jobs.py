@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contract.delivery import Delivery
 from contract.errors import JobSettled, UnknownJob
-from contract.job import JOB_ID_CHARS, JobId, Status
+from contract.job import JOB_ID_CHARS, Job, JobId, Status
 from gateway import job_answers as answers
 from gateway.answer import Answer
 from gateway.context import Gateway
@@ -16,7 +17,7 @@ def show(gateway: Gateway, job_id: str, accept: str, wait_s: float | None) -> An
 
     At once where too many wait in this process already.
     """
-    job_id = _checked(job_id)
+    job_id = checked(job_id)
     if wait_s is None or gateway.replies.is_full:
         job = gateway.store.jobs.get(job_id)
     else:
@@ -25,12 +26,18 @@ def show(gateway: Gateway, job_id: str, accept: str, wait_s: float | None) -> An
             if job.outcome is None:
                 waiter.wait(min(wait_s, gateway.settings.max_wait_s))
                 job = gateway.store.jobs.get(job_id)
-    return answers.shown(job, accept)
+    return answers.shown(job, accept, _deliveries(gateway, job))
+
+
+def _deliveries(gateway: Gateway, job: Job) -> list[Delivery]:
+    """Who was told of its end, or is to be; another round trip for such jobs alone."""
+    is_told = job.outcome is not None and job.origin.is_told
+    return gateway.store.deliveries.of(job.spec.id) if is_told else []
 
 
 def cancel(gateway: Gateway, job_id: str, accept: str) -> Answer:
     """DELETE /v1/jobs/<id>: cancel it; cancelling twice is as good as once."""
-    job_id = _checked(job_id)
+    job_id = checked(job_id)
     try:
         gateway.store.jobs.cancel(job_id)
     except JobSettled as error:
@@ -39,7 +46,8 @@ def cancel(gateway: Gateway, job_id: str, accept: str) -> Answer:
     return answers.shown(gateway.store.jobs.get(job_id), accept)
 
 
-def _checked(job_id: str) -> JobId:
+def checked(job_id: str) -> JobId:
+    """The id, if it may be one; raises UnknownJob."""
     if len(job_id) != JOB_ID_CHARS or not _HEX.issuperset(job_id):
         raise UnknownJob()
     return JobId(job_id)

@@ -34,12 +34,20 @@ _PLAIN = (
     ("isolated", "fusebox_isolated_groups", "Fused runs repeated singly after a failure"),
     ("abandoned", "fusebox_abandoned_jobs", "Queued jobs cancelled because their caller hung up"),
     ("fenced", "fusebox_fenced_writes", "Writes refused because their lease was lost"),
+    ("dead_letters", "fusebox_dead_letters", "Jobs and deliveries given up and kept"),
+    ("events", "fusebox_events", "CloudEvents that were posted"),
+    ("events_unmatched", "fusebox_events_unmatched", "CloudEvents that no trigger is for"),
 )
 # counters of the platform with a label in their field: (prefix, metric, label, help)
 _LABELLED = (
     ("rejected:", "fusebox_rejected", "reason", "Jobs refused at the enqueue"),
     ("refused:", "fusebox_refused", "reason", "Accepted jobs found not to be met in time"),
     ("expired:", "fusebox_deadline_missed", "stage", "Jobs whose deadline passed, by stage"),
+    ("deliveries:", "fusebox_deliveries", "state", "Deliveries that are over, by how they ended"),
+    ("trigger_calls:", "fusebox_trigger_calls", "kind", "Calls that triggers made"),
+    ("trigger_duplicates:", "fusebox_trigger_duplicates", "kind", "Events that were jobs already"),
+    ("trigger_skipped:", "fusebox_trigger_skipped", "kind", "Events that were passed over"),
+    ("trigger_failures:", "fusebox_trigger_failures", "kind", "Attempts that made no call"),
 )
 # of each worker: (metric, kind, help, value)
 _Family = type[CounterMetricFamily] | type[GaugeMetricFamily]

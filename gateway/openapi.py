@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from contract.function import NAME
+from contract.function import NAME, QUALIFIER
 from contract.job import JOB_ID_CHARS, MAX_PRIORITY, TIMINGS, Status
 from contract.probe import HEADER as COMPUTE_MS
 from gateway.answer import JSON
@@ -12,6 +12,8 @@ from gateway.doors import DOORS
 from gateway.functions import TAR
 from gateway.idempotency import PATTERN as IDEMPOTENCY_KEY
 from gateway.openapi_access import SCHEMES, keys, secured
+from gateway.openapi_aliases import STICKY, aliases
+from gateway.openapi_deliveries import ON_FAILURE, ON_SUCCESS, dead_letters
 from gateway.openapi_parts import Record
 from gateway.openapi_parts import header as _header
 from gateway.openapi_parts import operation as _operation
@@ -40,8 +42,8 @@ _NAME_PARAMETER: Record = {
     "name": "name",
     "in": "path",
     "required": True,
-    "description": "`NAME` for the latest version, `NAME@3` for version 3.",
-    "schema": {"type": "string", "pattern": f"^{NAME.pattern}(@[1-9][0-9]{{0,8}})?$"},
+    "description": "`NAME`: the latest version, `NAME@3`: version 3, `NAME@prod`: an alias.",
+    "schema": {"type": "string", "pattern": f"^{NAME.pattern}(@({QUALIFIER.pattern}))?$"},
 }
 _ARTIFACT_PARAMETER: Record = {
     "name": "name",
@@ -102,9 +104,9 @@ def _invoke() -> Record:
             },
             **_problems(
                 "malformed_body", "not_acceptable", "request_timeout", "payload_too_large",
-                "unsupported_media_type", "invalid_input", "unknown_function", "queue_full",
-                "wait_too_long", "unavailable", "bad_request", "idempotency_key_reused",
-                *_OF_JOBS, *_STORE,
+                "unsupported_media_type", "invalid_input", "unknown_function", "unknown_alias",
+                "queue_full", "wait_too_long", "unavailable", "bad_request",
+                "idempotency_key_reused", *_OF_JOBS, *_STORE,
             ),
         },
         description="Waits for the answer, unless `Prefer` says otherwise. A function with a "
@@ -112,7 +114,11 @@ def _invoke() -> Record:
         parameters=[
             _header("Prefer", "`respond-async` answers 202 at once, `wait=S` after S seconds."),
             _PRIORITY,
+            ON_SUCCESS,
+            ON_FAILURE,
             _IDEMPOTENCY_KEY,
+            STICKY,
+            _header("traceparent", "W3C Trace Context: the job belongs to the caller's trace."),
             _ACCEPT,
         ],
         requestBody={
@@ -160,13 +166,41 @@ def _functions() -> Record:
         "function",
         "functions",
         "Describe a version",
-        {"200": _shown("The version.", "Function"), **_problems("unknown_function", *_STORE)},
+        {
+            "200": _shown("The version.", "Function"),
+            **_problems("unknown_function", "unknown_alias", *_STORE),
+        },
     )
     remove = _operation(
         "remove",
         "functions",
         "Take a version, or all, out of service; accepted jobs still run",
-        {"200": _shown("What was removed.", "Removed"), **_problems("unknown_function", *_STORE)},
+        {
+            "200": _shown("What was removed.", "Removed"),
+            **_problems("unknown_function", "bad_request", "alias_in_use", *_STORE),
+        },
+    )
+    wait = _query("wait", "Seconds to wait for it.", type="number", minimum=0, default=30)
+    load, unload = (
+        _operation(
+            verb,
+            "functions",
+            summary,
+            {
+                "200": _shown("It is so, in at least one worker.", "Loading"),
+                "202": _shown("Workers go on with it.", "Loading"),
+                **_problems("bad_request", "invalid_input", "unknown_function", *more, *_STORE),
+            },
+            parameters=[wait],
+        )
+        for verb, summary, more in (
+            (
+                "load",
+                "Bring its weights into every worker, and keep them there",
+                ("unavailable", "out_of_memory", "function_failed", "artifact_unavailable"),
+            ),
+            ("unload", "Take its weights out of every worker; the next call brings them back", ()),
+        )
     )
     lines = _operation(
         "logs",
@@ -174,7 +208,7 @@ def _functions() -> Record:
         "What the function's own code printed and raised",
         {
             "200": _shown("The newest lines, oldest first.", "Log"),
-            **_problems("unknown_function", "invalid_input", *_STORE),
+            **_problems("unknown_function", "unknown_alias", "invalid_input", *_STORE),
         },
         parameters=[
             _query("count", "Lines at most.", type="integer", minimum=1, maximum=1000, default=100),
@@ -187,7 +221,7 @@ def _functions() -> Record:
         "Its operators, and the content hashes of its weights",
         {
             "200": _shown("As it was deployed.", "FunctionGraph"),
-            **_problems("unknown_function", "function_failed", *_STORE),
+            **_problems("unknown_function", "unknown_alias", "function_failed", *_STORE),
         },
     )
     artifact = _operation(
@@ -207,6 +241,8 @@ def _functions() -> Record:
         "/v1/functions": {"get": listing},
         "/v1/functions/{name}": {"get": describe, "put": deploy, "delete": remove, **item},
         "/v1/functions/{name}/invoke": {"post": _invoke(), **item},
+        "/v1/functions/{name}/load": {"post": load, **item},
+        "/v1/functions/{name}/unload": {"post": unload, **item},
         "/v1/functions/{name}/logs": {"get": lines, **item},
         "/v1/functions/{name}/graph": {"get": graph, **item},
         "/v1/artifacts/{name}": {"get": artifact, "parameters": [_ARTIFACT_PARAMETER]},
@@ -237,7 +273,22 @@ def _jobs() -> Record:
             **_problems("unknown_job", "not_acceptable", "job_settled", *_STORE),
         },
     )
-    return {"/v1/jobs/{job_id}": {"get": show, "delete": cancel, "parameters": [_JOB_PARAMETER]}}
+    follow = _operation(
+        "job_events",
+        "jobs",
+        "Events of a job as they come: queued, started, progress, done",
+        {
+            "200": {"description": "The stream.", "content": {"text/event-stream": _TEXT}},
+            "204": {"description": "Its last event was seen already; do not come back."},
+            **_problems("unknown_job", "not_acceptable", "invalid_input", "unavailable", *_STORE),
+        },
+        parameters=[_header("Last-Event-ID", "Of the last event seen: those after it follow.")],
+    )
+    item = {"parameters": [_JOB_PARAMETER]}
+    return {
+        "/v1/jobs/{job_id}": {"get": show, "delete": cancel, **item},
+        "/v1/jobs/{job_id}/events": {"get": follow, **item},
+    }
 
 
 def _platform() -> Record:
@@ -273,7 +324,7 @@ def _platform() -> Record:
 @cache
 def document(is_guarded: bool = False) -> Record:
     """GET /openapi.json; `is_guarded`: operations need API keys."""
-    paths = _functions() | _jobs() | keys() | _platform()
+    paths = _functions() | aliases() | _jobs() | keys() | dead_letters() | _platform()
     for door in DOORS:
         paths |= door.describe()
     return {
@@ -288,6 +339,7 @@ def document(is_guarded: bool = False) -> Record:
             {"name": "invocations", "description": "Call functions."},
             {"name": "jobs", "description": f"Every call is a job: {', '.join(Status)}."},
             {"name": "functions", "description": "Deploy, describe and remove functions."},
+            {"name": "deliveries", "description": "Dead letters, and the secret of webhooks."},
             {"name": "keys", "description": "Make, list and revoke API keys."},
             {"name": "platform", "description": "Workers, counters, health and pages."},
             *({"name": door.name, "description": door.summary} for door in DOORS),

@@ -60,23 +60,22 @@ def keys() -> Record:
 
 def secured(paths: Record, doors: Sequence[Door] = ()) -> Record:
     """The same paths as a guarded platform answers them, by the rule that guards it."""
-    refusals = problems("unauthorized", "forbidden", "rate_limited", "store_unavailable")
     return {
         path: {
-            name: _secured(name, path, item, refusals, doors) if name != "parameters" else item
+            name: _secured(name, path, item, doors) if name != "parameters" else item
             for name, item in operations.items()
         }
         for path, operations in paths.items()
     }
 
 
-def _secured(
-    method: str, path: str, described: Record, refusals: Record, doors: Sequence[Door]
-) -> Record:
+def _secured(method: str, path: str, described: Record, doors: Sequence[Door]) -> Record:
     if is_open(path):
         return described | {"security": []}
     door = door_at(path, doors)
     scope = (door.scope if door else scope_of)(method.upper(), path)
+    describe = door.problems if door else problems
+    refusals = describe("unauthorized", "forbidden", "rate_limited", "store_unavailable")
     responses = refusals | described["responses"]
     if (busy := described["responses"].get("429")) is not None:
         both = f"{busy['description']} {refusals['429']['description']}"

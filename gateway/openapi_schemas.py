@@ -8,8 +8,11 @@ from contract.access import MAX_LIFE_S, MAX_NAME_CHARS, RATE, Scope
 from contract.errors import BY_CODE
 from contract.function import Manifest
 from contract.job import SETTLED, TIMINGS, Status
+from contract.store.wanted import Progress, WantReport
 from contract.store.workers import DagCacheReport, FunctionMemory, WorkerReport
 from contract.tensors import DTYPES
+from gateway.openapi_aliases import OF_A_FUNCTION, alias_schemas
+from gateway.openapi_deliveries import DEAD_LETTERS, DELIVERY
 from gateway.openapi_explanation import EXPLANATION, GROUP_RUN
 from gateway.openapi_json import COUNT as _COUNT
 from gateway.openapi_json import FLAG as _FLAG
@@ -24,6 +27,7 @@ from gateway.openapi_json import object_of as _object
 
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _TIER: Schema = {"type": "string", "enum": ["device", "host", "disk"]}
+_PROGRESS: Schema = {"type": "string", "enum": [str(each) for each in Progress]}
 _TIMES: Schema = {"type": "object", "additionalProperties": _NUMBER}
 _MAP_OF_TIMES: Schema = {"type": "object", "additionalProperties": _TIMES}
 _OF_ANNOTATION = {
@@ -113,6 +117,8 @@ def _function() -> Schema:
         "slo_ms": _OPTIONAL,
         "keep_alive_s": _OPTIONAL,
         "row_buckets": _list(_COUNT),
+        "on_success": _list(_STRING),
+        "on_failure": _list(_STRING),
     }
     execution = {
         "tiers": _MAP_OF_TIMES,
@@ -128,6 +134,7 @@ def _function() -> Schema:
         "created_at": _TIME,
         "digest": _STRING,
         "versions": _list(_COUNT),
+        "aliases": OF_A_FUNCTION,
         "execution": _object(execution, optional=("blocks",)),
         # of a function that no worker holds as a whole: the bytes in which it runs in blocks
         "blocks_budget_bytes": _COUNT,
@@ -227,6 +234,7 @@ def _worker() -> Schema:
         "memory": _map_of(_ref("FunctionMemory")),
         "row_ceilings": _map_of(_COUNT),
         "blocks": _map_of(_blocks()),
+        "wanted": _map_of(_object(_of_record(WantReport, {"progress": _PROGRESS}))),
     }
     return _object(_of_record(WorkerReport, special))
 
@@ -238,6 +246,8 @@ def schemas() -> Schema:
         "status": {"type": "string", "enum": [str(status) for status in Status]},
         "created_at": _TIME,
         "attempts": _COUNT,
+        # by which its version was chosen
+        "alias": _STRING,
     }
     line = {"at": _TIME, "version": _COUNT, "job": _STRING, "level": _STRING, "text": _STRING}
     tensor = {
@@ -256,13 +266,36 @@ def schemas() -> Schema:
         "PackedInputs": _object({"inputs": packed}),
         "Result": _object(identity | _OUTCOME, optional=("outputs", "result", "error")),
         "Job": _object(
-            identity | state | _OUTCOME | {"explanation": EXPLANATION},
-            optional=("outputs", "result", "error", "group", "explanation"),
+            identity
+            | state
+            | _OUTCOME
+            | {"explanation": EXPLANATION, "deliveries": _list(DELIVERY)},
+            optional=(
+                "outputs",
+                "result",
+                "error",
+                "group",
+                "explanation",
+                "alias",
+                "deliveries",
+            ),
         ),
         "TensorSpec": _TENSOR_SPEC,
         "Function": _function(),
+        **alias_schemas(),
         "Functions": _object({"functions": _list(_ref("Function"))}),
         "Removed": _object({"name": _STRING, "removed_versions": _list(_COUNT)}),
+        "Loading": _object(
+            {
+                "name": _STRING,
+                "version": _COUNT,
+                "state": {
+                    "type": "string",
+                    "enum": ["loaded", "loading", "unloaded", "unloading"],
+                },
+                "workers": _map_of(_PROGRESS),
+            }
+        ),
         "Log": _object({"lines": _list(_object(line))}),
         "FunctionGraph": _object(
             {
@@ -279,8 +312,9 @@ def schemas() -> Schema:
         "FunctionMemory": _object(_of_record(FunctionMemory, {"tier": _TIER})),
         "Groups": _object({"groups": _list(GROUP_RUN)}),
         "Stats": _stats(),
+        **DEAD_LETTERS,
         "ApiKey": _object(_API_KEY),
-        "NewApiKey": _object(_API_KEY | {"key": _STRING}),
+        "NewApiKey": _object(_API_KEY | {"key": _STRING, "aws_secret_access_key": _STRING}),
         "ApiKeys": _object({"keys": _list(_ref("ApiKey"))}),
         "KeyWish": _object(_KEY_WISH, optional=tuple(_KEY_WISH)) | {"additionalProperties": False},
         "Status": _object({"status": _STRING}),

@@ -18,6 +18,7 @@ MSGPACK = "application/msgpack"
 NPY = "application/x-npy"
 NPZ = "application/x-npz"
 # Headers come from clients: remember some, never all.
+MAX_STICKY_CHARS = 256
 REMEMBERED = 256
 # one digit
 assert MAX_PRIORITY == 9
@@ -69,6 +70,14 @@ def parse_priority(header: str) -> int:
         expected = f"a whole number from 0 to {MAX_PRIORITY}"
         raise InvalidInput.of("Fusebox-Priority", expected, repr(header[:100]))
     return int(header)
+
+
+def parse_sticky(header: str) -> str:
+    """The key of `Fusebox-Sticky`, or ""; raises InvalidInput."""
+    if len(header) > MAX_STICKY_CHARS:
+        expected = f"at most {MAX_STICKY_CHARS} characters"
+        raise InvalidInput.of("Fusebox-Sticky", expected, f"{len(header)} of them")
+    return header
 
 
 def offers(manifest: Manifest) -> tuple[str, ...]:

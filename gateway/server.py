@@ -81,6 +81,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             "proc_name": "fusebox-gateway",
             "control_socket_disable": True,
             "preload_app": False,
+            "worker_exit": _close,
         }
         for name, value in ours.items():
             self.cfg.set(name, value)
@@ -94,6 +95,17 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         app = create_app(settings, open_store(settings.redis_url, settings.result_ttl_s))
         settle_heap()
         return app
+
+
+def _close(_server: Any, worker: Any) -> None:
+    """A worker process ends: send the spans that wait."""
+    from gateway.app import gateway_of
+
+    # one that never came so far as to load the application has none
+    if isinstance(worker, DrainingWorker) and getattr(worker, "wsgi", None) is not None:
+        tracing = gateway_of(worker.wsgi).tracing
+        if tracing is not None:
+            tracing.close()
 
 
 def main() -> None:

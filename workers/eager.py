@@ -15,7 +15,7 @@ from contract.log import Log
 from contract.tensors import Tensors, encode_tensor
 from fusion.device import Device
 from fusion.plan import row_bucket
-from fusion.slots import SlotTable
+from fusion.slots import SlotRequest, SlotTable
 from workers.calls import scratch_bytes
 from workers.claims import Claims
 from workers.compute import DeviceTurn, Results, launchable
@@ -66,6 +66,11 @@ class EagerRuns:
             results.extend(self.run((job,), tally))
         return results
 
+    def request(self, function: Function) -> SlotRequest:
+        """Its slot, in which it is while its host runs; WeightsError where it is broken."""
+        loader = EagerLoader(function, self._hosts, self._device, self._slots)
+        return self._library.get_eager(function, loader)
+
     def measured(self) -> dict[str, dict[str, dict[str, float]]]:
         """Milliseconds by function and rows, as of tiers, for people."""
         with self._lock:
@@ -85,8 +90,7 @@ class EagerRuns:
     def _attempt(self, batch: Batch, tally: Tally) -> tuple[Results, Batch]:
         """What came of the jobs, and those that failed together and have to run one by one."""
         function = batch[0].function
-        loader = EagerLoader(function, self._hosts, self._device, self._slots)
-        request = self._library.get_eager(function, loader)
+        request = self.request(function)
         began_s = time.perf_counter()
         with self._slots.acquire([request], scratch_bytes(batch)) as lease:
             # its host may have ended since it became resident

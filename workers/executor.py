@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from contract.errors import FuseboxError, StoreUnavailable
 from contract.function import FunctionRef
-from contract.job import Claim
+from contract.job import Claim, JobId
 from contract.log import Log, bound
 from contract.store import Store
 from contract.store.queue import Fetched
@@ -21,6 +21,7 @@ from workers import settle
 from workers.claims import Claims
 from workers.compute import Computer, expired
 from workers.records import Ended, Staged, Tally
+from workers.spans import JobSpans
 from workers.stage import Sides, Stager
 
 log = Log("executor")
@@ -55,6 +56,8 @@ class Rest:
     # for its run, weights included; by the scheduler
     predicted_s: float = 0.0
     behind: dict[FunctionRef, Late] = field(default_factory=dict)
+    # by id, where spans are made of them
+    fetched: dict[JobId, Fetched] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
 
 
@@ -71,6 +74,7 @@ class Executor:
         patience: Patience,
         threads: ThreadPoolExecutor,
         lanes: int = 1,
+        spans: JobSpans | None = None,
     ) -> None:
         self._worker = worker
         self._store = store
@@ -80,6 +84,7 @@ class Executor:
         self._patience = patience
         self._threads = threads
         self._lanes = lanes
+        self._spans = spans
         self._stopped = Event()
 
     def run_group(self, group: str, claims: Sequence[Claim]) -> None:
@@ -111,6 +116,8 @@ class Executor:
         try:
             fetched = self._fetch(claims)
             rest.predicted_s = _predicted_s(fetched)
+            if self._spans is not None:
+                rest.fetched = {job.spec.id: job for job in fetched}
             ended = self._end_quick(fetched, rest, tally)
         except StoreUnavailable:
             log.warning("group_given_up", jobs=len(claims))
@@ -201,6 +208,8 @@ class Executor:
             except StoreUnavailable:
                 if time.time() > give_up_at_s or self._stopped.wait(RETRY_S):
                     raise
+        if self._spans is not None:
+            self._spans.write(rest.fetched, settlements, settled, report)
         void = settled.count(False)
         if void:
             log.warning("settled_in_vain", jobs=void)

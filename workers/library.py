@@ -17,7 +17,7 @@ from fusion.inspection import check_fit
 from fusion.ir import Graph
 from fusion.loaders import Loader
 from fusion.measurements import Measurements
-from fusion.slots import SlotRequest
+from fusion.slots import KEPT_S, SlotRequest
 from fusion.specialise import specialised
 from fusion.weights import WeightsIndex, read_index
 
@@ -81,6 +81,9 @@ class Library:
         self._programs: OrderedDict[str, Program] = OrderedDict()
         # by slot key: digest, bytes of the weights file
         self._files: dict[str, tuple[str, int]] = {}
+        # slot keys of functions that stay until they are unloaded by name, whatever their
+        # keep_alive_s; changed by one thread
+        self.kept: set[str] = set()
 
     def get(self, function: Function) -> Loaded:
         """The function's artifact; GraphError, WeightsError or OSError say that it is broken."""
@@ -99,10 +102,10 @@ class Library:
                 _keep(self._programs, graph.architecture, programs[k])
             self._files.pop(str(function.ref), None)  # the last asked for is the last in order
             self._files[str(function.ref)] = (function.digest, index.file_bytes)
-        keep_alive_s = function.manifest.keep_alive_s
         request = SlotRequest(
-            str(function.ref), folder / WEIGHTS, index, keep_alive_s, read.is_verified
-        )
+            str(function.ref), folder / WEIGHTS, index, self._keep_alive_s(function),
+            read.is_verified,
+        )  # fmt: skip
         hashes = {entry.name: entry.sha256 for entry in index.entries}
         bodies = tuple(
             Body(graph, program, tuple(hashes[spec.name] for spec in graph.weights))
@@ -118,7 +121,7 @@ class Library:
         with self._lock:
             self._files.pop(key, None)
             self._files[key] = (function.digest, index.file_bytes)
-        keep_alive_s = function.manifest.keep_alive_s
+        keep_alive_s = self._keep_alive_s(function)
         return SlotRequest(key, path, index, keep_alive_s, is_as_accepted(path), loader)
 
     def programs(self) -> list[Program]:
@@ -165,6 +168,9 @@ class Library:
         program = specialised(graph, self._device_kind, row_groups)
         program.tiers.know(self._measurements.tiers(graph.architecture))
         return program
+
+    def _keep_alive_s(self, function: Function) -> float | None:
+        return KEPT_S if str(function.ref) in self.kept else function.manifest.keep_alive_s
 
     def _kept(self, entries: OrderedDict[str, T], key: str) -> T | None:
         with self._lock:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from contract.store.wanted import WantReport
 from contract.store.workers import BlocksReport, DagCacheReport, FunctionMemory, WorkerReport
 from fusion.cache import CacheStats
 from workers.gauge import Gauge
@@ -43,6 +44,8 @@ class Reporter:
     row_ceilings: Callable[[], dict[str, int]]
     blocks: Callable[[], dict[str, BlocksReport]]
     prefetches: Callable[[], PrefetchStats]
+    # of wants for weights, by slot key
+    wanted: Callable[[], dict[str, WantReport]] = dict
     speed: Speed = NOT_MEASURED
 
     def report(self, is_draining: bool) -> WorkerReport:
@@ -87,4 +90,5 @@ class Reporter:
             shared_bytes=slots.shared_bytes,
             flops=self.speed.flops,
             memory_bytes_per_s=self.speed.memory_bytes_per_s,
+            wanted=self.wanted(),
         )

@@ -71,22 +71,22 @@ def report(
     lanes: int = 1,
 ) -> GroupReport:
     """What the scheduler learns from the group; members are the functions that computed."""
-    rows: Counter[tuple[str, int]] = Counter()
+    rows: Counter[FunctionRef] = Counter()
     for one in ended:
         if one.times.compute_s:
             rows[one.spec.ref] += one.rows
     return GroupReport(
         group,
         worker,
-        [(name, version, n) for (name, version), n in rows.items()],
+        [(ref.name, ref.version, n) for ref, n in rows.items()],
         tally.compute_s,
         tally.swap_s,
         tally.build_s,
         tally.swap_bytes,
-        sorted(behind),
+        [(ref.name, ref.version) for ref in sorted(behind)],
         tally.strategies,
-        tiers=["+".join(tally.tiers.get(FunctionRef(*ref), ())) for ref in rows],
-        member_s=_member_s(tally, [FunctionRef(*ref) for ref in rows]),
+        tiers=["+".join(tally.tiers.get(ref, ())) for ref in rows],
+        member_s=_member_s(tally, [*rows]),
         built=tally.built,
         lanes=lanes,
         disk_bytes=tally.disk_bytes,

@@ -157,7 +157,7 @@ def _sides(ends: Iterable[Staged | Ended]) -> Sides:
 
 def _post_call(ran: Ran) -> HookCall:
     records = {name: encode_tensor(tensor) for name, tensor in ran.outputs.items()}
-    return HookCall(ran.job.spec.id, ran.job.spec.deadline_s, records)
+    return HookCall(ran.job.spec.id, ran.job.spec.deadline_s, records, ran.job.claim.fence)
 
 
 def _staged(

@@ -22,6 +22,7 @@ from contract.log import Log
 from contract.settings import Settings
 from contract.store import Store
 from contract.supervision import Word, tell
+from contract.tracing import Tracing, open_tracing
 from fusion.cache import DagCache
 from fusion.dag import FusedDag
 from fusion.device import (
@@ -34,7 +35,7 @@ from fusion.device import (
 from fusion.measurements import Measurements
 from fusion.members import DagKey
 from fusion.memory import limit_bytes
-from fusion.slots import SlotTable, open_slots
+from fusion.slots import SlotRequest, SlotTable, open_slots
 from fusion.strategies.lanes import Lanes
 from workers import prefetching
 from workers.blocks import Blocks
@@ -54,6 +55,7 @@ from workers.foresight import Foresight
 from workers.gauge import Gauge
 from workers.handlers.hosts import Hosts
 from workers.handlers.log_writer import LogWriter
+from workers.handlers.progress_writer import ProgressWriter
 from workers.handlers.starting import HostLimits
 from workers.heartbeat import Heartbeat, Rhythm
 from workers.leaving import Leaving
@@ -65,9 +67,12 @@ from workers.prefetching import Prefetcher
 from workers.removed import Removed
 from workers.replanning import Replanning
 from workers.report import Reporter
+from workers.spans import JobSpans
 from workers.speed import find_speed
 from workers.stage import Stager
 from workers.tiers import Tiers
+from workers.wanted import Parts as WantParts
+from workers.wanted import Wants
 from workers.warmup import warm_groups, warm_up
 from workers.watchdog import Actions, Look, Watchdog
 
@@ -100,6 +105,8 @@ class Parts(NamedTuple):
     warm: Callable[[], int]
     learned: Callable[[], None]
     prefetcher: Prefetcher
+    wants: Wants
+    tracing: Tracing | None = None
 
 
 def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
@@ -120,11 +127,15 @@ def work(settings: Settings, store: Store, name: Callable[[str], str]) -> None:
     occasions = Occasions(parts.gauge.set_baseline, _say_ready, turns.turn)
     watchdog.start()
     stop_prefetching = prefetching.start(parts.prefetcher, store.server, parts.id)
+    stop_wants = parts.wants.start()
     with drain.on_signals():
         consume(app, queue, settings.places, make_step(parts.heartbeat, drain, occasions))
     stop_prefetching()
+    stop_wants()
     parts.leaving.drained()
     parts.learned()
+    if parts.tracing is not None:
+        parts.tracing.close()
     watchdog.stop()
 
 
@@ -147,7 +158,10 @@ def wire(
     claims = Claims()
     logs = LogWriter(store.telemetry)
     artifacts, limits = settings.artifacts.resolve(), host_limits(settings)
-    hosts = Hosts(artifacts, limits, settings.handler_idle_s, logs.write)
+    progress = ProgressWriter(store.events)
+    hosts = Hosts(
+        artifacts, limits, settings.handler_idle_s, logs.write, write_progress=progress.write
+    )
     threads = settings.compute_threads or torch.get_num_threads()
     open_host = Opening(artifacts, limits, device, threads, budget_bytes).open
     eager_hosts = Hosts(artifacts, limits, inf, logs.write, open_host)
@@ -188,6 +202,7 @@ def wire(
         row_ceilings=ceilings.shown,
         blocks=lambda: blocks.reports(),
         prefetches=lambda: prefetcher.stats(),
+        wanted=lambda: wants.reports(),
         speed=find_speed(
             measurements, torch.device(str(device)), threads, float(settings.warm_up_s)
         ),
@@ -204,11 +219,16 @@ def wire(
     stager = Stager(known, hosts, ThreadPoolExecutor(HOOK_THREADS, "hooks"), paces, fetching)
     turn = DeviceTurn(gauge.measure_if_due)
     eager = EagerRuns(library, slots, eager_hosts, claims, turn, device)
+    wants = Wants(
+        store.wanted.all, WantParts(slots, library, find, _slots_of(eager, blocks, library))
+    )
     computer = Computer(library, slots, dags, claims, turn, eager.run, ceilings, blocks, prefetcher)
+    tracing = open_tracing(settings, "fusebox-worker")
     patience = Patience(settings.lease_s, settings.handler_timeout_s)
     executor = Executor(
         worker, store, claims, stager, computer, patience,
         ThreadPoolExecutor(HOOK_THREADS, "late"), lanes.count if lanes else 1,
+        None if tracing is None else JobSpans(tracing, worker),
     )  # fmt: skip
     rhythm = Rhythm(settings.heartbeat_s, settings.lease_s)
     mark = MemoryMark(gauge, budget_bytes, settings.worker_memory_mark_bytes, _ask_for_replacement)
@@ -221,7 +241,7 @@ def wire(
     )
     chores = [
         _evict_idle(slots), removed.evict, lambda: hosts.stop_idle(time.monotonic()), mark.look,
-        compiling.look, measuring.look, tiers.look,
+        compiling.look, measuring.look, tiers.look, wants.look,
     ]  # fmt: skip
     if device.kind == "cpu" and fetching is None:
 
@@ -249,7 +269,30 @@ def wire(
             fetching.stop()
         measuring.save()
 
-    return Parts(worker, claims, executor, heartbeat, gauge, leaving, warm, learned, prefetcher)
+    return Parts(
+        worker,
+        claims,
+        executor,
+        heartbeat,
+        gauge,
+        leaving,
+        warm,
+        learned,
+        prefetcher,
+        wants,
+        tracing,
+    )
+
+
+def _slots_of(
+    eager: EagerRuns, blocks: Blocks, library: Library
+) -> Callable[[Function], SlotRequest]:
+    def slot_of(function: Function) -> SlotRequest:
+        if function.manifest.is_eager:
+            return eager.request(function)
+        return blocks.fitted(function, library.get(function)).slot
+
+    return slot_of
 
 
 def _measurements(data: Path, identity: str) -> Measurements:

@@ -102,9 +102,11 @@ class _Run:
     def until_over(self) -> Report:
         """Every event in turn."""
         self._next_arrival()
-        events, pop = self._events, heapq.heappop
+        events, pop, slowness = self._events, heapq.heappop, self._draw.slowness
         while events:
             at_s, _, what, subject = pop(events)
+            if slowness is not None:
+                slowness.turn_to(at_s)
             what(at_s, subject)
         assert not self._calls, f"{len(self._calls)} jobs never ended"
         for worker in self._workers:
@@ -171,6 +173,7 @@ class _Run:
             worker.send(group, at_s)
             self._at(at_s + self._staging_s(group), self._stage, group)
         self._free_at_s = at_s
+        self._report.scheduler_s += at_s - now_s
         self._scheduler.is_full = self._scheduler.cannot_start(at_s)
         if turn.wake_at_s < float("inf"):
             self._ask(max(turn.wake_at_s, at_s))

@@ -15,9 +15,17 @@ from workers.scheduling.records import FunctionView
 class Loads(NamedTuple):
     """Weights that a group brings in."""
 
-    host_bytes: int
-    disk_bytes: int
-    count: int
+    host_bytes: int = 0
+    disk_bytes: int = 0
+    count: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """From wherever."""
+        return self.host_bytes + self.disk_bytes
+
+
+NO_LOADS = Loads()
 
 
 class Weights:
@@ -52,11 +60,11 @@ class Weights:
         in parts, or in blocks.
         """
         cold = [ref for ref in rows if ref not in self._held]
-        scratch = self._scratch_of(rows)
-        if not self._make_room(sum(map(self._size, cold)) + scratch, rows):
+        scratch, cold_bytes = self._scratch_of(rows), sum(map(self._size, cold))
+        if not self._make_room(cold_bytes + scratch, rows):
             return None
         disk_bytes = sum(self._size(ref) for ref in cold if ref not in self.hosted)
-        loads = Loads(sum(map(self._size, cold)) - disk_bytes, disk_bytes, len(cold))
+        loads = Loads(cold_bytes - disk_bytes, disk_bytes, len(cold))
         for ref in cold:
             self._held.put(ref, None, self._size(ref))
         for ref in rows:
@@ -64,7 +72,7 @@ class Weights:
             self._held.touch(ref)
         self._scratch_bytes += scratch
         if cold:
-            self.hosted |= frozenset(cold)
+            self.hosted = self.hosted.union(cold)
             self.resident = frozenset(self._held)
         return loads
 
@@ -97,6 +105,7 @@ class Weights:
             victims = [ref for ref in self._held if ref not in rows]
         for ref in victims:
             self._held.pop(ref)
+        self.resident = frozenset(self._held)
         return True
 
 

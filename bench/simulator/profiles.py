@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from contract.function import FunctionRef
 from workers.scheduling.records import FunctionView
 
-# Samples of one thing, seconds.
+from .pace import Pace, Slowness
+
+# Samples of one thing, seconds; ascending where a pace is to choose among them.
 Samples = Sequence[float]
 
 
@@ -84,6 +86,10 @@ class Profile:
     together: Mapping[int, Samples] = field(default_factory=dict)
     # members of a group -> what making its fused DAG took
     build_s: Mapping[int, Samples] = field(default_factory=dict)
+    # how long slow moments of the machine last
+    pace: Pace = field(default_factory=Pace)
+    # of every run, for a machine that others use more than when it was recorded
+    stretch: float = 1.0
 
     def write(self, path: Path) -> None:
         """As JSON."""
@@ -107,11 +113,13 @@ class Profile:
             Bandwidth(**plain["bandwidth"]),
             _by_number(plain["together"]),
             _by_number(plain["build_s"]),
+            Pace(**plain.get("pace", {})),
+            plain.get("stretch", 1.0),
         )
 
 
 def _by_number(plain: Mapping[str, Samples]) -> dict[int, Samples]:
-    return {int(key): tuple(samples) for key, samples in plain.items()}
+    return {int(key): tuple(sorted(samples)) for key, samples in plain.items()}
 
 
 class _Times(NamedTuple):
@@ -131,14 +139,16 @@ class Draw:
 
     def __init__(self, profile: Profile, random: Random) -> None:
         self._profile = profile
-        self._random = random.random
+        # to be told the time, where moments differ
+        self.slowness = Slowness(profile.pace, random) if profile.pace.share else None
+        self._rank = self.slowness.rank if self.slowness else random.random
         self._times: dict[tuple[str, int], _Times] = {}
 
     def one(self, samples: Samples) -> float:
         """One of the samples; 0 where there are none."""
         if len(samples) < 2:
             return samples[0] if samples else 0.0
-        return samples[int(self._random() * len(samples))]
+        return samples[int(self._rank() * len(samples))]
 
     def mean_s(self, function: str, rows: int) -> float:
         """Mean time of a run of this function alone."""
@@ -146,13 +156,13 @@ class Draw:
 
     def compute_s(self, members: Mapping[FunctionRef, int]) -> float:
         """The time of a group, rows by function."""
-        count = len(members)
+        count, stretch = len(members), self._profile.stretch
         if count == 1 and 1 not in self._profile.together:
             [(ref, rows)] = members.items()
             times = self._of(ref.name, rows)
-            return times.mean_s * self.one(times.ratios)
+            return stretch * times.mean_s * self.one(times.ratios)
         alone_s = sum(self._of(ref.name, rows).mean_s for ref, rows in members.items())
-        return alone_s * self.one(nearest(self._profile.together, count) or (1.0,))
+        return stretch * alone_s * self.one(nearest(self._profile.together, count) or (1.0,))
 
     def build_s(self, members: int) -> float:
         """The time to make a fused DAG of so many members."""

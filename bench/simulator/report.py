@@ -86,6 +86,8 @@ class Report:
         self.groups: list[GroupRecord] = []
         # by worker
         self.busy_s: dict[str, float] = {}
+        # deciding, claiming and sending: the scheduler does one at a time
+        self.scheduler_s = 0.0
         self.group_count = self.decisions = self.loads = self.loaded_bytes = self.builds = 0
 
     def __len__(self) -> int:
@@ -115,6 +117,11 @@ class Report:
             strict=True,
         ):
             yield JobRecord(self.names[function], *times, Answer(outcome), group, rows)
+
+    @property
+    def until_s(self) -> float:
+        """When the last client had its answer."""
+        return max(self._ended_s, default=0.0)
 
     def count(self, outcome: Answer) -> int:
         """Jobs that ended so."""

@@ -143,13 +143,13 @@ class Scheduler:
             group.compute_s * group.worker.speed,
             group.swap_s,
             group.build_s,
-            group.swap_bytes,
+            group.loads.bytes,
             predicted_s=group.dispatch.predicted_s,
             began_at_s=group.started_s,
             ended_at_s=group.started_s + group.build_s + group.compute_s,
             jobs=len(group.jobs),
             built=int(group.build_s > 0),
-            disk_bytes=group.disk_bytes,
+            disk_bytes=group.loads.disk_bytes,
             disk_s=group.disk_s,
         )
         for ref, compute_s in self._costs.learn(report):

@@ -15,7 +15,7 @@ from contract.function import FunctionRef
 from workers.scheduling.records import Dispatch, FunctionView, PendingJob, WorkerView
 
 from .fleet import Device
-from .memory import Dags, Weights
+from .memory import NO_LOADS, Dags, Loads, Weights
 from .profiles import Bandwidth, Draw
 
 
@@ -30,9 +30,8 @@ class GroupRun:
     # by function: of all its jobs, and of those that were not expired when it began to compute
     rows: dict[FunctionRef, int] = field(init=False)
     ran: dict[FunctionRef, int] = field(init=False)
+    loads: Loads = NO_LOADS
     swap_s: float = 0.0
-    swap_bytes: int = 0
-    disk_bytes: int = 0
     disk_s: float = 0.0
     build_s: float = 0.0
     compute_s: float = 0.0
@@ -95,28 +94,48 @@ class Worker:
         # relative to the mean of all workers
         self.speed = 1.0
         self._arriving: dict[int, frozenset[FunctionRef]] = {}
+        # the last one, while nothing but time has passed
         self._view: WorkerView | None = None
+        self._viewed_at_s = 0.0
 
     def view(self, now_s: float) -> WorkerView:
         """As the policy sees it."""
-        if self._view is None or self._sent:
-            resident = self.weights.resident
-            for functions in self._arriving.values():
-                resident |= functions
-            self._view = WorkerView(
-                self.device.id,
-                self.device.places - len(self._sent),
-                self.device.budget_bytes,
-                resident,
-                sum(its.predicted_s for its in self._sent.values()) if self._sent else None,
-                resident_bytes=self.weights.bytes,
-                remaining_s=self._remaining_s(now_s),
-                speed=self.speed,
-                groups_of=self._groups_of(),
-                hosted=self.weights.hosted,
-                cached=self._dags.kept,
+        view = self._view
+        if view is None:
+            view = self._view = self._seen(now_s)
+        elif self._sent and now_s != self._viewed_at_s:
+            # of dataclasses.replace, only what it does
+            view = self._view = WorkerView(
+                view.id,
+                view.free_places,
+                view.budget_bytes,
+                view.resident,
+                view.under_way_s,
+                view.behind,
+                view.resident_bytes,
+                self._remaining_s(now_s),
+                view.speed,
+                view.groups_of,
+                view.hosted,
+                view.cached,
             )
-        return self._view
+        self._viewed_at_s = now_s
+        return view
+
+    def _seen(self, now_s: float) -> WorkerView:
+        return WorkerView(
+            self.device.id,
+            self.device.places - len(self._sent),
+            self.device.budget_bytes,
+            self.weights.resident.union(*self._arriving.values()),
+            sum(its.predicted_s for its in self._sent.values()) if self._sent else None,
+            resident_bytes=self.weights.bytes,
+            remaining_s=self._remaining_s(now_s),
+            speed=self.speed,
+            groups_of=self._groups_of(),
+            hosted=self.weights.hosted,
+            cached=self._dags.kept,
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -157,11 +176,11 @@ class Worker:
 
     def stage(self, group: GroupRun) -> bool:
         """Bring in a group's weights, `swap_s` long; False: it waits until others let theirs go."""
-        found = None if self._starved else self.weights.acquire(group.rows)
-        if found is None:
+        loads = None if self._starved else self.weights.acquire(group.rows)
+        if loads is None:
             self._starved.append(group)
             return False
-        self._take_in(group, found.host_bytes, found.disk_bytes, found.count)
+        self._take_in(group, loads)
         return True
 
     def unstarved(self) -> list[GroupRun]:
@@ -172,7 +191,7 @@ class Worker:
             if loads is None:
                 break
             group = self._starved.popleft()
-            self._take_in(group, loads.host_bytes, loads.disk_bytes, loads.count)
+            self._take_in(group, loads)
             found.append(group)
         return found
 
@@ -204,13 +223,13 @@ class Worker:
         self._is_computing = False
         self.weights.release(group.rows)
 
-    def _take_in(self, group: GroupRun, host_bytes: int, disk_bytes: int, count: int) -> None:
-        if not count:
-            return
-        group.swap_bytes, group.disk_bytes = host_bytes + disk_bytes, disk_bytes
-        group.disk_s = disk_bytes / self._bandwidth.disk_bytes_per_s
-        host_s = host_bytes / self._bandwidth.host_bytes_per_s
-        group.swap_s = count * self._bandwidth.load_s + host_s + group.disk_s
-        self.loads += count
-        self.loaded_bytes += group.swap_bytes
+    def _take_in(self, group: GroupRun, loads: Loads) -> None:
         self._view = None
+        if not loads.count:
+            return
+        group.loads = loads
+        group.disk_s = loads.disk_bytes / self._bandwidth.disk_bytes_per_s
+        host_s = loads.host_bytes / self._bandwidth.host_bytes_per_s
+        group.swap_s = loads.count * self._bandwidth.load_s + host_s + group.disk_s
+        self.loads += loads.count
+        self.loaded_bytes += loads.bytes

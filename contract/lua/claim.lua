@@ -7,7 +7,7 @@ local fences, claimed = {}, false
 for i = 5, #ARGV, 2 do
   local id, planned = ARGV[i], ARGV[i + 1]
   local key = job_key(id)
-  local job = redis.call('HMGET', key, 'status', 'function', 'group', 'fence')
+  local job = redis.call('HMGET', key, 'status', 'function', 'group', 'fence', 'followers')
   if job[1] == 'queued' then
     unqueue(key, job[2])
     redis.call('HSET', key, 'status', 'running', 'worker', worker, 'group', group,
@@ -15,6 +15,7 @@ for i = 5, #ARGV, 2 do
     redis.call('HINCRBY', key, 'attempts', 1)
     redis.call('ZADD', 'fb:leases', lease_end, id)
     fences[#fences + 1] = redis.call('HINCRBY', key, 'fence', 1)
+    nudge(id, job[5])
     claimed = true
   elseif job[1] == 'running' and job[3] == group then
     -- this very claim, sent again after a broken connection

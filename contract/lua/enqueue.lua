@@ -1,7 +1,9 @@
 -- Accept jobs, each or not at all: record, payload and pending entry in one move.
 -- ARGV: limit of all, limit of a function, then per job
---       id, function, version, is_latest, spec, payload, waiter, claim ('' without a key),
---       milliseconds to its deadline, origin ('' for none), 1 when somebody hears of its end
+--       id, function, version, what was asked for (1: the latest, 0: this one, or an alias), spec,
+--       payload, waiter, claim ('' without a key),
+--       milliseconds to its deadline, origin ('' for none), and of
+--       which of its ends somebody hears: s of success, f of any other
 -- Returns per job the entry; or why it was refused, after '!', with the predicted wait in
 -- milliseconds (0: not known) where that is for too many jobs; or, after '=', the job that its
 -- idempotency key stands for.
@@ -25,6 +27,9 @@ end
 local limit, function_limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local waiting = redis.call('XLEN', 'fb:pending')
 
+-- Ended jobs of which somebody is to be told; they keep their payloads meanwhile.
+local OUTBOX_LIMIT = 100000
+
 -- With fewer jobs ahead, a prediction from a rate is worth nothing.
 local SHORT = 4
 
@@ -47,22 +52,33 @@ local function refusal(name, version, left_ms, queued)
   if wait > left_ms then return '!wait_too_long ' .. wait end
 end
 
+-- Whether the version is not, or no longer, what was asked for; -> `known`: latest, version, alias.
+local function is_stale(asked, version, known)
+  if asked == '0' then return false end
+  if asked == '1' then return known[1] ~= version end
+  local now = ',' .. string.match(known[3] or '', '^[^;]*')
+  return not string.find(now, ',' .. version .. ':', 1, true)
+end
+
 local replies = {}
 for i = 3, #ARGV, 11 do
-  local id, name, version, is_latest, spec, payload, waiter, claim, left_ms, origin, told =
+  local id, name, version, asked, spec, payload, waiter, claim, left_ms, origin, told =
     unpack(ARGV, i, i + 10)
   local key = job_key(id)
   local held = holder(claim)
-  local known = redis.call('HMGET', 'fb:function:' .. name, 'latest', 'v:' .. version)
+  local known = redis.call('HMGET', 'fb:function:' .. name, 'latest', 'v:' .. version, 'a:' .. asked)
   if redis.call('EXISTS', key) == 1 then
     -- this very submission, sent again after a broken connection
     replies[#replies + 1] = 'again'
   elseif held then
     replies[#replies + 1] = held
+  elseif known[1] and is_stale(asked, version, known) then
+    replies[#replies + 1] = '!stale'
   elseif not known[1] or not known[2] then
     replies[#replies + 1] = '!unknown_function'
-  elseif is_latest == '1' and known[1] ~= version then
-    replies[#replies + 1] = '!stale'
+  elseif told ~= '' and redis.call('XLEN', 'fb:outbox') >= OUTBOX_LIMIT then
+    -- nobody takes them out: whoever counts on being told should hear it now
+    replies[#replies + 1] = '!queue_full 0'
   else
     local queued = tonumber(redis.call('HGET', 'fb:queued', name) or '0')
     local why = refusal(name, version, tonumber(left_ms), queued)

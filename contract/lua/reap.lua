@@ -7,7 +7,7 @@ local ids = worker ~= '' and redis.call('ZRANGE', 'fb:leases', 0, -1)
 local queued, failed = {}, {}
 for _, id in ipairs(ids) do
   local key = job_key(id)
-  local job = redis.call('HMGET', key, 'worker', 'attempts', 'function', 'spec')
+  local job = redis.call('HMGET', key, 'worker', 'attempts', 'function', 'spec', 'followers')
   if worker == '' or job[1] == worker then
     if is_handed_back == '1' then redis.call('HINCRBY', key, 'attempts', -1) end
     if is_handed_back == '0' and tonumber(job[2]) >= tonumber(max_attempts) then
@@ -17,6 +17,7 @@ for _, id in ipairs(ids) do
       redis.call('ZREM', 'fb:leases', id)
       redis.call('HDEL', key, 'worker', 'group')
       queue(key, id, job[3], job[4])
+      nudge(id, job[5])
       queued[#queued + 1] = id
     end
   end

@@ -8,8 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 from contract import keys
-from contract.errors import UnknownFunction
+from contract.aliases import Alias
+from contract.errors import AliasInUse, UnknownFunction
 from contract.function import Function, FunctionRef, Manifest
+from contract.store.aliases import unknown_alias
 from contract.store.server import Server, store_errors
 
 
@@ -34,7 +36,10 @@ class Functions:
         return self.get(FunctionRef(name, version))
 
     def get(self, ref: FunctionRef) -> Function:
-        """A deployed version, the latest for version 0; raises UnknownFunction."""
+        """A deployed version; the latest for version 0, for an alias that of most weight.
+
+        Raises UnknownFunction and UnknownAlias.
+        """
         key = keys.function(ref.name)
         with store_errors():
             fields: Any
@@ -44,7 +49,7 @@ class Functions:
             else:
                 # both fields of one moment: a version may be retired between two reads
                 fields = self._server.redis.hgetall(key)
-                data = fields.get(b"v:" + fields.get(b"latest", b""))
+                data = fields.get(b"v:" + _version(ref, fields))
         if data is None:
             raise UnknownFunction(f"No function {ref} is deployed.", function=str(ref))
         return Function.decode(data)
@@ -69,6 +74,19 @@ class Functions:
         if not numbers:
             raise UnknownFunction(f"No function {name} is deployed.", function=name)
         return numbers
+
+    def numbers(self) -> dict[str, list[int]]:
+        """The numbers of the deployed versions of every function, by name, oldest first."""
+        with store_errors():
+            names: Any = sorted(self._server.redis.smembers(keys.FUNCTIONS))
+            pipe = self._server.redis.pipeline()
+            for name in names:
+                pipe.hkeys(keys.function(name.decode()))
+            found = pipe.execute()
+        return {
+            name.decode(): sorted(int(f[2:]) for f in fields if f.startswith(b"v:"))
+            for name, fields in zip(names, found, strict=True)
+        }
 
     def all(self) -> list[Function]:
         """The latest version of every function, by name."""
@@ -96,8 +114,18 @@ class Functions:
         ]
 
     def retire(self, ref: FunctionRef) -> list[int]:
-        """Take a version, or all for version 0, out of service; raises UnknownFunction."""
-        versions: list[int] = self._server.run("retire", [ref.name, ref.version])
+        """Take a version, or all for version 0 with all aliases, out of service.
+
+        Raises UnknownFunction, and AliasInUse where an alias points to the version.
+        """
+        versions: list[int] | bytes = self._server.run("retire", [ref.name, ref.version])
+        if isinstance(versions, bytes):
+            alias = versions.decode()
+            raise AliasInUse(
+                f"The alias {alias} points to {ref}, so it stays; move or remove the alias first.",
+                function=str(ref),
+                alias=alias,
+            )
         if not versions:
             raise UnknownFunction(f"No function {ref} is deployed.", function=str(ref))
         return sorted(versions)
@@ -128,3 +156,14 @@ class Functions:
         for fields in deployed:
             records += [data for field, data in fields.items() if field.startswith(b"v:")]
         return {Function.decode(data).digest for data in records}
+
+
+def _version(ref: FunctionRef, fields: Mapping[bytes, bytes]) -> bytes:
+    """The number that a name without one means; raises UnknownAlias."""
+    latest = fields.get(b"latest", b"")
+    if not ref.alias or not latest:
+        return latest
+    record = fields.get(f"a:{ref.alias}".encode())
+    if record is None:
+        raise unknown_alias(ref.name, ref.alias)
+    return str(Alias.decode(ref.alias, record).main).encode()

@@ -64,14 +64,14 @@ class Jobs:
                 spec.id,
                 spec.function,
                 spec.version,
-                int(is_latest),
+                origin.alias or int(is_latest),
                 spec.encode(),
                 payload,
                 waiter,
                 claim,
                 int(1000 * (spec.deadline_s - spec.accepted_at_s)),
                 origin.encode(),
-                int(origin.is_told),
+                origin.told,
             ]
         replies = self._server.run("enqueue", args)
         return [
@@ -95,20 +95,10 @@ class Jobs:
 
     def watch(self, job_id: str, gateway_id: str) -> Job:
         """The job now; unless it has settled, its reply will come on this gateway's channel."""
-        spec, status, attempts, outcome, *notes, worker, group, origin = self._server.run(
-            "watch", [job_id, gateway_id]
-        )
-        if spec is None:
+        fields = self._server.run("watch", [job_id, gateway_id])
+        if fields[0] is None:
             raise UnknownJob(job_id=job_id)
-        ahead, planned, ran = (note or b"" for note in notes)
-        return Job(
-            JobSpec.decode(spec),
-            Status(status.decode()),
-            int(attempts),
-            None if outcome is None else Outcome.decode(outcome),
-            Trail(ahead, planned, ran, (worker or b"").decode(), (group or b"").decode()),
-            Origin.decode(origin or b""),
-        )
+        return job_of(fields)
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job that is queued or running; raises UnknownJob or JobSettled."""
@@ -127,6 +117,22 @@ class Jobs:
         args: list[Argument] = [self._ttl_s, str(Status.CANCELLED), outcome.encode()]
         [now] = self._server.run("finish", [*args, "abandoned", 1, job_id])
         return now is not None and now.startswith(b"now ")
+
+
+def job_of(fields: Sequence[bytes | None]) -> Job:
+    """The job of a record's fields, in the order of `watch.lua`."""
+    spec, status, attempts, outcome, *notes = fields
+    assert spec is not None
+    assert status is not None
+    ahead, planned, ran, worker, group, origin = (note or b"" for note in notes)
+    return Job(
+        JobSpec.decode(spec),
+        Status(status.decode()),
+        int(attempts or 0),
+        None if outcome is None else Outcome.decode(outcome),
+        Trail(ahead, planned, ran, worker.decode(), group.decode()),
+        Origin.decode(origin),
+    )
 
 
 def _refusal(reply: bytes, spec: JobSpec) -> FuseboxError | None:

@@ -46,6 +46,8 @@ class Fetched(NamedTuple):
     payload: bytes
     # trail.Planned
     planned: bytes = b""
+    # Origin
+    origin: bytes = b""
 
 
 class Settlement(NamedTuple):
@@ -209,13 +211,24 @@ class Queue:
         claims = list(claims)
         found = self._server.call_all(
             [
-                ("HMGET", keys.job(claim.job), "status", "fence", "spec", "payload", "planned")
+                (
+                    "HMGET",
+                    keys.job(claim.job),
+                    "status",
+                    "fence",
+                    "spec",
+                    "payload",
+                    "planned",
+                    "origin",
+                )
                 for claim in claims
             ]
         )
         return [
-            Fetched(claim, JobSpec.decode(spec), payload, planned or b"")
-            for claim, (status, fence, spec, payload, planned) in zip(claims, found, strict=True)
+            Fetched(claim, JobSpec.decode(spec), payload, planned or b"", origin or b"")
+            for claim, (status, fence, spec, payload, planned, origin) in zip(
+                claims, found, strict=True
+            )
             if status == b"running" and int(fence) == claim.fence
         ]
 

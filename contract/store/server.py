@@ -28,7 +28,7 @@ MAX_CONNECTIONS = 1000
 
 # These bring data into the store; a store without memory refuses them and goes on with the others,
 # which end the jobs it has and so make room again.
-TAKES_IN = frozenset({"enqueue", "publish"})
+TAKES_IN = frozenset({"enqueue", "publish", "trigger_put", "progress"})
 IN_A_FULL_STORE = b"#!lua flags=allow-oom\n"
 # What the server calls being unable to write: its memory or its disk is full.
 _FULL = ("OOM ", "command not allowed when used memory", "MISCONF ")

@@ -7,7 +7,9 @@ Fields of `fb:stats:<name>`: `jobs:<status>`, `rows`, `latency:<bucket>`, `group
 Fields of `fb:counters`: `groups`, `group_jobs`, `group_functions`, `rejected:<reason>`,
 `expired:<stage>`, `refused:<code>` (accepted, then found not to be met in time), `abandoned`
 (cancelled because their caller hung up), `isolated` (fused runs repeated singly after a failure),
-`swap_bytes`, `fenced`.
+`swap_bytes`, `fenced`, `deliveries:<state>`, `dead_letters`, `events`, `events_unmatched`, and by
+kind of trigger `trigger_calls:<kind>`, `trigger_duplicates:<kind>`, `trigger_skipped:<kind>`,
+`trigger_failures:<kind>`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 from contract import keys
 from contract.store.link import Argument
 from contract.store.server import Server, store_errors
+from contract.store.wanted import WantReport
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ class WorkerReport:
     # measured at start: float operations and bytes of memory a second; 0 where that was skipped
     flops: float = 0.0
     memory_bytes_per_s: float = 0.0
+    # what it has made of wants for weights, by NAME@VERSION
+    wanted: dict[str, WantReport] = field(default_factory=dict)
 
     def encode(self) -> str:
         """JSON."""
@@ -133,7 +136,8 @@ class WorkerReport:
         memory = {key: FunctionMemory(**one) for key, one in record.get("memory", {}).items()}
         blocks = {ref: BlocksReport(**its) for ref, its in record.get("blocks", {}).items()}
         dag_cache = DagCacheReport(**record["dag_cache"])
-        records = {"dag_cache": dag_cache, "memory": memory, "blocks": blocks}
+        wanted = {ref: WantReport(**its) for ref, its in record.get("wanted", {}).items()}
+        records = {"dag_cache": dag_cache, "memory": memory, "blocks": blocks, "wanted": wanted}
         return cls(**record | records)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deploy.options import Options
-from deploy.verb import Terminal, verb
+from deploy.verb import Terminal, destination_option, verb
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,6 +61,8 @@ OnStep = Callable[[str], None]
     metavar="FILE",
     help="A file or folder that lies beside handler.py on the platform; repeatable.",
 )
+@destination_option("--on-success", "each job that has a result")
+@destination_option("--on-failure", "each job that ends without one")
 @click.option(
     "--no-eager",
     is_flag=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ def ls(terminal: Terminal) -> None:
 @verb("describe")
 @click.argument("name", shell_complete=complete_function)
 def describe(terminal: Terminal, name: str) -> None:
-    """Show one function: NAME, or NAME@3 for a version."""
+    """Show one function: NAME, NAME@3 for a version, NAME@prod for an alias."""
     with terminal.client() as client:
         function = client.function(name)
     terminal.show(function, lambda: _description(function))
@@ -95,12 +96,13 @@ def _list(functions: list[Record]) -> Table | str:
     if not functions:
         return "no functions; deploy one with `fusebox deploy PATH`"
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for heading in ("NAME", "VERSION", "TIER", "WEIGHTS", "SLO", "INPUTS"):
+    for heading in ("NAME", "VERSION", "ALIASES", "TIER", "WEIGHTS", "SLO", "INPUTS"):
         table.add_column(heading, justify="right" if heading in ("VERSION", "WEIGHTS") else "left")
     for function in functions:
         table.add_row(
             function["name"],
             str(function["version"]),
+            aliases_text(function.get("aliases", {})),
             function["tier"],
             human_bytes(function["weight_bytes"]),
             human_ms(function["slo_ms"]),
@@ -117,6 +119,7 @@ def _description(function: Record) -> Table:
     rows = [
         ("name", f"{function['name']}@{function['version']}"),
         ("versions", ", ".join(map(str, function["versions"]))),
+        ("aliases", aliases_text(function.get("aliases", {}))),
         ("created", function["created_at"]),
         ("tier", function["tier"]),
         ("inputs", human_specs(function["inputs"])),
@@ -136,6 +139,17 @@ def _description(function: Record) -> Table:
         ("digest", function["digest"]),
     ]
     return pairs(rows)
+
+
+def aliases_text(aliases: Mapping[str, Mapping[str, int]]) -> str:
+    """`prod=3:90,4:10`, one a line, as `fusebox alias` takes them; a dash for none."""
+    return "\n".join(f"{name}={_target(versions)}" for name, versions in aliases.items()) or "-"
+
+
+def _target(versions: Mapping[str, int]) -> str:
+    if len(versions) == 1:
+        return next(iter(versions))
+    return ",".join(f"{version}:{weight}" for version, weight in versions.items())
 
 
 def _runs(function: Record) -> list[tuple[str, str]]:

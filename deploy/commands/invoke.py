@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.errors import FAILED, WaitTimeout
-from deploy.verb import Terminal, complete_function, verb
+from deploy.verb import Terminal, complete_function, destination_option, verb
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--idempotency-key",
     metavar="KEY",
-    help="Run once, however often this is sent; failed connections are tried again.",
+    help="Run once, however often this is sent; what fails on the way is tried again.",
 )
 @click.option("--explain", "is_explained", is_flag=True, help="Say why it took as long as it did.")
 @click.option(
@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 9),
     help="Higher goes first, whatever is due; 0 by default.",
 )
+@click.option(
+    "--sticky", metavar="KEY", help="NAME@ALIAS: calls of one key go to the same version."
+)
+@destination_option("--on-success", "the job if it has a result")
+@destination_option("--on-failure", "the job if it ends without one")
 @click.option("--repeat", "count", type=click.IntRange(1), help="Call so often, and measure.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 1024), default=1, show_default=True, help="At once."
@@ -55,18 +60,21 @@ def invoke(
     idempotency_key: str | None,
     is_explained: bool,
     priority: int | None,
+    sticky: str | None,
+    on_success: tuple[str, ...],
+    on_failure: tuple[str, ...],
     count: int | None,
     concurrency: int,
 ) -> None:
-    """Call a function: NAME, or NAME@3 for a version."""
+    """Call a function: NAME, NAME@3 for a version, NAME@prod for an alias."""
     from deploy.bodies import read_body
 
     if count is None and concurrency != 1:
         raise click.UsageError("--concurrency needs --repeat")
-    if count is not None and (is_async or wait_s is not None):
-        raise click.UsageError("--repeat waits for every answer: leave out --async and --wait")
-    if count is not None and idempotency_key is not None:
-        raise click.UsageError("--repeat is many calls: leave out --idempotency-key")
+    if count is not None:
+        _check_repeated(
+            is_async or wait_s is not None, idempotency_key, sticky, on_success + on_failure
+        )
     if is_explained and (is_async or count is not None):
         raise click.UsageError("--explain is of one answer: leave out --async and --repeat")
     if is_async and wait_s is not None:
@@ -75,14 +83,29 @@ def invoke(
     if count is not None:
         _invoke_often(terminal, name, body, count, concurrency, priority)
     else:
-        with terminal.client() as client:
-            if is_async:
-                record = client.submit(name, body, idempotency_key, priority)
-            else:
-                record = client.invoke(name, body, wait_s, idempotency_key, priority)
+        from deploy.client import Told
+
+        told = Told(on_success, on_failure)
+        with terminal.client(is_patient=idempotency_key is not None) as client:
+            wait_s = 0.0 if is_async else wait_s
+            record = client.call(name, body, wait_s, idempotency_key, priority, sticky, told)
             if is_explained:
-                record["explanation"] = client.job(record["job"])["explanation"]
+                record["explanation"] = client.record(record["job"])["explanation"]
         _show_record(terminal, record, is_async)
+
+
+def _check_repeated(
+    is_timed: bool, idempotency_key: str | None, sticky: str | None, told: tuple[str, ...]
+) -> None:
+    """Raise UsageError for options that are of one call."""
+    if is_timed:
+        raise click.UsageError("--repeat waits for every answer: leave out --async and --wait")
+    if idempotency_key is not None:
+        raise click.UsageError("--repeat is many calls: leave out --idempotency-key")
+    if sticky is not None:
+        raise click.UsageError("--sticky is for one call: leave out --repeat")
+    if told:
+        raise click.UsageError("--repeat measures: leave out --on-success and --on-failure")
 
 
 def _show_record(terminal: Terminal, record: Record, is_async: bool) -> None:

@@ -63,6 +63,12 @@ def _seconds(
     callback=_seconds,
     help="It ends after a time such as 90s, 15m, 12h or 30d; by default never.",
 )
+@click.option(
+    "--aws",
+    "is_aws",
+    is_flag=True,
+    help="Print it as the two lines of an AWS credentials file, for clients of the Lambda API.",
+)
 @local_option
 def create(
     terminal: Terminal,
@@ -70,6 +76,7 @@ def create(
     scopes: tuple[str, ...],
     rate: str | None,
     expires_in_s: float | None,
+    is_aws: bool,
     is_local: bool,
 ) -> None:
     """Make an API key and print it: it is shown once and kept nowhere."""
@@ -77,11 +84,11 @@ def create(
         record = _create_local(name, scopes, rate, expires_in_s)
     else:
         with terminal.client() as client:
-            record = client.create_key(name, scopes, rate, expires_in_s)
+            record = client.admin.create_key(name, scopes, rate, expires_in_s)
     if terminal.is_json:
         terminal.line(record)
         return
-    click.echo(record["key"])
+    click.echo(_as_aws(record) if is_aws else record["key"])
     click.echo(f"{_summary(record)}; revoke it with: fusebox keys revoke {record['id']}", err=True)
 
 
@@ -94,7 +101,7 @@ def list_keys(terminal: Terminal, is_local: bool) -> None:
             records = [key.shown(used_at_s) for key, used_at_s in store.all()]
     else:
         with terminal.client() as client:
-            records = client.keys()
+            records = client.admin.keys()
     terminal.show({"keys": records}, lambda: _table(records))
 
 
@@ -111,7 +118,7 @@ def revoke(terminal: Terminal, key: str, is_local: bool) -> None:
             record = store.revoke(key).shown(None)
     else:
         with terminal.client() as client:
-            record = client.revoke_key(key)
+            record = client.admin.revoke_key(key)
     terminal.show(record, lambda: f"revoked {_summary(record)}")
 
 
@@ -144,7 +151,12 @@ def _create_local(
     key, token = mint(Wish(name, scopes, rate or "", expires_in_s))
     with _local_keys() as store:
         store.add(key)
-    return key.shown(None) | {"key": token.text}
+    return key.shown(None) | {"key": token.text, "aws_secret_access_key": token.signing_secret}
+
+
+def _as_aws(record: Record) -> str:
+    secret = record["aws_secret_access_key"]
+    return f"aws_access_key_id = {record['id']}\naws_secret_access_key = {secret}"
 
 
 def _summary(record: Record) -> str:

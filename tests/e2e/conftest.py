@@ -13,9 +13,15 @@ FUNCTIONS = Path(__file__).parent / "functions"
 
 
 @pytest.fixture(scope="session")
-def platform() -> Iterator[Platform]:
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform with the functions of this folder deployed."""
-    with running_platform(FUSEBOX_COMPUTE_THREADS="2", FUSEBOX_HANDLER_TIMEOUT_S="8") as running:
+    watched = tmp_path_factory.mktemp("watched")
+    with running_platform(
+        FUSEBOX_COMPUTE_THREADS="2",
+        FUSEBOX_HANDLER_TIMEOUT_S="8",
+        FUSEBOX_WATCH=str(watched),
+        FUSEBOX_WEBHOOK_ALLOW="127.0.0.1",
+    ) as running:
         for name in ("linear", "linear2", "hooked"):
             running.deploy(str(FUNCTIONS / f"{name}.py"), "--name", name, "--max-batch", "8")
         running.wait_ready()

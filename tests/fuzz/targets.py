@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import orjson
 
 from contract.errors import FuseboxError, RequestError
-from contract.function import Manifest
+from contract.function import Function, Manifest
 from contract.tensors import Tensor, Tensors, pack_tensors, unpack_tensors
 from fusion.errors import FusionError
 from fusion.index_ranges import index_ranges
@@ -22,9 +22,12 @@ from gateway.bodies import read_payload
 from gateway.numpy_files import read_npy, read_npz, write_npy, write_npz
 from gateway.preferences import MSGPACK, NPY, NPZ
 from gateway.tar import TarError, members
+from gateway.v2.payloads import payload_of
+from gateway.v2.request import parse
 from tests.unit.gateway.manifests import MANIFEST
 
 LIMIT_BYTES = 2**20
+ECHO_FUNCTION = Function("echo", 1, "b" * 64, 0.0, MANIFEST)
 MAX_DETAIL_CHARS = 2_000
 MEDIA = ("application/json", MSGPACK, NPY, NPZ)
 
@@ -147,6 +150,21 @@ def body(data: bytes) -> None:
     assert 1 <= payload.rows <= MANIFEST.max_batch
 
 
+def v2(data: bytes) -> None:
+    """A V2 inference request: the length of its JSON, or nothing; a line's end; its body."""
+    length, _, sent = data.partition(b"\n")
+    try:
+        request = parse(sent, length.decode("latin-1") or None)
+        payload = payload_of(ECHO_FUNCTION, request, LIMIT_BYTES)
+    except RequestError as error:
+        if len(error.detail) > MAX_DETAIL_CHARS:
+            raise AssertionError("the refusal repeats what was sent") from error
+        return
+    tensors = unpack_tensors(payload.data)
+    for spec in MANIFEST.inputs:
+        spec.check(tensors[spec.name])
+
+
 def _expect_equal(expected: Tensors, actual: Tensors) -> None:
     assert {name: _plain(tensor) for name, tensor in expected.items()} == {
         name: _plain(tensor) for name, tensor in actual.items()
@@ -160,5 +178,5 @@ def _plain(tensor: Tensor) -> tuple[str, tuple[int, ...], bytes]:
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (archive, manifest, graph, weights, packed, npy, npz, body)
+    for target in (archive, manifest, graph, weights, packed, npy, npz, body, v2)
 }

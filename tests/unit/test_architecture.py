@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "deploy": {"contract", "fusion"},
 }
 LIBRARIES = {
-    "contract": {"redis", "numpy", "msgpack"},
+    # opentelemetry is imported where an endpoint is set, and nowhere else (contract/tracing.py)
+    "contract": {"redis", "numpy", "msgpack", "opentelemetry"},
     # `cuda` is cuda-bindings, which comes with torch's CUDA wheel
     "fusion": {"torch", "numpy", "safetensors", "pynvml", "cuda"},
 }
@@ -77,11 +78,13 @@ def test_only_one_package_speaks_redis() -> None:
     [
         "gateway.app",
         "gateway.server",
+        "gateway.events.__main__",
         "workers.scheduling.__main__",
         "workers.celery_app",
         "workers.handlers.host",
         "deploy.cli",
         "deploy.client",
+        "deploy.client.aio",
         "deploy.supervisor",
         "deploy.up",
     ],
@@ -89,6 +92,14 @@ def test_only_one_package_speaks_redis() -> None:
 def test_what_runs_without_models_starts_without_torch(module: str) -> None:
     """Importing torch costs seconds and hundreds of megabytes."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+def test_the_python_client_imports_no_library() -> None:
+    """Programs import it, and every verb; what speaks HTTP, and NumPy, come with their use."""
+    heavy = {"urllib3", "requests", "aiohttp", "httpx", "asyncio", "numpy", "msgpack", "email"}
+    code = f"import sys, deploy.client; sys.exit(bool({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=False)
     assert done.returncode == 0
 

@@ -5,6 +5,7 @@ run eagerly, which weights it has; the answer is
 `["ready", [measure, ...]]`, what it is cut off from. From then on each message is a batch
 `[token, hook, [item, ...]]`, answered item by item with `[token, index, answer]`:
 
+["progress", json]                what a postprocess yielded before its result; any number first
 ["ok", value]                     tensors of preprocess, JSON bytes of postprocess
 ["refused", code, record]         the body is malformed or an input is wrong: the caller's fault
 ["failed", reason, traceback]     the function's own code raised
@@ -28,6 +29,7 @@ import workers
 from contract.errors import RequestError
 from contract.tensors import TensorSpec, decode_tensor
 from workers.handlers.frames import MARK, pack_frame, receive
+from workers.handlers.progress import Reports, drive
 from workers.handlers.values import decode_payload, encode_inputs, encode_result
 
 PLATFORM = Path(workers.__file__).parent.parent
@@ -94,7 +96,14 @@ class WeightsFile(NamedTuple):
 class Hooks:
     """The hooks of one function, their arguments decoded and their results encoded."""
 
-    def __init__(self, module: ModuleType, specs: list[TensorSpec], payload_bytes: int) -> None:
+    def __init__(
+        self,
+        module: ModuleType,
+        specs: list[TensorSpec],
+        payload_bytes: int,
+        report: Callable[[Any], None],
+    ) -> None:
+        self._report = report
         self._module = module
         self._specs = specs
         self._payload_bytes = payload_bytes
@@ -107,7 +116,7 @@ class Hooks:
     def postprocess(self, item: Any) -> Any:
         """The result of a job's outputs: {name: tensor record} -> JSON bytes."""
         outputs = {name: decode_tensor(name, record).copy() for name, record in item.items()}
-        return encode_result(self._module.postprocess(outputs))
+        return encode_result(drive(self._module.postprocess(outputs), self._report))
 
 
 def answer(hook: Callable[[Any], Any], item: Any, head: list[Any], reply_bytes: int) -> bytes:
@@ -188,9 +197,11 @@ def load_handler(folder: Path) -> ModuleType:
     return module
 
 
-def _served(folder: Path, specs: list[TensorSpec], payload_bytes: int, weights: Any) -> object:
+def _served(
+    folder: Path, specs: list[TensorSpec], payload_bytes: int, weights: Any, reports: Reports
+) -> object:
     if weights is None:
-        return Hooks(load_handler(folder), specs, payload_bytes)
+        return Hooks(load_handler(folder), specs, payload_bytes, reports.send)
     from workers.handlers.eager import Eager, map_weights  # torch, which hooks do without
 
     file = WeightsFile(*weights)
@@ -202,10 +213,10 @@ def _served(folder: Path, specs: list[TensorSpec], payload_bytes: int, weights: 
 def serve(channel: socket.socket, measures: list[str]) -> None:
     """Load the function, then answer batches until the worker closes the socket."""
     folder, inputs, payload_bytes, reply_bytes, weights = receive(channel)
-    outputs = Outputs()
+    outputs, reports = Outputs(), Reports(channel)
     specs = [TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in inputs]
     try:
-        hooks = _served(Path(folder), specs, payload_bytes, weights)
+        hooks = _served(Path(folder), specs, payload_bytes, weights, reports)
     except BaseException as error:  # noqa: BLE001  # the function's own code, at import
         outputs.flush()
         channel.sendall(pack_frame([b"", 0, failure(error)]))
@@ -217,6 +228,7 @@ def serve(channel: socket.socket, measures: list[str]) -> None:
         hook = getattr(hooks, name)
         for index, item in enumerate(items):
             outputs.begin(index)
+            reports.begin([token, index])
             frame = answer(hook, item, [token, index], reply_bytes)
             outputs.flush()
             channel.sendall(frame)

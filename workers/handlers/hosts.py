@@ -28,10 +28,11 @@ from contract.errors import (
     Unavailable,
 )
 from contract.function import Function, FunctionRef
-from contract.job import JobId
+from contract.job import Claim, JobId
 from contract.log import Log
 from contract.tensors import Tensors, decode_tensor
 from workers.handlers.process import HostEnded, HostProcess
+from workers.handlers.reported import Reported, WriteProgress, drop
 from workers.handlers.starting import START_S, HostLimits
 
 log = Log("handlers")
@@ -50,6 +51,8 @@ class HookCall(NamedTuple):
     job: JobId
     deadline_s: float
     item: Any
+    # under which progress is written
+    fence: int = 0
 
 
 @dataclass
@@ -85,10 +88,12 @@ class Hosts:
         idle_s: float,
         write_line: WriteLine,
         open_host: Callable[[Function], HostProcess] | None = None,
+        write_progress: WriteProgress = drop,
     ) -> None:
         self._open = open_host or partial(_open_host, artifacts, limits)
         self._idle_s = idle_s
         self._write_line = write_line
+        self._write_progress = write_progress
         self._lock = threading.Lock()
         self._seats: dict[FunctionRef, _Seat] = {}
         self._stopped = threading.Event()
@@ -171,7 +176,7 @@ class Hosts:
     ) -> list[Any]:
         with self._lock:
             seat = self._seats.setdefault(function.ref, _Seat())
-        batch = _Batch(function, hook, self._write_line)
+        batch = _Batch(function, hook, self._write_line, self._write_progress)
         results: list[Any] = []
         with seat.lock:
             while len(results) < len(calls):
@@ -199,7 +204,8 @@ class Hosts:
             return [error] * len(calls)
         replies: list[Any] = []
         try:
-            process.call(batch.hook, [call.item for call in calls], replies, batch.write)
+            items = [call.item for call in calls]
+            process.call(batch.hook, items, replies, batch.write, batch.progress)
         except HostEnded as ended:
             seat.clear()
             results = [batch.result(i, reply, decode) for i, reply in enumerate(replies)]
@@ -243,11 +249,25 @@ def _open_host(artifacts: Path, limits: HostLimits, function: Function) -> HostP
 class _Batch:
     """Turns what a host answers and prints into results and log lines."""
 
-    def __init__(self, function: Function, hook: str, write_line: WriteLine) -> None:
+    def __init__(
+        self,
+        function: Function,
+        hook: str,
+        write_line: WriteLine,
+        write_progress: WriteProgress = drop,
+    ) -> None:
         self.function = function
         self.hook = hook
         self.calls: Sequence[HookCall] = ()
         self._write_line = write_line
+        self._reported = Reported(write_progress)
+
+    def progress(self, index: int, data: bytes) -> None:
+        """What an item's postprocess yielded; raises HostEnded for what a host may not send."""
+        if self.hook != "postprocess":
+            raise HostEnded("sent progress of what has none")
+        call = self.calls[index]
+        self._reported.take(Claim(call.job, call.fence), data)
 
     def write(self, index: int, level: str, text: str) -> None:
         """A line that was printed while an item ran."""

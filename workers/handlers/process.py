@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ from workers.handlers.starting import (
 _STOP_S = 2.0
 # between two reads of an output that is over its bound
 FLOOD_PAUSE_MS = 5
+
+
+# (item of the batch, JSON)
+OnProgress = Callable[[int, bytes], None]
 
 
 class HostEnded(Exception):
@@ -124,16 +128,21 @@ class HostProcess:
         return replies[0]
 
     def call(
-        self, hook: str, items: Sequence[Any], replies: list[list[Any]], on_line: OnLine
+        self,
+        hook: str,
+        items: Sequence[Any],
+        replies: list[list[Any]],
+        on_line: OnLine,
+        on_progress: OnProgress | None = None,
     ) -> None:
         """Run a hook on each item in turn, appending each answer as it comes.
 
-        Raises HostEnded when the child did not answer them all: the first without an answer is
-        the one that ended it.
+        Progress does not prolong the time of its item. Raises HostEnded when the child did not
+        answer them all: the first without an answer is the one that ended it.
         """
         token = os.urandom(8)
         self._send([token, hook, items])
-        self._receive(token, replies, len(items), on_line, self._limits.call_s)
+        self._receive(token, replies, len(items), on_line, self._limits.call_s, on_progress)
 
     def kill(self) -> None:
         """End the child and all it started; a call under way raises HostEnded."""
@@ -178,6 +187,7 @@ class HostProcess:
         count: int,
         on_line: OnLine,
         within_s: float,
+        on_progress: OnProgress | None = None,
     ) -> None:
         reader = FrameReader(self._limits.reply_bytes)
         self._allowance.begin()
@@ -189,6 +199,13 @@ class HostProcess:
                 for message in self._wait(reader, last_at_s, within_s, on_line):
                     # the function's own code can write to the socket too
                     match message:
+                        case [bytes(its), int(index), ["progress", bytes(data)]] if (
+                            on_progress is not None
+                            and (its, index) == (token, len(replies))
+                            and index < count
+                        ):
+                            on_progress(index, data)
+                            continue
                         case [bytes(its), int(index), list(answer)] if (its, index) == (
                             token,
                             len(replies),

@@ -9,16 +9,17 @@ they come, and the others find a queue that is as short as they need it.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections import Counter, deque
+from collections.abc import Container, Iterable, Sequence
 from math import inf
-from operator import attrgetter
+from typing import NamedTuple
+
+import numpy as np
 
 from contract.function import FunctionRef
 from contract.job import JobId
-from workers.scheduling.ahead import Ahead, batched_s
 from workers.scheduling.forecast import Forecast
+from workers.scheduling.heads import Floats, batched_s
 from workers.scheduling.order import BURST_S
 from workers.scheduling.pending import Pending
 from workers.scheduling.records import PendingJob, Refusal, WorkerView
@@ -29,13 +30,19 @@ STRETCH = 1.3
 RATE_OVER_S = 0.5
 # Where none was served: what a refused caller is told is a time, if a long one.
 LEAST_RATE = 0.001
-# Those that wait for a gap are looked at again this often.
+# Those that wait for a gap are looked at again this often, and for each of so many as much later.
 LOOK_EVERY_S = 0.05
+LOOK_AT = 500
 # Of the time until its deadline, the part after which it should be a job's turn: those before it
 # are served in another order than they came.
-PATIENCE = 0.5
-# ids sort by the time of acceptance
-_ID = attrgetter("id")
+PATIENCE = 0.6
+
+
+class _Late(NamedTuple):
+    """A job that waits for a gap."""
+
+    job: PendingJob
+    compute_s: float
 
 
 class Admission:
@@ -43,18 +50,15 @@ class Admission:
 
     def __init__(self) -> None:
         # in the order they came
-        self._late: dict[JobId, PendingJob] = {}
-        self._late_rows: dict[FunctionRef, int] = {}
-        # functions of which these have changed since the others were added up
-        self._touched: set[FunctionRef] = set()
-        self._ahead = Ahead()
-        # device time of them, as far as they were looked at
+        self._late: dict[JobId, _Late] = {}
+        # their device time in all, and rows by function and priority
         self._late_s = 0.0
+        self._rows: Counter[tuple[FunctionRef, int]] = Counter()
         # since when some have waited without a break; Unix seconds
         self._since_s = inf
         # when how much device time of late jobs was served
         self._served: deque[tuple[float, float]] = deque()
-        self._looked_at_s = -inf
+        self._look_at_s = -inf
 
     def refuse(
         self, pending: Pending, workers: Sequence[WorkerView], forecast: Forecast, now_s: float
@@ -65,34 +69,28 @@ class Admission:
             return []
         start_s = now_s + min(worker.free_in_s for worker in workers)
         power = sum(worker.speed for worker in workers)
-        known = len(self._late)
-        self._ahead.look(pending, forecast, self._late_rows)
-        for job in arrived:
-            is_known = job.id in pending and job.function in pending.functions
-            if not is_known or not forecast.is_measured(job.function):
-                continue
-            ahead_s = STRETCH * self._ahead_s(job, pending, forecast) / power
-            if start_s + ahead_s > job.due_at_s:
-                self._wait(job)
-        if now_s >= self._looked_at_s + LOOK_EVERY_S:
-            self._note_slipped(pending, forecast, start_s)
-            self._drop_gone(pending)
-            known, self._late_s = 0, 0.0
-            if self._late:
-                self._looked_at_s = now_s
-        if len(self._late) == known:
-            return []
-        # the others were looked at a moment ago
-        fresh = list(islice(reversed(self._late.values()), len(self._late) - known))
-        return self._hopeless(fresh[::-1], forecast, start_s, now_s)
+        rate = self._rate(now_s)
+        refused: list[Refusal] = []
+        for job in self._to_be_late(arrived, pending, forecast, start_s, power):
+            its = _Late(job, forecast.compute_s(job.function, job.rows))
+            refusal = _judged(its, self._late_s, rate, start_s, now_s)
+            if refusal is None:
+                self._wait(its, now_s)
+            else:
+                refused.append(refusal)
+        if now_s >= self._look_at_s:
+            self._look_at_s = now_s + LOOK_EVERY_S * (1 + len(self._late) / LOOK_AT)
+            told = {refusal.job.id for refusal in refused}
+            self._note_slipped(pending, told, forecast, start_s, now_s)
+            refused += self._hopeless(pending, rate, start_s, now_s)
+        return refused
 
-    def note(self, jobs: Iterable[PendingJob], forecast: Forecast, now_s: float) -> None:
+    def note(self, jobs: Iterable[PendingJob], now_s: float) -> None:
         """These jobs were sent to a worker."""
         for job in jobs:
-            if self._forget(job.id):
-                compute_s = forecast.compute_s(job.function, job.rows)
-                self._served.append((now_s, compute_s))
-                self._late_s = max(0.0, self._late_s - compute_s)
+            its = self._forget(job.id)
+            if its is not None:
+                self._served.append((now_s, its.compute_s))
 
     def waiting(self) -> Sequence[JobId]:
         """Those that wait for a gap, as far as is known."""
@@ -100,60 +98,108 @@ class Admission:
 
     def note_idle(self) -> None:
         """Nothing waits: whoever comes next may find gaps."""
-        self._touched.update(self._late_rows)
         self._late.clear()
-        self._late_rows.clear()
-        self._late_s, self._since_s = 0.0, inf
+        self._rows.clear()
+        self._late_s = 0.0
+        self._since_s = inf
 
-    def _note_slipped(self, pending: Pending, forecast: Forecast, start_s: float) -> None:
+    def _to_be_late(
+        self,
+        arrived: Iterable[PendingJob],
+        pending: Pending,
+        forecast: Forecast,
+        start_s: float,
+        power: float,
+    ) -> list[PendingJob]:
+        """Those that would not be in time behind all that is in time and goes before them."""
+        known = [job for job in arrived if job.id in pending and forecast.is_measured(job.function)]
+        if not known:
+            return []
+        work_s = self._in_time_s(pending, forecast)
+        total_s = float(work_s.sum())
+        found = []
+        for job in known:
+            left_s = (job.due_at_s - start_s) * power / STRETCH
+            if total_s > left_s and self._ahead_s(job, work_s, pending, forecast) > left_s:
+                found.append(job)
+        return found
+
+    def _in_time_s(self, pending: Pending, forecast: Forecast) -> Floats:
+        """Device time of the jobs of every line that do not wait for a gap."""
+        work_s = pending.heads.work_s(forecast).copy()
+        for (ref, priority), rows in self._rows.items():
+            line = pending.line_of(ref, priority)
+            if line is not None:
+                work_s[line.row] *= max(0.0, 1 - rows / line.rows)
+        return work_s
+
+    def _ahead_s(
+        self, job: PendingJob, work_s: Floats, pending: Pending, forecast: Forecast
+    ) -> float:
+        """Device time until it has ended, of what goes before it, and its own.
+
+        Those of other lines that are due later run along with others of their function.
+        """
+        line = pending.line_of(job.function, job.priority)
+        assert line is not None, "it waits"
+        rows = line.rows_before(job) - self._rows[job.function, job.priority]
+        own_s = batched_s(job.function, max(0, rows) + job.rows, forecast)
+        # a function that has had its share waits for this one
+        most_s = max(own_s, BURST_S)
+        others_s = float(np.minimum(work_s, most_s).sum() - min(work_s[line.row], most_s))
+        return own_s + others_s
+
+    def _wait(self, its: _Late, now_s: float) -> None:
+        if its.job.id in self._late:
+            return
+        self._late[its.job.id] = its
+        self._late_s += its.compute_s
+        self._rows[its.job.function, its.job.priority] += its.job.rows
+        self._since_s = min(self._since_s, now_s)
+
+    def _forget(self, job_id: JobId) -> _Late | None:
+        its = self._late.pop(job_id, None)
+        if its is not None:
+            self._late_s -= its.compute_s
+            key = its.job.function, its.job.priority
+            self._rows[key] -= its.job.rows
+            if not self._rows[key]:
+                del self._rows[key]
+        return its
+
+    def _note_slipped(
+        self,
+        pending: Pending,
+        told: Container[JobId],
+        forecast: Forecast,
+        start_s: float,
+        now_s: float,
+    ) -> None:
         """Others that were admitted and cannot be in time any more: runs took longer."""
-        slipped: list[PendingJob] = []
-        for line in pending.slipping(forecast, start_s):
+        for line in pending.late(forecast, start_s):
             if not forecast.is_measured(line.ref):
                 continue
             for job in line.jobs:
-                if start_s + forecast.compute_s(line.ref, job.rows) <= job.due_at_s:
+                compute_s = forecast.compute_s(line.ref, job.rows)
+                if start_s + compute_s <= job.due_at_s:
                     break
-                if job.id not in self._late:
-                    slipped.append(job)
-        for job in sorted(slipped, key=_ID):
-            self._wait(job)
-
-    def _wait(self, job: PendingJob) -> None:
-        if job.id not in self._late:
-            self._late[job.id] = job
-            rows = self._late_rows.get(job.function, 0)
-            self._late_rows[job.function] = rows + job.rows
-            self._touched.add(job.function)
-
-    def _forget(self, job_id: JobId) -> bool:
-        job = self._late.pop(job_id, None)
-        if job is None:
-            return False
-        self._touched.add(job.function)
-        self._late_rows[job.function] -= job.rows
-        if not self._late_rows[job.function]:
-            del self._late_rows[job.function]
-        return True
-
-    def _drop_gone(self, pending: Pending) -> None:
-        for job_id in [job_id for job_id in self._late if job_id not in pending]:
-            self._forget(job_id)
+                if job.id not in told:
+                    self._wait(_Late(job, compute_s), now_s)
 
     def _hopeless(
-        self, jobs: Iterable[PendingJob], forecast: Forecast, start_s: float, now_s: float
+        self, pending: Pending, rate: float | None, start_s: float, now_s: float
     ) -> list[Refusal]:
-        """Of these, behind the others that wait, whose turn would come too late at their rate."""
-        self._since_s = min(self._since_s, now_s)
-        rate = self._rate(now_s)
+        """Those whose turn would come too late, at the rate of late."""
+        for job_id in [job_id for job_id in self._late if job_id not in pending]:
+            self._forget(job_id)
         refused: list[Refusal] = []
-        for job in jobs:
-            compute_s = forecast.compute_s(job.function, job.rows)
-            end_s = inf if rate is None else start_s + (self._late_s + compute_s) / rate
-            if rate is not None and end_s - now_s > PATIENCE * (job.deadline_s - now_s):
-                refused.append(Refusal(job, end_s, "overloaded"))
+        before_s = 0.0
+        for its in self._late.values():
+            refusal = _judged(its, before_s, rate, start_s, now_s)
+            if refusal is None:
+                before_s += its.compute_s
             else:
-                self._late_s += compute_s
+                refused.append(refusal)
         for refusal in refused:
             self._forget(refusal.job.id)
         return refused
@@ -166,14 +212,14 @@ class Admission:
             return None
         return max(LEAST_RATE, sum(seconds for _, seconds in self._served) / RATE_OVER_S)
 
-    def _ahead_s(self, job: PendingJob, pending: Pending, forecast: Forecast) -> float:
-        """Device time of all that is in time and goes before it, and its own."""
-        ref = job.function
-        if self._touched:
-            self._ahead.look_again(self._touched, pending, forecast, self._late_rows)
-            self._touched.clear()
-        # those that are due later run along with others of their function
-        rows = max(0, pending.rows_before(job) - self._late_rows.get(ref, 0))
-        own_s = batched_s(ref, rows + job.rows, pending, forecast)
-        # a function that has had its share waits for this one
-        return own_s + self._ahead.others_s(ref, max(own_s, BURST_S))
+
+def _judged(
+    its: _Late, before_s: float, rate: float | None, start_s: float, now_s: float
+) -> Refusal | None:
+    """The refusal of a job whose turn would be too late behind so much; None if nobody knows."""
+    if rate is None:
+        return None
+    end_s = start_s + (before_s + its.compute_s) / rate
+    if end_s - now_s <= PATIENCE * (its.job.deadline_s - now_s):
+        return None
+    return Refusal(its.job, end_s, "overloaded")

@@ -51,11 +51,13 @@ class Forecast:
 
     def group_s(self, rows: Mapping[FunctionRef, int], worker: WorkerView) -> float:
         """Predicted compute time of a group, what its members add to each other included."""
-        return self.costs.group_s(rows, worker)
+        assert self._costs is not None
+        return self._costs.group_s(rows, worker)
 
     def knows_together(self, members: int, worker: WorkerView) -> bool:
         """Whether groups of so many members have run on as many lanes."""
-        return self.costs.knows_together(members, worker)
+        assert self._costs is not None
+        return self._costs.knows_together(members, worker)
 
     def swap_s(self, swap_bytes: int) -> float:
         """Predicted time to bring in weights."""

@@ -14,13 +14,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.function import FunctionRef
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.lines import Line
 from workers.scheduling.shares import Shares
 
 Floats = NDArray[np.float64]
-_FIELDS = range(7)
-_USED_S, _COST_S, _HEAD_DUE_S, _DEADLINE_S, _LATE_DUE_S, _DUE_S, _PRIORITY = _FIELDS
+_FIELDS = range(8)
+_USED_S, _COST_S, _HEAD_DUE_S, _DEADLINE_S, _LATE_DUE_S, _DUE_S, _PRIORITY, _WORK_S = _FIELDS
+# rows beyond these run in batches as large
+_MOST_ROWS = 64
 _LEAST_ROWS = 64
 
 
@@ -103,11 +106,22 @@ class Heads:
 
     def missing(self, forecast: Forecast, start_s: float) -> list[Line]:
         """Lines whose first job would miss its deadline though it were the next to run."""
-        return self._too_late(_DEADLINE_S, forecast, start_s)
+        self._refresh(forecast)
+        columns = self._columns[:, : len(self._lines)]
+        [rows] = (columns[_DEADLINE_S] < start_s + columns[_COST_S]).nonzero()
+        return [self._lines[row] for row in rows.tolist()]
 
-    def slipping(self, forecast: Forecast, start_s: float) -> list[Line]:
-        """Lines whose first job would end after it is due though it were the next to run."""
-        return self._too_late(_HEAD_DUE_S, forecast, start_s)
+    def work_s(self, forecast: Forecast) -> Floats:
+        """What the jobs of each line take in batches, by row; others' to keep for a decision."""
+        self._refresh(forecast)
+        return self._columns[_WORK_S, : len(self._lines)]
+
+    def late(self, forecast: Forecast, start_s: float) -> list[Line]:
+        """Lines whose first job would be late though it were the next to run."""
+        self._refresh(forecast)
+        columns = self._columns[:, : len(self._lines)]
+        [rows] = (columns[_HEAD_DUE_S] < start_s + columns[_COST_S]).nonzero()
+        return [self._lines[row] for row in rows.tolist()]
 
     def check_integrity(self, lines: Iterable[Line]) -> None:
         """Raise AssertionError unless these lines are in it, each in its row."""
@@ -115,12 +129,6 @@ class Heads:
         assert [line.row for line in self._lines] == [*range(len(self._lines))]
         assert {*self._lines} == {line for its in self._of.values() for line in its}
         assert self._changed <= {*self._lines}
-
-    def _too_late(self, limit: int, forecast: Forecast, start_s: float) -> list[Line]:
-        self._refresh(forecast)
-        columns = self._columns[:, : len(self._lines)]
-        [rows] = (columns[limit] < start_s + columns[_COST_S]).nonzero()
-        return [self._lines[row] for row in rows.tolist()]
 
     def _refresh(self, forecast: Forecast) -> None:
         revised = forecast.revised(self._revision) if forecast.costs is self._costs else None
@@ -151,6 +159,7 @@ class Heads:
             inf,
             -inf,
             line.priority,
+            batched_s(line.ref, line.rows, forecast),
         )
 
     def _cut(self, line: Line, end_s: float) -> None:
@@ -159,3 +168,10 @@ class Heads:
         line.late = late
         self._columns[_LATE_DUE_S, line.row] = order[late - 1][1] if late else -inf
         self._columns[_DUE_S, line.row] = order[late][1] if late < len(order) else inf
+
+
+def batched_s(ref: FunctionRef, rows: int, forecast: Forecast) -> float:
+    """Predicted time of so many rows of one function, run together."""
+    if rows <= _MOST_ROWS:
+        return forecast.compute_s(ref, rows)
+    return forecast.compute_s(ref, _MOST_ROWS) * rows / _MOST_ROWS

@@ -28,7 +28,7 @@ class Line:
         self.order: list[Urgency] = []
         # how many were late when it was looked at, and its row among the heads; see heads.py
         self.late = self.row = 0
-        # of all jobs
+        # of all its jobs
         self.rows = 0
 
     def add(self, job: PendingJob) -> None:
@@ -46,9 +46,8 @@ class Line:
         self.rows -= job.rows
 
     def rows_before(self, job: PendingJob) -> int:
-        """Rows that are as urgent as a job of any line, or more; as if all had the mean number."""
-        ahead = bisect_left(self.order, urgency(job))
-        return ahead * self.rows // len(self.order)
+        """Rows before one of its jobs; as if all had the mean number."""
+        return bisect_left(self.order, urgency(job)) * self.rows // len(self.order)
 
     def span(self, priority: int) -> tuple[int, int]:
         """Where the jobs of one priority begin and end."""

@@ -117,7 +117,8 @@ class Turns:
             while self._next_entry is not None and (
                 not heap or self._next_entry.bound <= heap[0][:4]
             ):
-                self._enter_next(self._next_entry)
+                self._enter(self._next_entry)
+                self._next_entry = next(self._entries, None)
             if not heap:
                 return None
             turn = heap[0]
@@ -148,21 +149,11 @@ class Turns:
         self._advance(turn, turn.ahead_s + self._cost_s(turn))
 
     def rival(self) -> Turn | None:
-        """Whose turn it would be, were it not for the line of the first.
-
-        What is late has no turn as long as others have.
-        """
-        heap = self._heap
-        first = heap[0]
-        while True:
-            found = min((turn for turn in heap[1:3] if turn.line is not first.line), default=None)
-            following = self._next_entry
-            if following is None or (first.kind < _LATE <= following.bound[1]):
-                break
-            if found is not None and following.bound > found[:4]:
-                break
-            self._enter_next(following)
-        return None if found is not None and first.kind < _LATE <= found.kind else found
+        """Whose turn it would be, were it not for the line of the first; it may be late."""
+        first = heappop(self._heap)
+        other = self.first()
+        heappush(self._heap, first)
+        return other if other is not None and other.line is not first.line else None
 
     def skip(self) -> None:
         """It has to wait until `restore`; those after it go on."""
@@ -237,10 +228,6 @@ class Turns:
             columns = virtual_s[some].tolist(), due_s[some].tolist(), rows[some].tolist()
             for its_virtual_s, its_due_s, row in zip(*columns, strict=True):
                 yield _Entry((place, kind, its_virtual_s, its_due_s), row, is_late)
-
-    def _enter_next(self, entry: _Entry) -> None:
-        self._enter(entry)
-        self._next_entry = next(self._entries, None)
 
     def _enter(self, entry: _Entry) -> None:
         """A part of a line comes in."""

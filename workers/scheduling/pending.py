@@ -10,7 +10,6 @@ from heapq import heappop, heappush
 from contract.function import FunctionRef
 from contract.job import JobId
 from workers.scheduling.aims import Aims
-from workers.scheduling.costs.revisions import Revisions
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.heads import Heads
 from workers.scheduling.lines import Line, urgency
@@ -33,12 +32,10 @@ class Pending:
         self.shares = Shares()
         # latencies that functions of which jobs came lately aim at
         self.aims = Aims()
-        # what decisions look at of every line
-        self.heads = Heads(self.shares)
-        # functions of which jobs have come or gone
-        self.moved = Revisions()
         # the latest that came, until the policy takes them
         self._arrived: deque[PendingJob] = deque(maxlen=ARRIVED)
+        # what decisions look at of every line
+        self.heads = Heads(self.shares)
         self._jobs: dict[JobId, PendingJob] = {}
         # of each version by priority, the highest first
         self._lines: dict[FunctionRef, dict[int, Line]] = {}
@@ -75,7 +72,6 @@ class Pending:
             line = self._open(job.function, job.priority)
         line.add(job)
         self.heads.touch(line)
-        self.moved.note(job.function)
         heappush(self._accepted.setdefault(job.priority, []), job.id)
         insort(self._dues_s, job.due_at_s)
         self._arrived.append(job)
@@ -94,7 +90,6 @@ class Pending:
             return None
         line = self._lines[known.function][known.priority]
         line.remove(known)
-        self.moved.note(known.function)
         if line.jobs:
             self.heads.touch(line)
         else:
@@ -143,14 +138,6 @@ class Pending:
         lines = (line for ref in self._refs.get(name, ()) for line in self._lines[ref].values())
         return sum(len(line.jobs) for line in lines)
 
-    def rows(self, ref: FunctionRef) -> int:
-        """Of all jobs of a version."""
-        return sum(line.rows for line in self._lines.get(ref, {}).values())
-
-    def rows_before(self, job: PendingJob) -> int:
-        """Of jobs of its version that are as urgent as this one, or more; about."""
-        return sum(line.rows_before(job) for line in self._lines.get(job.function, {}).values())
-
     def refs(self) -> Iterator[FunctionRef]:
         """The functions that are known and of which jobs wait."""
         return (ref for ref in self._lines if ref in self.functions)
@@ -169,13 +156,17 @@ class Pending:
         return (line for ref, its in self._lines.items() if ref in functions
                 for line in its.values())  # fmt: skip
 
-    def slipping(self, forecast: Forecast, start_s: float) -> list[Line]:
-        """The lines of `refs` whose first job ends after it is due though it run next."""
+    def line_of(self, ref: FunctionRef, priority: int) -> Line | None:
+        """The jobs of one version and priority that wait, if any do."""
+        return self._lines.get(ref, {}).get(priority)
+
+    def late(self, forecast: Forecast, start_s: float) -> list[Line]:
+        """The lines of `refs` whose first job will be late though it run next, from then."""
         functions = self.functions
-        return [it for it in self.heads.slipping(forecast, start_s) if it.ref in functions]
+        return [line for line in self.heads.late(forecast, start_s) if line.ref in functions]
 
     def missing(self, forecast: Forecast, start_s: float) -> list[Line]:
-        """The lines of `refs` whose first job misses its deadline though it run next."""
+        """The lines of `refs` whose first job misses its deadline though it run next, from then."""
         functions = self.functions
         return [it for it in self.heads.missing(forecast, start_s) if it.ref in functions]
 

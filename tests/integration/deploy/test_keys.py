@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -70,3 +71,16 @@ def test_a_wrong_wish_makes_no_key(redis_url: str, store: Store, options: list[s
     result = fusebox({"REDIS_URL": redis_url}, "keys", "create", *options, "--local")
     assert result.exit_code == 2
     assert store.api_keys.all() == []
+
+
+def test_a_key_is_printed_for_aws_clients(redis_url: str, store: Store) -> None:
+    """As two lines of a credentials file; the secret is the SHA-256 of the key's."""
+    host = {"REDIS_URL": redis_url}
+    lines = fusebox(host, "keys", "create", "--aws", "--local").stdout.splitlines()
+    fields = dict(line.split(" = ") for line in lines)
+    key = store.api_keys.get(fields["aws_access_key_id"])
+    assert key is not None
+    assert fields == {"aws_access_key_id": key.id, "aws_secret_access_key": key.secret_sha256}
+    made = json.loads(fusebox(host, "keys", "create", "--local", "--json").stdout)
+    secret = made["key"].split("_")[2]
+    assert made["aws_secret_access_key"] == hashlib.sha256(secret.encode()).hexdigest()

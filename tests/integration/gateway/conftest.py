@@ -35,6 +35,7 @@ def app(settings: Settings, store: Store) -> Iterator[Flask]:
     app = create_app(settings, store)
     yield app
     gateway_of(app).replies.close()
+    gateway_of(app).following.close()
 
 
 @pytest.fixture

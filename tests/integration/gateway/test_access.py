@@ -23,7 +23,7 @@ from tests.integration.gateway.builders import FakeWorker, publish
 URL = "/v1/functions/echo/invoke"
 BODY = {"inputs": {"x": [[1.0, 2.5, -3.0, 4.0]]}}
 ASYNC = {"Prefer": "respond-async"}
-OPEN = ["/", "/docs", "/openapi.json", "/healthz", "/static/status.js"]
+OPEN = ["/", "/docs", "/openapi.json", "/healthz", "/static/status.js", "/v2/health/live"]
 
 Bearer = dict[str, str]
 
@@ -408,3 +408,44 @@ def test_an_open_platform_asks_nobody(open_app: Flask, store: Store) -> None:
     assert client.get("/v1/keys").json == {"keys": []}
     api = client.get("/openapi.json").json
     assert not any("security" in op for item in api["paths"].values() for op in item.values())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("GET", "/v2/models", None),
+        ("POST", "/v2/repository/index", None),
+        ("POST", "/v2/models/echo/infer", Scope.INVOKE),
+        ("POST", "/v2/repository/models/nope/unload", Scope.DEPLOY),
+        ("POST", "/v1/functions/nope/load", Scope.DEPLOY),
+        ("POST", "/v2/logging", Scope.ADMIN),
+    ],
+)
+def test_the_v2_door_asks_for_keys_in_its_own_words(
+    client: FlaskClient,
+    make_key: Callable[..., Bearer],
+    method: str,
+    path: str,
+    scope: Scope | None,
+) -> None:
+    """The same scopes as elsewhere; refusals are what its clients read."""
+    refused = client.open(path, method=method)
+    assert refused.status_code == 401
+    if path.startswith("/v2"):
+        assert (refused.content_type, list(refused.json)) == ("application/json", ["error"])
+    for holder in Scope:
+        answer = client.open(path, method=method, headers=make_key(holder))
+        is_enough = scope is None or holder in (scope, Scope.ADMIN)
+        assert (answer.status_code != 403) == is_enough, holder
+
+
+def test_the_description_of_a_guarded_platform_has_the_doors_refusals(client: FlaskClient) -> None:
+    """Roles and bodies of 401 and 403, by the rule that guards the routes."""
+    paths = client.get("/openapi.json").json["paths"]
+    infer = paths["/v2/models/{model}/infer"]["post"]
+    assert infer["security"] == [{"key": ["invoke"]}]
+    assert list(infer["responses"]["401"]["content"]) == ["application/json"]
+    assert paths["/v2/health/live"]["get"]["security"] == []
+    native = paths["/v1/functions/{name}/load"]["post"]
+    assert native["security"] == [{"key": ["deploy"]}]
+    assert list(native["responses"]["401"]["content"]) == ["application/problem+json"]

@@ -19,12 +19,17 @@ CHECKS = (
 )
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))
 # The name that calls go to: any other is 404 and tells nothing of bodies.
-CALLED = '[parameters]\n"path.name" = "echo"\n'
+CALLED = '[parameters]\n"path.name" = "echo"\n"path.model" = "echo"\n'
 # an artifact is nothing that a schema describes: it has cases of its own
 EVERYTHING = ("--exclude-operation-id", "deploy")
-CALLS = ("--include-operation-id", "invoke")
+CALLED_BY = (
+    "invoke", "lambda_Invoke", "lambda_CreateAlias", "openfaas_call_post", "openfaas_async",
+    "predictions_create_of", "v2_model_infer",
+)  # fmt: skip
+CALLS = tuple(word for name in CALLED_BY for word in ("--include-operation-id", name))
 
 
+@pytest.mark.timeout(500)
 @pytest.mark.parametrize(
     ("name", "choice", "config"),
     [("OpenAPI", EVERYTHING, ""), ("OpenAPI, calls", CALLS, CALLED)],

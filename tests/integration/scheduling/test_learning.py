@@ -29,8 +29,14 @@ def learned(*refs: FunctionRef) -> Costs:
     costs = Costs()
     for rows in (1, 2, 5):
         for ref in refs:
-            costs.learn(GroupReport("g", "w", [(*ref, rows)], 0.01 * rows, 0.1, 0, 10**6))
-        costs.learn(GroupReport("g", "w", [(*ref, rows) for ref in refs], 0.015 * rows, 0, 0))
+            costs.learn(
+                GroupReport("g", "w", [(ref.name, ref.version, rows)], 0.01 * rows, 0.1, 0, 10**6)
+            )
+        costs.learn(
+            GroupReport(
+                "g", "w", [(ref.name, ref.version, rows) for ref in refs], 0.015 * rows, 0, 0
+            )
+        )
     return costs
 
 

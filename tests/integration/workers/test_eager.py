@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from contract.errors import HandlerFailed, HandlerTimeout
 from contract.function import Function
 from contract.job import Outcome, Status
+from contract.store.wanted import Place, Progress
 from tests.integration.workers.builders import (
     PATIENCE_S,
     Platform,
@@ -217,3 +219,23 @@ def hosts_of(worker: WorkerProcess, platform: Platform) -> set[int]:
     assert report is not None
     tasks = Path(f"/proc/{report.pid}/task").iterdir()
     return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+
+def test_an_eager_function_is_loaded_and_unloaded_by_name(
+    platform: Platform, worker: WorkerProcess
+) -> None:
+    """Its host runs before its first job, and ends when it is unloaded."""
+    function = platform.deploy_eager("wanted", SIGNS, WEIGHTS)
+    key = str(function.ref)
+    for place in (Place.LOADED, Place.UNLOADED):
+        number = platform.store.wanted.want(function.ref, place).number
+        give_up_at_s = time.monotonic() + PATIENCE_S
+        while True:
+            report = worker.now(platform)
+            assert report is not None
+            made = report.wanted.get(key)
+            if made is not None and (made.number, made.progress) == (number, Progress.DONE):
+                break
+            assert time.monotonic() < give_up_at_s, made
+            time.sleep(0.02)  # another process: there is nothing to wait on but its reports
+        assert (key in report.functions) == (place is Place.LOADED)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import log
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +26,7 @@ from bench.simulator import (
     Workload,
     simulate,
 )
+from bench.simulator.pace import Pace, Slowness, estimated
 from bench.simulator.profiles import Bandwidth
 from bench.simulator.recorded import Measured, load, save
 from bench.simulator.workloads import closed_loop, daily, gamma_bursts, poisson, zipf_rates
@@ -142,6 +144,46 @@ def test_staging_overlaps_with_computing() -> None:
     assert (report.loads, report.loaded_bytes) == (1, 100)
 
 
+def test_activations_put_weights_out() -> None:
+    """Three functions fill 300 of 320 bytes; 100 bytes for a row cost one of them its place."""
+    functions = {
+        name: FunctionProfile({1: (0.1,)}, 0.5, 1.0, 100, activation_bytes=100) for name in "abc"
+    }
+    made, room = Profile(functions, DELAYS), Device("w", budget_bytes=320)
+    calls = [Call(0.0, "a"), Call(1.0, "c"), Call(2.0, "b")]
+    report = simulate("fifo", Workload(calls), Fleet((room,)), made, 0)
+    assert report.count(Answer.ANSWERED) == 3
+    # b left for the row of a, and comes back
+    assert report.loads == 1
+
+
+@pytest.mark.parametrize("pace", [Pace(0.0), Pace(0.7, 0.5), Pace(0.4, 0.12)])
+def test_a_pace_is_found_again_in_what_it_draws(pace: Pace) -> None:
+    """Ranks are uniform whatever the pace, and their history tells how much of it lasts."""
+    slowness, run = Slowness(pace, Random(1)), []
+    for k in range(4000):
+        slowness.turn_to(0.05 * k)
+        run.append((0.05 * k, slowness.rank()))
+    assert sum(rank for _, rank in run) / len(run) == pytest.approx(0.5, abs=0.05)
+    assert all(0 <= rank < 1 for _, rank in run)
+    found = estimated([run])
+    assert found.share == pytest.approx(pace.share, abs=0.15)
+    if pace.share:
+        assert 0.5 <= found.lasts_s / pace.lasts_s <= 2
+
+
+def test_slow_moments_that_last_make_queues_longer() -> None:
+    """The same times for runs, one slow run in ten: worse for p99 when slow ones come together."""
+    functions = {"a": FunctionProfile({1: (*[0.01] * 9, 0.05)}, 2.0, 9.0, max_batch=1)}
+    work = poisson({"a": 30.0}, 30.0, seed=1)
+
+    def p99_s(pace: Pace) -> float:
+        made = Profile(functions, DELAYS, pace=pace)
+        return simulate("fifo", work, Fleet.of(1), made, 0).summary(0.0, 30.0).p99_s
+
+    assert p99_s(Pace(0.9, 0.5)) > 1.5 * p99_s(Pace())
+
+
 def test_clients_of_a_closed_loop_wait_for_their_answers() -> None:
     """Never more jobs under way than clients, and each of them sends until the end."""
     report = simulate("fifo", closed_loop("ab", 3, 5.0, seed=0), Fleet.of(1), profile(), 0)
@@ -156,7 +198,9 @@ def test_clients_of_a_closed_loop_wait_for_their_answers() -> None:
 def test_a_profile_and_a_run_survive_their_files(tmp_path: Path) -> None:
     """What was recorded is what is replayed: the same history from the files as before."""
     noisy = {name: FunctionProfile({1: (0.01, 0.02), 4: (0.05,)}, 0.5, 1.0) for name in "ab"}
-    made = Profile(noisy, DELAYS, together={2: (0.9, 1.1)}, build_s={1: (0.01,)})
+    made = Profile(
+        noisy, DELAYS, together={2: (0.9, 1.1)}, build_s={1: (0.01,)}, pace=Pace(0.5), stretch=1.2
+    )
     made.write(tmp_path / "profile.json")
     work = poisson({"a": 20.0, "b": 10.0}, 5, seed=1)
     report = simulate("fifo", work, Fleet.of(1), made, 0)

@@ -159,7 +159,28 @@ def test_function_references_are_names_with_an_optional_version() -> None:
     assert FunctionRef.parse("echo") == FunctionRef("echo", 0)
     assert FunctionRef.parse("echo@3") == FunctionRef("echo", 3)
     assert str(FunctionRef("echo", 3)) == "echo@3"
-    for text in ("", "Echo", "echo@", "echo@0", "echo@-1", "echo@x", "a/b", "-a", "a" * 64, "a@²"):
+    assert FunctionRef.parse("echo@canary-1") == FunctionRef("echo", 0, "canary-1")
+    assert str(FunctionRef("echo", 0, "canary-1")) == "echo@canary-1"
+    assert [FunctionRef.parse(f"echo{at}").is_latest for at in ("", "@1", "@x")] == [
+        True,
+        False,
+        False,
+    ]
+    for text in (
+        "",
+        "Echo",
+        "echo@",
+        "echo@0",
+        "echo@-1",
+        "echo@x y",
+        "echo@1x",
+        "echo@_x",
+        "echo@" + "x" * 64,
+        "a/b",
+        "-a",
+        "a" * 64,
+        "a@²",
+    ):
         with pytest.raises(UnknownFunction):
             FunctionRef.parse(text)
 

@@ -49,6 +49,7 @@ def test_bytes_are_written_as_people_write_them(text: str, expected: int) -> Non
         ("FUSEBOX_LEASE_S", "0"),
         ("FUSEBOX_FSYNC", "never"),
         ("FUSEBOX_AUTH", "no"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
     ],
 )
 def test_a_bad_value_names_the_variable(variable: str, value: str) -> None:

@@ -125,6 +125,9 @@ class FakeGateway:
         unknown = problem(404, "not_found", "There is nothing here.")
         reply = self.replies.get((asked.method, asked.path), unknown)
         status, record = reply(asked) if callable(reply) else reply
+        if isinstance(record, Response):
+            record.status_code = status
+            return record
         if isinstance(record, bytes):
             return Response(record, status, content_type="text/html")
         is_problem = "type" in record

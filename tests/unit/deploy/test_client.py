@@ -9,6 +9,7 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,19 +21,21 @@ from contract.errors import (
     QueueFull,
     UnknownFunction,
 )
-from deploy.client import Body, Client
+from deploy.client import NEVER, Body, Client, Retries
 from deploy.errors import Unreachable, WaitTimeout
 from tests.unit.deploy.fake_gateway import ANSWER, FUNCTION, JOB, FakeGateway, job, problem
 
 BODY = Body("application/json", b"{}")
+QUICK = Retries(first_s=0.01)
+once = partial(Client, retries=NEVER)
 
 
 def test_a_problem_becomes_the_error_of_its_code(gateway: FakeGateway) -> None:
     """With its detail and its own members, without those that only HTTP needs."""
     reply = problem(429, "queue_full", "too many", retry_after_ms=1000, title="t")
     gateway.on("POST", "/v1/functions/echo/invoke", reply)
-    with Client(gateway.url) as client, pytest.raises(QueueFull) as caught:
-        client.invoke("echo", BODY)
+    with once(gateway.url) as client, pytest.raises(QueueFull) as caught:
+        client.call("echo", BODY)
     assert (caught.value.detail, caught.value.extensions) == ("too many", {"retry_after_ms": 1000})
 
 
@@ -46,7 +49,7 @@ def test_a_code_that_is_not_known_is_still_an_error_with_its_detail(gateway: Fak
 def test_nobody_at_the_url_is_an_error_that_names_it() -> None:
     """And says how to start a platform."""
     with (
-        Client("http://127.0.0.1:1") as client,
+        once("http://127.0.0.1:1") as client,
         pytest.raises(Unreachable, match=r"http://127.0.0.1:1; start one with `fusebox up`"),
     ):
         client.functions()
@@ -62,7 +65,7 @@ def test_an_answer_that_is_no_record_is_not_taken_for_one(gateway: FakeGateway) 
 def test_a_proxy_without_a_gateway_behind_it_is_unreachable(gateway: FakeGateway) -> None:
     """502 is the proxy's word for it."""
     gateway.on("GET", "/v1/functions", (502, b"bad gateway"))
-    with Client(gateway.url) as client, pytest.raises(Unreachable, match="502"):
+    with once(gateway.url) as client, pytest.raises(Unreachable, match="502"):
         client.functions()
 
 
@@ -84,12 +87,12 @@ def test_an_artifact_is_uploaded_with_its_digest(gateway: FakeGateway, tmp_path:
 
 
 def test_connections_are_kept_and_preferences_are_sent(gateway: FakeGateway) -> None:
-    """`wait` is sent only where the caller sets it; `submit` does not wait."""
+    """`wait` is sent only where the caller sets it; 0 is not to wait."""
     gateway.on("POST", "/v1/functions/echo/invoke", (200, ANSWER))
     with Client(gateway.url) as client:
-        client.invoke("echo", BODY)
-        client.invoke("echo", BODY, 2.5)
-        client.submit("echo", BODY)
+        client.call("echo", BODY)
+        client.call("echo", BODY, 2.5)
+        client.call("echo", BODY, 0)
     prefer = [asked.headers.get("prefer") for asked in gateway.asked]
     assert prefer == [None, "wait=2.5", "respond-async"]
 
@@ -153,8 +156,8 @@ def flaky(failures: int) -> Iterator[tuple[str, list[bytes]]]:
 
 def test_a_call_with_an_idempotency_key_is_tried_again() -> None:
     """The same key each time, so that the platform runs it once."""
-    with flaky(2) as (url, heads), Client(url) as client:
-        assert client.invoke("echo", BODY, idempotency_key="k") == ANSWER
+    with flaky(2) as (url, heads), Client(url, retries=QUICK) as client:
+        assert client.call("echo", BODY, idempotency_key="k") == ANSWER
     assert [
         line for head in heads for line in head.decode().splitlines() if "Idempotency" in line
     ] == ['Idempotency-Key: "k"'] * 3
@@ -162,8 +165,12 @@ def test_a_call_with_an_idempotency_key_is_tried_again() -> None:
 
 def test_a_call_without_one_is_not() -> None:
     """It may have been accepted."""
-    with flaky(1) as (url, heads), Client(url) as client, pytest.raises(Unreachable):
-        client.invoke("echo", BODY)
+    with (
+        flaky(1) as (url, heads),
+        Client(url, retries=QUICK) as client,
+        pytest.raises(Unreachable),
+    ):
+        client.call("echo", BODY)
     assert len(heads) == 1
 
 

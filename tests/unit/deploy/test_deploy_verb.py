@@ -33,10 +33,12 @@ def test_a_deployment_as_json_is_one_line_though_the_model_prints(
     """What the user's code prints is not the result."""
     gateway.on("PUT", "/v1/functions/g", (201, FUNCTION | {"version": 7}))
     path = write("f.py", "print('hello')\n" + LINEAR)
-    result = fusebox("deploy", str(path), "--name", "g", "--slo-ms", "50", "--json")
+    told = ("--on-success", "function:next")
+    result = fusebox("deploy", str(path), "--name", "g", "--slo-ms", "50", "--json", *told)
     record = json.loads(result.stdout)
     digest = hashlib.sha256(gateway.asked[0].body).hexdigest()
     assert (record["version"], record["digest"], record["slo_ms"]) == (7, digest, 50.0)
+    assert (record["on_success"], record["on_failure"]) == (["function:next"], [])
     assert "hello" in result.stderr
 
 

@@ -129,3 +129,33 @@ def test_a_group_is_bounded_in_jobs() -> None:
         gate.set()
         assert [future.result() for future in futures] == [None] * (MAX_JOBS + 10)
     assert seen == [1, MAX_JOBS, 10]
+
+
+def test_a_batch_is_committed_in_as_few_groups_as_it_fits() -> None:
+    """Each with its own refusal; others ride along."""
+    store = Store()
+    store.may_go.release(1000)
+    names = [f"f{i}" for i in range(MAX_JOBS)] + ["full", "last"]
+    replies = GroupCommit(store.commit).submit_all([submission(name) for name in names])
+    assert [len(group) for group in store.groups] == [MAX_JOBS, 2]
+    assert [type(reply) for reply in replies[MAX_JOBS:]] == [QueueFull, type(None)]
+    assert replies[:MAX_JOBS] == [None] * MAX_JOBS
+
+
+def test_a_batch_waits_behind_a_commit_that_is_under_way() -> None:
+    """And its errors are those of its own groups."""
+    store = Store()
+    commit = GroupCommit(store.commit)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(commit.submit, submission("first"))
+        assert store.entered.acquire(timeout=10)
+        batch = pool.submit(commit.submit_all, [submission("a"), submission("b")])
+        waiting(commit, 2)
+        other = pool.submit(commit.submit, submission("c"))
+        waiting(commit, 3)
+        store.may_go.release(1000)
+        assert (first.result(10), batch.result(10), other.result(10)) == (None, [None, None], None)
+    assert store.groups == [["first"], ["a", "b", "c"]]
+    broken = commit.submit_all([submission("broken"), submission("d")])
+    assert [type(reply) for reply in broken] == [StoreUnavailable, StoreUnavailable]
+    assert commit.submit_all([]) == []

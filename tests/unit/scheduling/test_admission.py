@@ -45,6 +45,7 @@ class Line:
         """The numbers of those that are refused now; they wait no longer."""
         forecast = self.forecast.at(self.costs, at_s)
         found = self.admission.refuse(self.pending, [worker], forecast, at_s)
+        assert len({refusal.job.id for refusal in found}) == len(found)
         for refusal in found:
             assert self.pending.remove(refusal.job.id) is not None
         return [int(refusal.job.id) for refusal in found]
@@ -52,7 +53,7 @@ class Line:
     def serve(self, count: int, at_s: float) -> None:
         """The last so many are sent to a worker."""
         jobs = list(self.pending)[-count:]
-        self.admission.note(jobs, self.forecast.at(self.costs, at_s), at_s)
+        self.admission.note(jobs, at_s)
         for each in jobs:
             self.pending.remove(each.id)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from math import inf
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -15,7 +13,6 @@ from contract.job import JobId
 from contract.store.queue import GroupReport
 from tests.unit.scheduling.test_policy import FUNCTIONS, NOW_S, waiting
 from tests.unit.scheduling.test_shares import taken
-from workers.scheduling.ahead import Ahead
 from workers.scheduling.costs import Costs
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.order import Turns
@@ -62,8 +59,6 @@ class Deciding(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.pending, self.costs = waiting([], VIEWS), Costs()
-        self.ahead, self.aside = Ahead(), Counter[FunctionRef]()
-        self.touched: set[FunctionRef] = set()
 
     @rule(jobs=st.lists(JOBS, min_size=1, max_size=6))
     def add(self, jobs: list[PendingJob]) -> None:
@@ -123,27 +118,6 @@ class Deciding(RuleBasedStateMachine):
         fresh.shares.used_s.clear()
         fresh.shares.used_s.update(self.pending.shares.used_s)
         return fresh
-
-    @rule(ref=st.sampled_from(REFS), rows=st.integers(0, 3))
-    def set_aside(self, ref: FunctionRef, rows: int) -> None:
-        """Rows that wait for a gap."""
-        self.aside[ref] = rows
-        self.touched.add(ref)
-
-    @rule(ref=st.sampled_from(REFS), most_s=st.sampled_from([0.02, 0.5, 9.0]))
-    def add_up(self, ref: FunctionRef, most_s: float) -> None:
-        """What other functions that are known take, in batches of 8 rows or one."""
-        forecast = Forecast().at(self.costs, NOW_S)
-        self.ahead.look(self.pending, forecast, self.aside)
-        self.ahead.look_again(self.touched, self.pending, forecast, self.aside)
-        self.touched.clear()
-        total_s = 0.0
-        for other in {*VIEWS} - {ref}:
-            rows = sum(job.rows for job in self.pending.of(other)) - self.aside[other]
-            batch = min(rows, VIEWS[other].max_batch)
-            if rows > 0:
-                total_s += min(most_s, self.costs.compute_s(other, batch) * rows / batch)
-        assert self.ahead.others_s(ref, most_s) == pytest.approx(total_s)
 
     @rule(start_s=st.sampled_from([-0.1, 0.0, 0.05, 0.2]))
     def look_for_what_is_missed(self, start_s: float) -> None:

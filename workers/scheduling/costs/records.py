@@ -93,7 +93,8 @@ def decode_into(
         transfers.builds.read(record)
 
     def probe(_: str, record: Any) -> None:
-        probed.samples.extend(Recent.of(record).samples)
+        for sample in Recent.of(record).samples:
+            probed.add(*sample)
 
     readers: dict[str, Callable[[str, Any], None]] = {
         "f": function, "s": members, "n": size, "w": swap, BUILDS: builds, PROBED: probe,

@@ -26,10 +26,13 @@ class Sample(NamedTuple):
 class Recent:
     """A ring of the newest samples. Ways are kept apart: another way's times say little."""
 
-    __slots__ = ("samples",)
+    __slots__ = ("_likely", "_median", "samples")
 
     def __init__(self, samples: Iterable[Sample] = ()) -> None:
         self.samples = deque(samples, maxlen=KEPT)
+        # asked more often than anything is added
+        self._likely: list[Sample] | None = None
+        self._median: float | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -37,16 +40,21 @@ class Recent:
     def add(self, way: str, x: int, value: float) -> None:
         """Take in a measurement; the oldest goes."""
         self.samples.append(Sample(way, x, value))
+        self._likely = self._median = None
 
-    def likely(self) -> list[Sample]:
+    def likely(self) -> Sequence[Sample]:
         """The samples of the way that ran most of late; of two equal ones the later."""
-        latest = [sample.way for sample in self.samples][: -LATEST - 1 : -1]
-        way = Counter(latest).most_common(1)[0][0]
-        return [sample for sample in self.samples if sample.way == way]
+        if self._likely is None:
+            latest = [sample.way for sample in self.samples][: -LATEST - 1 : -1]
+            way = Counter(latest).most_common(1)[0][0]
+            self._likely = [sample for sample in self.samples if sample.way == way]
+        return self._likely
 
     def median(self) -> float:
         """Of the likely way's values; raises IndexError where there are none."""
-        return quantile_of([sample.value for sample in self.likely()], 0.5)
+        if self._median is None:
+            self._median = quantile_of([sample.value for sample in self.likely()], 0.5)
+        return self._median
 
     def as_list(self) -> list[Any]:
         """Plain values, for `of`."""

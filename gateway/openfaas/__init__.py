@@ -1,0 +1,1 @@
+"""The routes of an OpenFaaS gateway onto functions and jobs."""

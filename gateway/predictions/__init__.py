@@ -1,0 +1,1 @@
+"""Predictions as Replicate's HTTP API has them, onto functions and jobs."""

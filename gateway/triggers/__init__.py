@@ -1,0 +1,1 @@
+"""Triggers call functions by themselves: at times, for entries, files and events."""

@@ -157,7 +157,7 @@ def _route_jobs(app: Flask, gateway: Gateway) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return Response(found, 200, headers, content_type=job_events.EVENT_STREAM)
 
-    app.add_url_rule("/v1/jobs/<job_id>/events", "events", follow)
+    app.add_url_rule("/v1/jobs/<job_id>/events", "job_events", follow)
     app.add_url_rule("/v1/jobs/<job_id>", "job", show)
     app.add_url_rule("/v1/jobs/<job_id>", "cancel", cancel, methods=["DELETE"])
 

@@ -106,7 +106,7 @@ def redrive(gateway: Gateway, letter_id: str) -> Answer:
 
 
 def _run_again(gateway: Gateway, letter: Letter) -> str:
-    """A new job of the same input, by the latest version: one, however often it is asked for.
+    """A new job of the same input, by the latest version or its alias: one, however often.
 
     What made it fail is mended by deploying the function again, if it is mended at all.
     """
@@ -119,7 +119,8 @@ def _run_again(gateway: Gateway, letter: Letter) -> str:
 
     origin = replace(letter.job.origin, cause=f"dlq:{letter.id}", is_kept=True)
     claim = own_claim("dlq", letter.id).text
-    call = Call(FunctionRef(spec.function), read, spec.priority, claim, origin=origin)
+    ref = FunctionRef(spec.function, 0, letter.job.origin.alias)
+    call = Call(ref, read, spec.priority, claim, origin=origin)
     try:
         return submit(gateway, call).spec.id
     except AlreadyAccepted as error:

@@ -274,7 +274,7 @@ def _jobs() -> Record:
         },
     )
     follow = _operation(
-        "events",
+        "job_events",
         "jobs",
         "Events of a job as they come: queued, started, progress, done",
         {

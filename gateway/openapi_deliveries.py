@@ -95,7 +95,8 @@ def dead_letters() -> Record:
             "202": shown("Accepted; the letter is gone.", "Redriven", headers=_LOCATION),
             **problems(
                 "bad_request", "malformed_body", "payload_too_large", "unsupported_media_type",
-                "invalid_input", "unknown_letter", "unknown_function", "queue_full",
+                "invalid_input", "unknown_letter", "unknown_function", "unknown_alias",
+                "queue_full",
                 "wait_too_long", "unavailable", *_STORE,
             ),
         },

@@ -27,7 +27,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _COLLECTIONS = frozenset(
     {"functions", "jobs", "artifacts", "keys", "workers", "groups", "stats"}
 )  # fmt: skip
-_BELOW = frozenset({"invoke", "logs", "graph", "aliases", "events"})
+_BELOW = frozenset({"invoke", "logs", "graph", "aliases", "events", "load", "unload"})
 # asked for all the time, and of no call
 _UNTRACED = frozenset({"/metrics"})
 

@@ -7,6 +7,7 @@ import doctest
 import os
 import re
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
@@ -23,7 +24,18 @@ from tests.e2e.faults.waiting import eventually
 from tests.e2e.functions import linear
 
 FUNCTIONS = Path(__file__).parents[1] / "functions"
-PAGE = Path(__file__).parents[3] / "docs" / "clients" / "python.md"
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = DOCS / "clients" / "python.md"
+# a client's section of docs/clients.md, with its blocks of Python
+SECTIONS = [
+    (name, block)
+    for name, text in re.findall(
+        r"^## (\S+)\n(.*?)(?=^## |\Z)", (DOCS / "clients.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+]
+# kserve takes seconds to import
+SLOW = {"kserve"}
 CALLS = 300
 # a gateway takes seconds to start where others compute
 PATIENT = Retries(attempts=100, first_s=0.1, most_s=0.5, total_s=100)
@@ -63,6 +75,47 @@ def test_the_page_is_true(platform: Platform, monkeypatch: pytest.MonkeyPatch) -
     report: list[str] = []
     runner.run(page, out=report.append)
     assert runner.summarize(verbose=False).failed == 0, "".join(report)
+
+
+def run_block(platform: Platform, block: str) -> dict[str, Any]:
+    """The names that a block of documentation leaves, called for this platform."""
+    address = platform.url.removeprefix("http://")
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        # of their own dependencies
+        warnings.simplefilter("ignore")
+        exec(block.replace("127.0.0.1:8080", address), names)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        pytest.param(*one, marks=[pytest.mark.long] if one[0] in SLOW else [], id=one[0])
+        for one in SECTIONS
+        if one[0] != "CloudEvents"
+    ],
+)
+def test_every_door_gives_the_same_answer(platform: Platform, name: str, block: str) -> None:
+    """What docs/clients.md shows of each client is all that it takes."""
+    names = run_block(platform, block)
+    if name == "replicate":
+        # it has no way to say so itself
+        names["client"]._client.close()
+    output = np.asarray(names["output"])
+    np.testing.assert_allclose(output, expected(0), rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_an_event_is_a_job_of_its_trigger(platform: Platform, client: Client) -> None:
+    """With the same answer."""
+    event = {"filters": [{"exact": {"type": "flower.measured"}}]}
+    client.admin.create_trigger({"name": "measured", "function": "classify", "event": event})
+    (block,) = [block for name, block in SECTIONS if name == "CloudEvents"]
+    answer = run_block(platform, block)["accepted"]
+    assert answer.status_code == 202, answer.text
+    (job,) = answer.json()["jobs"]
+    output = client.result(job["job"], timeout_s=60).output
+    np.testing.assert_allclose(output, expected(0), rtol=1e-5, atol=1e-6)
 
 
 def accepted(client: Client) -> int:

@@ -44,9 +44,11 @@ def broken(redis_url: str, store: Store) -> Iterator[FakeWorker]:
     worker.stop()
 
 
-def failed(client: FlaskClient, store: Store, settings: Settings, **headers: str) -> JobId:
+def failed(
+    client: FlaskClient, store: Store, settings: Settings, path: str = INVOKE, **headers: str
+) -> JobId:
     """A job of a call that nobody waited for, and that has failed and been told of."""
-    answer = client.post(INVOKE, json=BODY, headers=ASYNC | headers)
+    answer = client.post(path, json=BODY, headers=ASYNC | headers)
     assert answer.status_code == 202
     job = JobId(answer.json["job"])
     assert client.get(f"/v1/jobs/{job}?wait=5").json["status"] == "failed"
@@ -195,6 +197,28 @@ def test_running_again_is_by_the_latest_version(
     publish(store)
     new = client.post(f"{LETTERS}/{job}/redrive").json["job"]
     assert store.jobs.get(new).spec.version == 3
+
+
+def test_running_again_is_by_the_alias_of_the_call(
+    client: FlaskClient, store: Store, settings: Settings, broken: FakeWorker
+) -> None:
+    """What it means now; where it is gone, the letter stays."""
+    publish(store)
+    publish(store)
+    alias = "/v1/functions/echo/aliases/prod"
+    assert client.put(alias, json={"versions": {"1": 100}}).status_code in (200, 201)
+    job = failed(client, store, settings, path="/v1/functions/echo@prod/invoke")
+    assert store.jobs.get(job).spec.version == 1
+    assert client.put(alias, json={"versions": {"2": 100}}).status_code == 200
+    new = client.post(f"{LETTERS}/{job}/redrive").json["job"]
+    again = store.jobs.get(new)
+    assert (again.spec.version, again.origin.alias) == (2, "prod")
+    assert client.get(f"/v1/jobs/{new}?wait=5").json["status"] == "failed"
+    take(store, settings)
+    assert client.delete(alias).status_code == 200
+    answer = Description(client).check("POST", ITEM + "/redrive", f"{LETTERS}/{new}/redrive")
+    assert (answer.status_code, answer.json["code"]) == (404, "unknown_alias")
+    assert store.dead_letters.count() == 1
 
 
 def test_a_delivery_that_was_given_up_is_tried_anew(

@@ -8,19 +8,21 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import requests
 from standardwebhooks.webhooks import Webhook
 
 from bench._platform import Platform
 from contract import keys
 from contract.settings import Settings
 from contract.store import Store, open_store
-from deploy.client import Client, Record
 from tests.integration.delivery.builders import Receiver
 
 ROW = json.dumps({"inputs": {"input": [[1.0, 2.0, 3.0, 4.0]]}})
 PATIENCE_S = 30.0
+Record = dict[str, Any]
 
 
 @pytest.fixture
@@ -47,16 +49,23 @@ def run(platform: Platform, *words: str) -> Record:
     return record
 
 
+def get(platform: Platform, path: str) -> Record:
+    """What a route answers."""
+    answer = requests.get(platform.url + path, timeout=2 * PATIENCE_S)
+    assert answer.status_code == 200, answer.text
+    record: Record = answer.json()
+    return record
+
+
 def delivered(platform: Platform, job: str) -> Record:
     """The delivery of a job once it is over."""
     give_up_at_s = time.monotonic() + PATIENCE_S
-    with Client(platform.url) as client:
-        while time.monotonic() < give_up_at_s:
-            log = client.record(job).get("deliveries", [])
-            if log and log[0]["state"] != "waiting":
-                found: Record = log[0]
-                return found
-            time.sleep(0.05)  # a delivery log has nothing to wait on
+    while time.monotonic() < give_up_at_s:
+        log = get(platform, f"/v1/jobs/{job}").get("deliveries", [])
+        if log and log[0]["state"] != "waiting":
+            found: Record = log[0]
+            return found
+        time.sleep(0.05)  # a delivery log has nothing to wait on
     pytest.fail(f"job {job} was not told of: {platform.tail()}")
 
 
@@ -95,12 +104,11 @@ def test_a_job_that_failed_while_nobody_waited_is_run_again(platform: Platform) 
     """It is listed with its reason; the new job knows where it comes from."""
     data = json.dumps({"do": "raise"})
     job = run(platform, "invoke", "hooked", "--async", "--data", data)["job"]
-    with Client(platform.url) as client:
-        client.wait(job, PATIENCE_S)
-        give_up_at_s = time.monotonic() + PATIENCE_S
-        while not any(each["id"] == job for each in client.admin.dead_letters()["dead_letters"]):
-            assert time.monotonic() < give_up_at_s, platform.tail()
-            time.sleep(0.05)  # as above
+    assert get(platform, f"/v1/jobs/{job}?wait={PATIENCE_S:g}")["status"] == "failed"
+    give_up_at_s = time.monotonic() + PATIENCE_S
+    while not any(each["id"] == job for each in get(platform, "/v1/dead-letters")["dead_letters"]):
+        assert time.monotonic() < give_up_at_s, platform.tail()
+        time.sleep(0.05)  # as above
     shown = run(platform, "dlq", "show", job)
     # on a loaded machine a handler may be late before it fails
     assert shown["reason"] == shown["error"]["code"]
@@ -108,7 +116,7 @@ def test_a_job_that_failed_while_nobody_waited_is_run_again(platform: Platform) 
     assert base64.b64decode(shown["payload"]) == data.encode()
     again = run(platform, "dlq", "redrive", job)
     assert again["id"] == job
-    with Client(platform.url) as client:
-        assert client.wait(again["job"], PATIENCE_S)["status"] == "failed"
+    settled = get(platform, f"/v1/jobs/{again['job']}?wait={PATIENCE_S:g}")
+    assert settled["status"] == "failed"
     assert platform.fusebox("dlq", "show", job).returncode == 3
     assert run(platform, "dlq", "purge", "--all")["purged"] >= 0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 # Measurements kept: enough for a median that outliers do not move, few enough to follow a change.
-KEPT = 20
+KEPT = 40
 # The way of the next run is taken to be the one of most of the latest runs.
 LATEST = 8
 

@@ -165,7 +165,7 @@ def rows_of(found: dict[str, list[Load]]) -> list[Row]:
         if name != NATIVE:
             rows.append(_overhead(name, [1 / run.rate for run in runs], native_s))
     errors = sum(run.errors for runs in found.values() for run in runs)
-    return [*rows, Row("errors", float(errors), "", 0.0, False)]
+    return [*rows, Row("failed calls", float(errors), "", 0.0, False)]
 
 
 def _overhead(name: str, door_s: Sequence[float], native_s: Sequence[float]) -> Row:

@@ -149,10 +149,10 @@ def kill_each(cluster: Cluster, role: str, dropper: Dropper) -> None:
     assert doomed, f"there is no {role}"
     for pid in doomed:
         dropped = len(dropper.names)
-        eventually(lambda n=dropped: len(dropper.names) > n, "an image on its way")  # type: ignore[misc]
+        eventually(lambda n=dropped: len(dropper.names) > n, "an image on its way")
         os.kill(pid, signal.SIGKILL)
         eventually(
-            lambda p=pid: p not in (now := find(cluster)) and len(now) == len(doomed),  # type: ignore[misc]
+            lambda p=pid: p not in (now := find(cluster)) and len(now) == len(doomed),
             f"another {role} in the place of {pid}",
         )
         cluster.wait_whole()

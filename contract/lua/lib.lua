@@ -80,8 +80,18 @@ local function signal(kind, data)
   redis.call('XADD', 'fb:signals', 'MAXLEN', '~', 4096, '*', 'k', kind, 'd', data)
 end
 
--- Deliveries wait in lanes; fb:due has the time of each lane's next one.
+-- Deliveries wait in lanes; fb:due has the time of each lane's next one, fb:deliveries how many.
 local function set_due(lane)
+  local count = redis.call('ZCARD', 'fb:due:' .. lane)
+  local change = count - tonumber(redis.call('HGET', 'fb:deliveries', lane) or 0)
+  if change ~= 0 then
+    redis.call('HINCRBY', 'fb:deliveries', '', change)
+    if count > 0 then
+      redis.call('HSET', 'fb:deliveries', lane, count)
+    else
+      redis.call('HDEL', 'fb:deliveries', lane)
+    end
+  end
   local first = redis.call('ZRANGE', 'fb:due:' .. lane, 0, 0, 'WITHSCORES')
   if first[1] then
     redis.call('ZADD', 'fb:due', first[2], lane)

@@ -9,7 +9,9 @@ if string.sub(record, 17, 17) ~= flag then
   redis.call('HSET', 'fb:triggers', name, record)
   if flag == 'a' and at ~= '' then redis.call('HSET', 'fb:trigger:' .. name, 'at_s', at) end
 end
+redis.call(flag == 'p' and 'SADD' or 'SREM', 'fb:triggers:paused', name)
 if flag == 'a' then
+  redis.call('SREM', 'fb:triggers:failing', name)
   redis.call('HDEL', 'fb:trigger:' .. name, 'error', 'failures', 'retry_at_s')
 end
 redis.call('INCR', 'fb:triggers:version')

@@ -8,6 +8,8 @@ if stream ~= '' and redis.call('EXISTS', stream) == 1 then
   redis.pcall('XGROUP', 'DESTROY', stream, group)
 end
 redis.call('HDEL', 'fb:triggers', name)
+redis.call('SREM', 'fb:triggers:paused', name)
+redis.call('SREM', 'fb:triggers:failing', name)
 redis.call('DEL', 'fb:trigger:' .. name, 'fb:trigger:' .. name .. ':files')
 redis.call('INCR', 'fb:triggers:version')
 return record

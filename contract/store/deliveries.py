@@ -55,6 +55,15 @@ class Head(NamedTuple):
     origin: Origin
 
 
+class Backlog(NamedTuple):
+    """What is yet to be told."""
+
+    # ended jobs in the outbox, which have no deliveries yet
+    ended: int = 0
+    # deliveries in all lanes, those that will be tried again included
+    waiting: int = 0
+
+
 class StreamRefused(Exception):
     """A stream takes no entries: its key is something else."""
 
@@ -180,6 +189,15 @@ class Deliveries:
         """Ended jobs in the outbox."""
         [count] = self._server.call_all([("XLEN", keys.OUTBOX)])
         return int(count)
+
+    def backlog(self) -> Backlog:
+        """What is yet to be told, at one moment."""
+        with store_errors():
+            pipe = self._server.redis.pipeline(transaction=True)
+            pipe.xlen(keys.OUTBOX)
+            pipe.hget(keys.DELIVERIES, "")
+            ended, waiting = pipe.execute()
+        return Backlog(int(ended), int(waiting or 0))
 
     def secrets(self, fresh: str) -> Secrets:
         """The secrets of webhooks; where there are none, `fresh` is the first."""

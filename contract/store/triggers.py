@@ -12,7 +12,7 @@ from contract import keys
 from contract.errors import InvalidInput, TriggerExists, Unavailable, UnknownTrigger
 from contract.job import Status
 from contract.store.link import Argument, Command
-from contract.store.server import Server
+from contract.store.server import Server, store_errors
 from contract.trigger import Kind, Progress, Trigger
 
 # of one platform
@@ -28,6 +28,14 @@ class Known(NamedTuple):
 
     trigger: Trigger
     progress: Progress
+
+
+class States(NamedTuple):
+    """Triggers by state; one that is paused does not count as failing."""
+
+    active: int = 0
+    paused: int = 0
+    failing: int = 0
 
 
 class Room(NamedTuple):
@@ -125,6 +133,18 @@ class Triggers:
             hashes = self._server.call_all([("HGETALL", keys.trigger(name)) for name in part])
             found |= {n: Progress.decode(h) for n, h in zip(part, hashes, strict=True)}
         return found
+
+    def states(self) -> States:
+        """How many triggers are in which state, at one moment."""
+        with store_errors():
+            pipe = self._server.redis.pipeline(transaction=True)
+            pipe.hlen(keys.TRIGGERS)
+            pipe.scard(keys.TRIGGERS_PAUSED)
+            pipe.scard(keys.TRIGGERS_FAILING)
+            pipe.sintercard(2, [keys.TRIGGERS_PAUSED, keys.TRIGGERS_FAILING])
+            every, paused, with_error, both = map(int, pipe.execute())
+        failing = with_error - both
+        return States(every - paused - failing, paused, failing)
 
     def version(self) -> int:
         """Another number after every change of a definition."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,11 @@ class Cluster:
         return [] if self.gateway is None else children(self.gateway)
 
     @property
+    def events(self) -> list[int]:
+        """Pids of the events processes, the one that leads and its standby."""
+        return self._children("gateway.events")
+
+    @property
     def server(self) -> int | None:
         """Pid of the embedded store."""
         return next(iter(self._children("valkey")), None)
@@ -89,7 +95,13 @@ class Cluster:
 
 
 @pytest.fixture(scope="package")
-def faulty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that triggers may watch."""
+    return tmp_path_factory.mktemp("watched")
+
+
+@pytest.fixture(scope="package")
+def faulty_cluster(tmp_path_factory: pytest.TempPathFactory, watched: Path) -> Iterator[Cluster]:
     """The platform; what one test kills is back before the next begins."""
     folder = tmp_path_factory.mktemp("functions")
     with running_platform(
@@ -100,6 +112,8 @@ def faulty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
         FUSEBOX_DRAIN_S="5",
         # the gate of `functions.py` is a file
         FUSEBOX_HANDLER_REACH="all",
+        FUSEBOX_WATCH=str(watched),
+        FUSEBOX_WEBHOOK_ALLOW="127.0.0.1",
     ) as platform:
         deploy_source(platform.url, folder, "plain", PLAIN)
         gate = deploy_gated(platform.url, folder)

@@ -201,3 +201,30 @@ def test_dead_letters_are_bounded(store: Store, settings: Settings) -> None:
     assert store.dead_letters.purge_until(time.time()) == 3
     assert store.server.redis.hgetall("fb:dlq:bytes") == {b"": b"0"}
     assert store.server.redis.keys("fb:letter:*") == []
+
+
+def test_what_is_yet_to_be_told_is_counted(store: Store, settings: Settings) -> None:
+    """Ended jobs, then deliveries, until they are over; one that is put off still waits."""
+    function, bounds, now_s = deploy(store), bounds_of(settings), time.time()
+    end(store, function, BOTH, FAILED)
+    job = end(store, function, SUCCESS)
+    assert store.deliveries.backlog() == (2, 0)
+    take(store, settings)
+    assert store.deliveries.backlog() == (0, 3)
+    streams = store.deliveries.due("stream", time.time(), 10)
+    [other] = store.deliveries.due("function", time.time(), 10)
+    [due] = [each for each in streams if each.job == job]
+    [told] = [each for each in streams if each.job != job]
+    later = Delivery("x", State.WAITING, now_s, now_s + 30, 1, now_s)
+    assert store.deliveries.note(told, later, "", bounds, now_s)
+    assert store.deliveries.backlog() == (0, 3)
+    done = Delivery("x", State.DELIVERED, now_s, 0.0, 1, now_s)
+    for each in (told, other):
+        assert store.deliveries.note(each, done, "", bounds, now_s)
+        assert not store.deliveries.note(each, done, "", bounds, now_s)
+    assert store.deliveries.backlog() == (0, 1)
+    # its record is gone, and with it whoever would be told
+    store.server.redis.delete(keys.job(job))
+    assert not store.deliveries.note(due, done, "", bounds, now_s)
+    assert store.deliveries.backlog() == (0, 0)
+    assert store.server.redis.hgetall(keys.DELIVERIES) == {b"": b"0"}

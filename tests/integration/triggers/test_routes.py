@@ -302,3 +302,45 @@ def test_a_move_for_a_definition_that_is_gone_changes_nothing(
     after = store.triggers.get("a").progress
     assert (after.at_s, after.fired, after.skipped) == (5.0, 2, 1)
     assert eventually(lambda: store.triggers.version() == 3, "three changes of definitions")
+
+
+def test_triggers_are_counted_by_state(client: FlaskClient, store: Store) -> None:
+    """As they are shown: one that fails and is paused is paused."""
+    publish(store)
+
+    def states() -> tuple[int, ...]:
+        shown = [each["state"] for each in client.get("/v1/triggers").json["triggers"]]
+        found = store.triggers.states()
+        assert found._asdict() == {state: shown.count(state) for state in found._fields}
+        return tuple(found)
+
+    def move(name: str, error: str) -> None:
+        known = store.triggers.get(name).trigger
+        # a file by that name says nothing of the trigger
+        files = {"error": "" if error else "1"}
+        moved = store.triggers.move([Move(known, fields={"error": error}, files=files)], {})
+        assert moved == [True]
+
+    assert states() == (0, 0, 0)
+    for name in ("first", "second", "third"):
+        make(client, name, event={})
+    client.post("/v1/triggers/first/pause")
+    move("second", '{"code": "queue_full", "detail": "full"}')
+    assert states() == (1, 1, 1)
+    text = client.get("/metrics").text
+    for line in ('triggers{state="active"} 1.0', 'triggers{state="paused"} 1.0',
+                 'triggers{state="failing"} 1.0', "outbox_jobs 0.0",
+                 "deliveries_waiting 0.0"):  # fmt: skip
+        assert f"\nfusebox_{line}\n" in text
+    client.post("/v1/triggers/second/pause")
+    assert states() == (1, 2, 0)
+    client.post("/v1/triggers/second/resume")
+    assert states() == (2, 1, 0)
+    move("third", '{"code": "queue_full", "detail": "full"}')
+    move("third", "")
+    assert states() == (2, 1, 0)
+    move("second", '{"code": "queue_full", "detail": "full"}')
+    for name in ("first", "second", "third"):
+        client.delete(f"/v1/triggers/{name}")
+    assert states() == (0, 0, 0)
+    assert store.server.redis.keys("fb:trigger*") == [b"fb:triggers:version"]

@@ -70,7 +70,7 @@ def test_eviction_by_cost_is_kept_because_it_loads_less(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("script", ["cycles.py", "room.py"])
+@pytest.mark.parametrize("script", ["cycles.py", "room.py", "doors.py"])
 def test_what_runs_a_platform_answers_every_call(tmp_path: Path, script: str) -> None:
     """What is measured must have been computed."""
     rows = rows_of(script, out=tmp_path / "rows.json")

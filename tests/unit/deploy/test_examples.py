@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import sys
 import tarfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import requests
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from standardwebhooks.webhooks import Webhook
 
 from deploy.client import Client
 from deploy.examples import FOLDER, deploy_examples, read_examples, sample_invocation
@@ -176,8 +180,66 @@ def test_the_family_shares_an_architecture_and_not_its_weights(tmp_path: Path) -
         np.testing.assert_allclose(actual, expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("folder_on_path", ["image-pipeline"], indirect=True)
+@pytest.mark.usefixtures("folder_on_path")
+def test_the_pipeline_answers_which_file_it_is_of(tmp_path: Path) -> None:
+    """By both functions, from the input that the triggers make; they have a backbone in common."""
+    from pipeline import FUNCTIONS, drop
+
+    name = drop(tmp_path, 7)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    payload = {"name": name, "image": base64.b64encode((tmp_path / name).read_bytes()).decode()}
+    made = {}
+    for function in FUNCTIONS:
+        folder = tmp_path / f"{function}-artifact"
+        folder.mkdir()
+        made[function] = _deployed(function, f"image-pipeline/{function}.py", folder, 4)
+    tags, vector = (one.call(payload) for one in made.values())
+    assert (tags["file"], vector["file"]) == (name, name)
+    probabilities = list(tags["tags"].values())
+    assert len(probabilities) == 3
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert np.linalg.norm(vector["embedding"]) == pytest.approx(1.0, abs=1e-5)
+    long = payload | {"name": "ü" * 40}
+    assert made["image-tags"].call(long)["file"] == "ü" * 32
+    hooks = made["image-tags"].hooks
+    assert hooks is not None
+    for wrong in (None, {}, {"name": "x"}, {"name": 3, "image": ""}, {"name": "x", "image": "%"}):
+        with pytest.raises(ValueError, match="expected"):
+            hooks.preprocess(wrong)
+
+
+@pytest.mark.parametrize("folder_on_path", ["image-pipeline"], indirect=True)
+@pytest.mark.usefixtures("folder_on_path")
+def test_the_pipelines_receiver_takes_what_is_signed_and_nothing_else() -> None:
+    """Repeats are kept under the id that they share."""
+    from receiver import Receiver
+
+    secret = f"whsec_{base64.b64encode(bytes(24)).decode()}"
+    body = json.dumps({"data": {"function": "f", "result": {"file": "a.png"}}})
+    at = datetime.now(UTC)
+    headers = {
+        "webhook-id": "j1",
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(secret).sign("j1", at, body),
+    }
+    with Receiver(secret) as receiver:
+        for sent, status in ((body, 204), (body, 204), (body + " ", 401)):
+            answer = requests.post(receiver.url, data=sent, headers=headers, timeout=10)
+            assert answer.status_code == status
+        unsigned = requests.post(receiver.url, data=body, timeout=10)
+        assert unsigned.status_code == 401
+        large = {"Content-Length": str(2**30)}
+        assert requests.post(receiver.url, headers=large, timeout=10).status_code == 413
+        assert receiver.wait_for(1, timeout_s=0)
+        assert not receiver.wait_for(2, timeout_s=0)
+        found = [(event.id, event.function, event.file) for event in receiver.seen()]
+    assert found == [("j1", "f", "a.png")] * 2
+    assert receiver.refused == 2
+
+
 def test_examples_toml_lists_what_there_is() -> None:
-    """Every function of the folders, each under the name its path has anyway."""
+    """What is there from the start, each under the name its path has anyway."""
     examples = read_examples()
     names = [example.options.name for example in examples]
     family = [f"resnet-{n}" for n in range(1, 9)]

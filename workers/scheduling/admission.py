@@ -28,14 +28,16 @@ from workers.scheduling.records import PendingJob, Refusal, WorkerView
 STRETCH = 1.3
 # The rate at which late jobs are served is that of so long; before, nothing is known of it.
 RATE_OVER_S = 0.5
+# Who comes after a time without late jobs is not judged by those of before.
+CALM_S = 0.5
 # Where none was served: what a refused caller is told is a time, if a long one.
 LEAST_RATE = 0.001
 # Those that wait for a gap are looked at again this often, and for each of so many as much later.
-LOOK_EVERY_S = 0.05
+LOOK_EVERY_S = 0.02
 LOOK_AT = 500
 # Of the time until its deadline, the part after which it should be a job's turn: those before it
 # are served in another order than they came.
-PATIENCE = 0.6
+PATIENCE = 0.3
 
 
 class _Late(NamedTuple):
@@ -58,6 +60,8 @@ class Admission:
         self._since_s = inf
         # when how much device time of late jobs was served
         self._served: deque[tuple[float, float]] = deque()
+        # when one was late last
+        self._late_at_s = -inf
         self._look_at_s = -inf
 
     def refuse(
@@ -69,10 +73,15 @@ class Admission:
             return []
         start_s = now_s + min(worker.free_in_s for worker in workers)
         power = sum(worker.speed for worker in workers)
+        if self._late:
+            self._late_at_s = now_s
+        elif now_s > self._late_at_s + CALM_S:
+            self._since_s = inf
         rate = self._rate(now_s)
         refused: list[Refusal] = []
         for job in self._to_be_late(arrived, pending, forecast, start_s, power):
             its = _Late(job, forecast.compute_s(job.function, job.rows))
+            self._late_at_s = now_s
             refusal = _judged(its, self._late_s, rate, start_s, now_s)
             if refusal is None:
                 self._wait(its, now_s)
@@ -95,13 +104,6 @@ class Admission:
     def waiting(self) -> Sequence[JobId]:
         """Those that wait for a gap, as far as is known."""
         return list(self._late)
-
-    def note_idle(self) -> None:
-        """Nothing waits: whoever comes next may find gaps."""
-        self._late.clear()
-        self._rows.clear()
-        self._late_s = 0.0
-        self._since_s = inf
 
     def _to_be_late(
         self,

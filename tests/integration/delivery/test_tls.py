@@ -6,6 +6,7 @@ import datetime
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import aiohttp.connector
 import pytest
@@ -26,7 +27,8 @@ Deliver = Callable[..., None]
 def certificate(folder: Path) -> tuple[Path, Path]:
     """A certificate of LOCAL that nobody has signed but itself, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, LOCAL)])
+    # another one each time, or who trusts two of a name checks by the first
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{LOCAL} {uuid4()}")])
     now = datetime.datetime.now(datetime.UTC)
     made = (
         x509.CertificateBuilder()

@@ -17,7 +17,7 @@ CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
     "response_headers_conformance,response_schema_conformance"
 )
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "5"))
 # The name that calls go to: any other is 404 and tells nothing of bodies.
 CALLED = '[parameters]\n"path.name" = "echo"\n"path.model" = "echo"\n'
 # an artifact is nothing that a schema describes: it has cases of its own

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +9,7 @@ from contract.function import FunctionRef
 from contract.store.queue import GroupReport
 from tests.unit.scheduling.test_laxity import BATCHED, SINGLE, A, B, costs, job
 from tests.unit.scheduling.test_policy import waiting
-from workers.scheduling.admission import RATE_OVER_S, Admission
+from workers.scheduling.admission import CALM_S, RATE_OVER_S, Admission
 from workers.scheduling.costs import Costs
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.pending import Pending
@@ -91,7 +89,7 @@ def test_while_late_jobs_are_not_served_they_are_refused_at_once() -> None:
 
 
 def test_as_many_wait_as_are_served_before_their_deadline() -> None:
-    """At the rate of late, and half of the time that they have."""
+    """At the rate of late, in a part of the time that they have."""
     line = Line()
     line.come(40, NOW_S, 0.0, 1.0)
     line.refused(NOW_S)
@@ -99,35 +97,20 @@ def test_as_many_wait_as_are_served_before_their_deadline() -> None:
     line.serve(served, NOW_S + 0.1)
     at_s = NOW_S + RATE_OVER_S + 0.001
     told = line.refused(at_s)
-    # a tenth of a device second in half a second; half a second left, half of which is for waiting
+    # a tenth of a device second in half a second; of half a second that is left, a part to wait
     assert 0 < len(told) < 30
     assert told == list(range(told[0], 31))
 
 
-def test_when_nothing_waits_any_more_the_next_burst_is_kept() -> None:
-    """The rate of before says nothing of then."""
-    line = overloaded()
-    line.refused(NOW_S + RATE_OVER_S + 0.01)
-    line.admission.note_idle()
-    line.come(100, NOW_S + 1, 0.05, 10.0)
-    assert line.refused(NOW_S + 1) == []
-
-
-def test_the_policy_forgets_the_rate_when_all_was_sent() -> None:
-    """It is the policy that sees when nothing waits any more."""
-    policy = LeastLaxity(Limits(8, 64))
-    learned = costs(a=COST_S)
-    late = job(1, due_in_s=0.0)
-    pending = waiting([late], {A: BATCHED})
-    assert policy.plan(pending, [BUSY], learned, NOW_S).refused == []
-    idle = replace(BUSY, free_places=1, under_way_s=None, remaining_s=None)
-    [dispatch] = policy.plan(pending, [idle], learned, NOW_S).dispatches
-    assert dispatch.jobs == (late,)
-    pending.remove(late.id)
-    later_s = NOW_S + RATE_OVER_S + 0.01
-    # by the rate of before, which is nothing, it would be refused
-    pending.add(job(2, due_in_s=RATE_OVER_S))
-    assert policy.plan(pending, [BUSY], learned, later_s).refused == []
+def test_after_a_calm_the_next_burst_is_kept() -> None:
+    """The rate of before says nothing of then; a moment without late jobs is no calm."""
+    for pause_s, is_kept in ((CALM_S / 2, False), (2 * CALM_S, True)):
+        line = overloaded()
+        later_s = NOW_S + RATE_OVER_S + 0.01
+        line.come(1, later_s, 0.0, 10.0)
+        assert 21 in line.refused(later_s)
+        line.come(100, later_s + pause_s, 0.05, 10.0)
+        assert (line.refused(later_s + pause_s) == []) == is_kept
 
 
 def test_functions_that_never_ran_are_not_judged() -> None:

@@ -74,8 +74,6 @@ class LeastLaxity:
         for dispatch in dispatches:
             self._served_s.update((job.priority, now_s) for job in dispatch.jobs)
             self._admission.note(dispatch.jobs, now_s)
-        if sum(len(dispatch.jobs) for dispatch in dispatches) == len(pending) - len(refused):
-            self._admission.note_idle()
         return Plan(dispatches, refused, decision.wake_at_s)
 
 

@@ -35,7 +35,7 @@ def name_of(packed: np.ndarray) -> str:
 
 def _packed(name: str) -> np.ndarray:
     data = name.encode()[:NAME_BYTES].ljust(NAME_BYTES, b"\0")
-    return np.frombuffer(data, np.uint8)[None]
+    return np.frombuffer(data, np.uint8).copy()[None]
 
 
 def _pixels(encoded: str) -> np.ndarray:

@@ -199,9 +199,12 @@ def test_a_folder_that_is_gone_is_an_error_until_it_is_back(
     with leading():
         error = eventually(lambda: trigger(client, "w")["error"], "an error")
         assert error["code"] == "folder_unreadable"
-        folder.mkdir()
-        (folder / "a.json").write_text("{")
-        (folder / "b.json").write_text('{"inputs": {"x": [[5, 6, 7, 8]]}}')
+        # all at once: a file that is being written is another one a moment later
+        made = folder.with_name("made")
+        made.mkdir()
+        (made / "a.json").write_text("{")
+        (made / "b.json").write_text('{"inputs": {"x": [[5, 6, 7, 8]]}}')
+        made.rename(folder)
         client.post("/v1/triggers/w/resume")
         eventually(lambda: trigger(client, "w")["fired"] == 1, "the good file")
         assert trigger(client, "w")["skipped"] == 1

@@ -27,6 +27,8 @@ EVENT_TYPE = "fusebox.file"
 # Files that are dealt with in one move: at most so many, and so many bytes unless one has more.
 AT_ONCE = 64
 BYTES_AT_ONCE = 16 * 2**20
+# A folder that is still being looked at is asked for again after this.
+AGAIN_S = 0.05
 
 
 @dataclass
@@ -57,6 +59,8 @@ class Watches:
         self._known: dict[str, _Watch] = {}
         # (when, name) on the monotonic clock: a watch that is being looked at is not in it
         self._heap: list[tuple[float, str, str]] = []
+        # those that are being looked at; one that was read again meanwhile waits for the look
+        self._busy: set[str] = set()
 
     def set(self, triggers: Mapping[str, Trigger]) -> None:
         """These are the watch triggers now; those that stay keep their state."""
@@ -89,6 +93,8 @@ class Watches:
         try:
             self._look(watch)
         finally:
+            with self._lock:
+                self._busy.discard(watch.trigger.name)
             wait_s = max(watch.trigger.options["every_s"], watch.health.retry_at_s - time.time())
             with self._lock:
                 self._push(watch, time.monotonic() + wait_s)
@@ -99,8 +105,12 @@ class Watches:
         with self._lock:
             while self._heap and self._heap[0][0] <= now_s:
                 _, generation, name = heapq.heappop(self._heap)
+                if name in self._busy:
+                    heapq.heappush(self._heap, (now_s + AGAIN_S, generation, name))
+                    continue
                 watch = self._known.get(name)
                 if watch is not None and watch.trigger.generation == generation:
+                    self._busy.add(name)
                     return watch
         return None
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NewType
 
 import msgpack
 
-from contract.errors import FuseboxError, decode_error
+from contract.errors import FuseboxError
 from contract.function import FunctionRef
 from contract.origin import NOWHERE, Origin
 from contract.trail import Trail
@@ -146,11 +146,6 @@ class Outcome:
     ) -> Outcome:
         """The outcome of a job that ended with this error."""
         return cls(status, error=error.encode(), **fields)
-
-    def raise_error(self) -> None:
-        """Raise the error this outcome holds, if it holds one."""
-        if self.error is not None:
-            raise decode_error(self.error)
 
     def encode(self) -> bytes:
         """msgpack array in field order."""

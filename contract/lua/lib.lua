@@ -49,15 +49,15 @@ local function settle(id, status, outcome, ttl_s)
     redis.call('ZREM', 'fb:leases', id)
   end
   redis.call('HSET', key, 'status', status, 'outcome', outcome)
-  redis.call('HDEL', key, 'entry', 'waiters', 'worker', 'group', 'followers')
   -- its progress goes with it
   if job[7] then redis.call('EXPIRE', 'fb:events:' .. id, ttl_s) end
   nudge(id, job[6])
   if string.find(job[5] or '', status == 'succeeded' and 's' or 'f', 1, true) then
     -- whoever tells of its end finds it here; until it has, the record stays with its payload
+    redis.call('HDEL', key, 'entry', 'waiters', 'worker', 'group', 'followers')
     redis.call('XADD', 'fb:outbox', '*', 'j', id, 't', ttl_s)
   else
-    redis.call('HDEL', key, 'payload')
+    redis.call('HDEL', key, 'payload', 'entry', 'waiters', 'worker', 'group', 'followers')
     redis.call('EXPIRE', key, ttl_s)
   end
   -- an idempotency key goes with the job it stands for

@@ -17,11 +17,6 @@ from gateway.v2.models import unknown
 _PLAIN_400 = (InvalidInput, NotAcceptable)
 
 
-def error_answer(text: str, status: int) -> Answer:
-    """An error of this protocol."""
-    return Answer(dumps({"error": text}), status)
-
-
 def translate(error: Exception, path: str) -> Answer:
     """Any exception; unknown ones are logged and stay inside."""
     problem = as_problem(error, path)

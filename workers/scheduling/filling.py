@@ -83,7 +83,7 @@ class Filling:
         """When it ends, if it takes somewhat longer than predicted."""
         return self._start_s + SAFETY * (self._swap_s + self.compute_s)
 
-    def offer(self, turn: Turn, waiting: int = 0) -> Fit:
+    def offer(self, turn: Turn, waiting: int) -> Fit:
         """Take the job in where limits, bytes and due times are kept; `waiting`: jobs in all.
 
         The first of another function is taken where that lets jobs end sooner in the mean.

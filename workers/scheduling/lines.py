@@ -49,12 +49,6 @@ class Line:
         """Rows before one of its jobs; as if all had the mean number."""
         return bisect_left(self.order, urgency(job)) * self.rows // len(self.order)
 
-    def span(self, priority: int) -> tuple[int, int]:
-        """Where the jobs of one priority begin and end."""
-        low: tuple[int] = (-priority,)
-        high: tuple[int] = (1 - priority,)
-        return bisect_left(self.order, low), bisect_left(self.order, high)
-
     def due_before(self, at_s: float) -> int:
         """How many are due before then."""
         return bisect_left(self.order, (-self.priority, at_s))

@@ -13,7 +13,6 @@ from contract.errors import DeadlineUnmeetable
 from contract.store.jobs import retry_after_ms
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.lines import Line
-from workers.scheduling.pending import Pending
 from workers.scheduling.records import Refusal, WorkerView
 
 # Of what is predicted, the part that is taken as certain. Weights count for nothing: they may be
@@ -22,7 +21,6 @@ CERTAIN = 0.5
 
 
 def unmeetable(
-    pending: Pending,
     lines: Iterable[Line],
     workers: Sequence[WorkerView],
     forecast: Forecast,
@@ -32,29 +30,23 @@ def unmeetable(
     if not workers:
         return []
     start_s = now_s + CERTAIN * min(view.remaining_s or 0.0 for view in workers)
-    found: list[Refusal] = []
-    several = pending.priorities() > 1
-    for line in lines:
-        first = line.jobs[0]
-        cost_s = CERTAIN * forecast.compute_s(line.ref, first.rows)
-        if (several or first.deadline_s < start_s + cost_s) and forecast.is_measured(line.ref):
-            found += _of_line(line, forecast, start_s, now_s)
-    return found
+    return [
+        refusal
+        for line in lines
+        if forecast.is_measured(line.ref)
+        for refusal in _of_line(line, forecast, start_s, now_s)
+    ]
 
 
 def _of_line(line: Line, forecast: Forecast, start_s: float, now_s: float) -> list[Refusal]:
-    """Those of each priority up to the first that could be met."""
+    """Those before the first that could be met."""
     found: list[Refusal] = []
-    first = 0
-    while first < len(line.jobs):
-        stop = line.span(line.jobs[first].priority)[1]
-        for job in line.jobs[first:stop]:
-            end_s = start_s + CERTAIN * forecast.compute_s(line.ref, job.rows)
-            if end_s <= job.deadline_s:
-                break
-            is_too_long = now_s + (end_s - start_s) > job.deadline_s
-            found.append(Refusal(job, end_s, "too_long" if is_too_long else "workers_busy"))
-        first = stop
+    for job in line.jobs:
+        end_s = start_s + CERTAIN * forecast.compute_s(line.ref, job.rows)
+        if end_s <= job.deadline_s:
+            break
+        is_too_long = now_s + (end_s - start_s) > job.deadline_s
+        found.append(Refusal(job, end_s, "too_long" if is_too_long else "workers_busy"))
     return found
 
 

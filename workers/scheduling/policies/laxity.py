@@ -3,9 +3,10 @@
 Work-conserving: a worker that has nothing gets a group at once, so groups grow by themselves while
 devices are busy. A worker that has a group gets the next one ahead, in time to hide what it takes
 to begin it, and no sooner: it is better left to grow. A group is filled from the first job outward,
-in the order of `order.py` and across functions, while every member is still predicted to be in
-time, the bytes fit, and nobody else waits too long (`filling.py`). What no worker can end before
-its deadline any more is refused (`refusals.py`).
+in the order of `order.py`, first by those of its function and then across functions where that
+pays, while every member is still predicted to be in time, the bytes fit, and nobody else waits too
+long (`filling.py`). What no worker can end before its deadline any more is refused
+(`refusals.py`), and while late jobs get no turn, what would be late (`admission.py`).
 """
 
 from __future__ import annotations
@@ -62,12 +63,12 @@ class LeastLaxity:
         if not free:
             start_s = now_s + min((worker.remaining_s or 0.0 for worker in workers), default=0.0)
             missing = pending.missing(forecast, start_s)
-            others = unmeetable(pending, missing, workers, forecast, now_s)
+            others = unmeetable(missing, workers, forecast, now_s)
             refused += [refusal for refusal in others if refusal.job.id not in gone]
             return Plan([], refused)
         decision = _Decision(pending, free, costs, forecast, self._limits, now_s, self._served_s)
         missing = pending.missing(forecast, decision.start_s)
-        others = unmeetable(pending, missing, workers, forecast, now_s)
+        others = unmeetable(missing, workers, forecast, now_s)
         refused += [refusal for refusal in others if refusal.job.id not in gone]
         decision.gone.update(refusal.job.id for refusal in refused)
         dispatches = decision.dispatches()

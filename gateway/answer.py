@@ -25,7 +25,9 @@ class Answer(NamedTuple):
 
     @property
     def wsgi_headers(self) -> list[Header]:
-        """All headers, as a WSGI server takes them."""
+        """All headers, as a WSGI server takes them; without content none that describe content."""
+        if self.status == 204:
+            return [*self.headers]
         return [
             ("Content-Type", self.content_type),
             ("Content-Length", str(len(self.body))),

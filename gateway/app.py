@@ -6,7 +6,8 @@ module alone knows Flask. Invocations, the hot path, pass Flask's contexts by.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,7 @@ def _route_functions(app: Flask, gateway: Gateway) -> None:
     add(
         f"{item}/invoke",
         "invoke",
-        lambda name: _respond(_invoke(gateway, name, request.environ)),
+        lambda name: _respond(_invoke(gateway, request.environ, name)),
         methods=["POST"],
     )
 
@@ -205,14 +206,14 @@ def _respond(answer: Answer) -> Response:
     return Response(answer.body, answer.status, answer.wsgi_headers)
 
 
-def _invoke(gateway: Gateway, name: str, environ: WSGIEnvironment) -> Answer:
+def _invoke(gateway: Gateway, environ: WSGIEnvironment, name: str) -> Answer:
     body = read_body(environ, gateway.settings.max_body_bytes)
     if "HTTP_IDEMPOTENCY_KEY" in environ:
         return invoke_once(gateway, name, environ, body)
     return invoke(gateway, name, environ, body)
 
 
-_INVOKE = HotPath("/v1/functions/", "/invoke", _invoke)
+_INVOKE = HotPath(re.compile("/v1/functions/(.+)/invoke"), _invoke)
 
 
 def _short_cut(gateway: Gateway, app: WSGIApplication) -> WSGIApplication:
@@ -224,9 +225,9 @@ def _short_cut(gateway: Gateway, app: WSGIApplication) -> WSGIApplication:
         found = _hot_at(path, hot) if environ["REQUEST_METHOD"] == "POST" else None
         if found is None:
             return app(environ, start_response)
-        target = path[len(found.before) : -len(found.after)]
+        answer_of, parts = found
         try:
-            answer = found.answer(gateway, target, environ)
+            answer = answer_of(gateway, environ, *parts)
         except Exception as error:  # noqa: BLE001  # as Flask's own error handler does
             # WSGI has bytes as latin-1
             answer = _translate(error, path.encode("latin-1").decode(errors="replace"))
@@ -236,10 +237,13 @@ def _short_cut(gateway: Gateway, app: WSGIApplication) -> WSGIApplication:
     return call
 
 
-def _hot_at(path: str, hot: Iterable[HotPath]) -> HotPath | None:
+def _hot_at(
+    path: str, hot: Iterable[HotPath]
+) -> tuple[Callable[..., Answer], Sequence[str]] | None:
     for one in hot:
-        if path.startswith(one.before) and path.endswith(one.after):
-            return one
+        match = one.paths.fullmatch(path)
+        if match is not None:
+            return one.answer, match.groups()
     return None
 
 

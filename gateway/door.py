@@ -6,8 +6,9 @@ no queue, no store and no errors of its own. `gateway/doors.py` lists those ther
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from flask import Flask, Response
 
@@ -15,9 +16,6 @@ from contract.access import ApiKey, Scope
 from gateway.answer import Answer
 from gateway.context import Gateway
 from gateway.openapi_parts import Record, problems
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 
 def bearer(environ: Mapping[str, Any]) -> str:
@@ -47,10 +45,10 @@ def respond(answer: Answer) -> Response:
 class HotPath(NamedTuple):
     """POSTs that are answered without Flask's contexts; Flask knows their route as well."""
 
-    # what their paths begin and end with, and from what stands between to the answer
-    before: str
-    after: str
-    answer: Callable[[Gateway, str, WSGIEnvironment], Answer]
+    # their paths, whole
+    paths: re.Pattern[str]
+    # from the gateway, the request's environment and the groups of its path
+    answer: Callable[..., Answer]
 
 
 class Door(NamedTuple):

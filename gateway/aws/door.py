@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
+from werkzeug.wrappers import Request
 
 from contract.access import Scope
-from gateway.answer import JSON
+from gateway.answer import JSON, Answer
 from gateway.aws.credentials import credential
 from gateway.aws.errors import translate
-from gateway.aws.invoke import LOG_TYPES, TYPES
+from gateway.aws.invoke import LOG_TYPES, REQUEST_ID, TYPES
 from gateway.aws.names import MAX_NAME
-from gateway.aws.operations import OPERATIONS, Asked, Operation
+from gateway.aws.operations import INVOKE, OPERATIONS, Asked, Operation
 from gateway.context import Gateway
-from gateway.door import Door, respond
+from gateway.door import Door, HotPath, respond
 from gateway.openapi_parts import ANY, Record, header, query
 from gateway.openapi_parts import operation as described
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 NAME = "lambda"
 # dates of the API's editions: /2015-03-31/
@@ -77,10 +82,18 @@ def _view(gateway: Gateway, operation: Operation) -> Callable[..., Response]:
     def answer(**parts: str) -> Response:
         asked = Asked(parts, request.args, request.environ)
         response = respond(operation.answer(gateway, asked))
-        response.headers.setdefault("x-amzn-RequestId", str(uuid.uuid4()))
+        response.headers.setdefault(REQUEST_ID, str(uuid.uuid4()))
         return response
 
     return answer
+
+
+def _invoke(gateway: Gateway, environ: WSGIEnvironment, name: str) -> Answer:
+    query = Request(environ).args if environ.get("QUERY_STRING") else {}
+    answer = INVOKE.answer(gateway, Asked({"name": name}, query, environ))
+    if any(header == REQUEST_ID for header, _ in answer.headers):
+        return answer
+    return answer._replace(headers=(*answer.headers, (REQUEST_ID, str(uuid.uuid4()))))
 
 
 def _scope(method: str, path: str) -> Scope | None:
@@ -153,4 +166,5 @@ AWS = Door(
     _scope,
     _describe,
     credential,
+    hot=HotPath(re.compile(f"{INVOKE.path.replace('{name}', '([^/]+)')}/?"), _invoke),
 )

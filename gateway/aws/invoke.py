@@ -31,6 +31,7 @@ from gateway.job_answers import JOB_HEADER, value
 
 TYPES = ("RequestResponse", "Event", "DryRun")
 LOG_TYPES = ("None", "Tail")
+REQUEST_ID = "x-amzn-RequestId"
 # of the log that an answer has, as AWS has it
 TAIL_BYTES = 4096
 # a function's clock and ours may differ by this
@@ -142,7 +143,7 @@ def _as_event(
 
 
 def _ids(job_id: str) -> tuple[Header, ...]:
-    return (("x-amzn-RequestId", job_id), (JOB_HEADER, job_id))
+    return ((REQUEST_ID, job_id), (JOB_HEADER, job_id))
 
 
 def _answer(gateway: Gateway, spec: JobSpec, outcome: Outcome, has_tail: bool) -> Answer:

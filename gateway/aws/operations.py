@@ -81,17 +81,18 @@ class Operation(NamedTuple):
         return None if self.method == "GET" else Scope.DEPLOY
 
 
+INVOKE = Operation(
+    "Invoke",
+    "POST",
+    f"{_FUNCTION}/invocations",
+    lambda g, a: invoke(g, a.name, a.qualifier, a.environ, a.payload(g)),
+    200,
+    "Call a function: at once, as an event (202) or dry (204)",
+    ("Qualifier",),
+    has_body=True,
+)
 OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        "Invoke",
-        "POST",
-        f"{_FUNCTION}/invocations",
-        lambda g, a: invoke(g, a.name, a.qualifier, a.environ, a.payload(g)),
-        200,
-        "Call a function: at once, as an event (202) or dry (204)",
-        ("Qualifier",),
-        has_body=True,
-    ),
+    INVOKE,
     Operation(
         "InvokeAsync",
         "POST",

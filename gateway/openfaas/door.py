@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -14,7 +15,7 @@ from contract.errors import FuseboxError, RequestError
 from contract.log import Log
 from gateway.answer import JSON, Answer
 from gateway.context import Gateway
-from gateway.door import Door, bearer, respond
+from gateway.door import Door, HotPath, bearer, respond
 from gateway.jobs import cancel as cancel_job
 from gateway.openapi_parts import ANY, Record, header, operation, query
 from gateway.openfaas import system
@@ -22,6 +23,9 @@ from gateway.openfaas.callbacks import callback_of
 from gateway.openfaas.calls import TEXT, call, call_async, failed
 from gateway.problems import RETRY_AFTER_MS
 from gateway.request_body import read_body
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 log = Log("gateway")
 NAME = "openfaas"
@@ -35,15 +39,13 @@ _FUNCTION, _ASYNC = "/function/{name}", "/async-function/{name}"
 
 
 def _route(app: Flask, gateway: Gateway) -> None:
-    def body() -> bytes:
-        return read_body(request.environ, gateway.settings.max_body_bytes)
-
     def invoke(name: str) -> Response:
-        return respond(call(gateway, name, request.environ, body()))
+        return respond(_call(gateway, request.environ, name))
 
     def later(name: str) -> Response:
         callback = callback_of(request.headers.get("X-Callback-Url", ""))
-        return respond(call_async(gateway, name, request.environ, body(), callback))
+        body = read_body(request.environ, gateway.settings.max_body_bytes)
+        return respond(call_async(gateway, name, request.environ, body, callback))
 
     def cancel(name: str) -> Response:
         cancel_job(gateway, name, "")
@@ -72,6 +74,11 @@ def _route(app: Flask, gateway: Gateway) -> None:
     )
     add("/system/info", "openfaas_info", lambda: respond(system.info()))
     add("/system/namespaces", "openfaas_namespaces", lambda: respond(system.namespaces()))
+
+
+def _call(gateway: Gateway, environ: WSGIEnvironment, name: str) -> Answer:
+    body = read_body(environ, gateway.settings.max_body_bytes)
+    return call(gateway, name, environ, body)
 
 
 def _translate(error: Exception, path: str) -> Answer:
@@ -196,4 +203,5 @@ OPENFAAS = Door(
     _scope,
     _describe,
     _credential,
+    hot=HotPath(re.compile("/function/([^/]+)"), _call),
 )

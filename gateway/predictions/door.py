@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
 
@@ -16,7 +17,7 @@ from contract.origin import Origin
 from gateway.answer import JSON, Answer, json_answer
 from gateway.calls import Call, submit
 from gateway.context import Gateway
-from gateway.door import Door, respond
+from gateway.door import Door, HotPath, respond
 from gateway.ended import call_to_end
 from gateway.openapi_parts import ANY, Record, header, operation, problems
 from gateway.predictions.records import (
@@ -32,6 +33,9 @@ from gateway.predictions.records import (
 from gateway.predictions.wishes import Wish, parse_model, parse_version, parse_wait
 from gateway.problems import translate
 from gateway.request_body import read_body
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 NAME = "predictions"
 _PREDICTIONS, _MODELS = "/v1/predictions", "/v1/models/"
@@ -53,6 +57,17 @@ def create(gateway: Gateway, ref: FunctionRef, wish: Wish, prefer: str) -> Answe
     status = Status.QUEUED if outcome is None else outcome.status
     record = prediction(spec, status, outcome, wish.given)
     return json_answer(record, 202 if outcome is None else 201)
+
+
+def _predict(
+    gateway: Gateway, environ: WSGIEnvironment, owner: str | None = None, name: str | None = None
+) -> Answer:
+    """POST /v1/predictions, where the body names the version, or that of a model."""
+    # a wrong name first, whatever the body is
+    model = None if owner is None or name is None else parse_model(owner, name)
+    wish = Wish.of(read_body(environ, gateway.settings.max_body_bytes))
+    ref = parse_version(wish.version) if model is None else model
+    return create(gateway, ref, wish, environ.get("HTTP_PREFER", ""))
 
 
 def show(gateway: Gateway, job_id: str) -> Answer:
@@ -96,24 +111,15 @@ def _checked(job_id: str) -> JobId:
 
 
 def _route(app: Flask, gateway: Gateway) -> None:
-    def wish() -> Wish:
-        return Wish.of(read_body(request.environ, gateway.settings.max_body_bytes))
-
-    def predict() -> Response:
-        wanted = wish()
-        ref = parse_version(wanted.version)
-        return respond(create(gateway, ref, wanted, request.headers.get("Prefer", "")))
-
-    def predict_model(owner: str, name: str) -> Response:
-        ref = parse_model(owner, name)
-        return respond(create(gateway, ref, wish(), request.headers.get("Prefer", "")))
+    def predict(**model: str) -> Response:
+        return respond(_predict(gateway, request.environ, **model))
 
     def add(path: str, endpoint: str, answer: Any, method: str = "GET") -> None:
         view = answer if method == "POST" else lambda **parts: respond(answer(gateway, **parts))
         app.add_url_rule(path, f"{NAME}_{endpoint}", view, methods=[method])
 
     add(_PREDICTIONS, "create", predict, "POST")
-    add(f"{_MODEL}/predictions", "create_of", predict_model, "POST")
+    add(f"{_MODEL}/predictions", "create_of", predict, "POST")
     add(f"{_PREDICTIONS}/<job_id>", "show", show)
     add(
         f"{_PREDICTIONS}/<job_id>/cancel",
@@ -223,4 +229,5 @@ PREDICTIONS = Door(
     translate,
     _scope,
     _describe,
+    hot=HotPath(re.compile("/v1(?:/models/([^/]+)/([^/]+))?/predictions"), _predict),
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
 
@@ -18,8 +19,11 @@ from gateway.request_body import read_body
 from gateway.v2 import models, repository, statistics
 from gateway.v2.description import describe, errors
 from gateway.v2.errors import translate
-from gateway.v2.infer import infer, infer_at
+from gateway.v2.infer import infer
 from gateway.v2.models import ref_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 EXTENSIONS = (
     "binary_tensor_data",
@@ -163,6 +167,10 @@ def _model_ready(gateway: Gateway, model: str, version: str | None) -> Answer:
     return json_answer(record, 200 if is_ready else 503)
 
 
+def _infer(gateway: Gateway, environ: WSGIEnvironment, model: str, version: str | None) -> Answer:
+    return infer(gateway, ref_of(model, version), environ)
+
+
 V2 = Door(
     "v2",
     "The Open Inference Protocol V2, for its own clients: Triton's, KServe's and others.",
@@ -172,5 +180,5 @@ V2 = Door(
     scope_of,
     describe,
     problems=errors,
-    hot=HotPath(f"{_MODELS}/", "/infer", infer_at),
+    hot=HotPath(re.compile(f"{_MODELS}/([^/]+)(?:/versions/([^/]+))?/infer"), _infer),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from contract.errors import FuseboxError, NotFound, RequestError, Unavailable, decode_error
+from contract.errors import FuseboxError, RequestError, Unavailable, decode_error
 from contract.function import Function, FunctionRef
 from contract.job import MAX_PRIORITY, Outcome
 from gateway.answer import Answer
@@ -16,7 +16,6 @@ from gateway.job_answers import JOB_HEADER
 from gateway.request_body import read_body
 from gateway.v2.encodings import inflated
 from gateway.v2.errors import translate
-from gateway.v2.models import ref_of
 from gateway.v2.payloads import payload_of
 from gateway.v2.request import InferRequest, Record, parse
 from gateway.v2.response import Asked, respond
@@ -26,16 +25,6 @@ if TYPE_CHECKING:
 
 # what Triton's own clients can say, 64 bits
 _MOST = 2**64
-
-
-def infer_at(gateway: Gateway, target: str, environ: WSGIEnvironment) -> Answer:
-    """POST /v2/models/<target>/infer, where the target is `NAME` or `NAME/versions/N`."""
-    match target.split("/"):
-        case [model]:
-            return infer(gateway, ref_of(model), environ)
-        case [model, "versions", version]:
-            return infer(gateway, ref_of(model, version), environ)
-    raise NotFound("Not Found")
 
 
 def infer(gateway: Gateway, ref: FunctionRef, environ: WSGIEnvironment) -> Answer:

@@ -1,4 +1,4 @@
-"""Any history of uses, evictions and failures of slots, against a model of plain LRU."""
+"""Any history of uses, evictions and failures of slots, against a model of LRU."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fusion.errors import BudgetExceeded, WeightsError
+from fusion.history import SETTLE_S
 from fusion.slots import Lease, SlotRequest, SlotTable
 from tests.unit.fusion_memory.fakes import FakeClock, FakeLoader
 
@@ -35,7 +36,10 @@ def histories(of: Functions) -> type[RuleBasedStateMachine]:  # noqa: C901  # on
     groups = st.lists(st.sampled_from(sorted(of.keep_alives)), unique=True, max_size=4)
 
     class Histories(RuleBasedStateMachine):
-        """The model: keys in order of use, the groups that hold them, and charged bytes."""
+        """The model: keys in order of use, the groups that hold them, and charged bytes.
+
+        What came in for a group that then failed settles: others leave before it, for a second.
+        """
 
         def __init__(self) -> None:
             super().__init__()
@@ -46,6 +50,8 @@ def histories(of: Functions) -> type[RuleBasedStateMachine]:  # noqa: C901  # on
             self.held: list[tuple[Lease, list[str], int]] = []
             self.released_at_s: dict[str, float] = {}
             self.charged = 0
+            # when they came in
+            self.unused: dict[str, float] = {}
 
         def pinned(self) -> set[str]:
             return {key for _, group, _ in self.held for key in group}
@@ -54,10 +60,10 @@ def histories(of: Functions) -> type[RuleBasedStateMachine]:  # noqa: C901  # on
             return of.bytes_of(keys) + sum(scratch for _, _, scratch in self.held) + self.charged
 
         def model_room(self, bytes_: int, group: list[str]) -> bool:
-            """Plain LRU: the oldest leave until it fits, if that suffices."""
+            """The oldest leave until it fits, if that suffices; those that settle last."""
             kept = [*self.order]
             missing = [key for key in group if key not in kept]
-            for key in self.order:
+            for key in sorted(self.order, key=self.settles):
                 if self.used(kept + missing) + bytes_ <= of.budget_bytes:
                     break
                 if key not in {*group} | self.pinned():
@@ -66,6 +72,9 @@ def histories(of: Functions) -> type[RuleBasedStateMachine]:  # noqa: C901  # on
                 return False
             self.order = kept
             return True
+
+        def settles(self, key: str) -> bool:
+            return self.clock.now_s - self.unused.get(key, -inf) < SETTLE_S
 
         def model_use(self, group: list[str]) -> None:
             self.order = [key for key in self.order if key not in group] + group
@@ -94,6 +103,7 @@ def histories(of: Functions) -> type[RuleBasedStateMachine]:  # noqa: C901  # on
                 assert broken in missing
                 loaded = missing[: missing.index(broken)]
                 self.model_release([key for key in group if key in self.order or key in loaded])
+                self.unused |= dict.fromkeys(loaded, self.clock.now_s)
             except TimeoutError:
                 assert possible
                 assert not fits
@@ -106,6 +116,7 @@ def histories(of: Functions) -> type[RuleBasedStateMachine]:  # noqa: C901  # on
                 assert broken not in missing
                 assert set(missing) == lease.cold
                 self.model_use(group)
+                self.unused |= dict.fromkeys(missing, self.clock.now_s)
                 self.held.append((lease, group, scratch))
 
         @rule(which=st.integers(0, 9))
@@ -114,6 +125,8 @@ def histories(of: Functions) -> type[RuleBasedStateMachine]:  # noqa: C901  # on
                 lease, group, _ = self.held.pop(which % len(self.held))
                 lease.release()
                 self.model_release(group)
+                for key in group:
+                    self.unused.pop(key, None)
 
         @rule(key=st.sampled_from(sorted(of.keep_alives)))
         def evict(self, key: str) -> None:

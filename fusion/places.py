@@ -4,9 +4,7 @@ A range of addresses is reserved, which takes no memory; a file is mapped into t
 is free. Pages are the page cache's: shared between processes, never copied.
 """
 
-import ctypes
 import mmap
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,21 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion.huge_pages import HUGE_BYTES, has_huge_pages
+from fusion.mapping import Reserved, map_file, unmap
 from fusion.readahead import bring_in
 
 PAGE_BYTES = mmap.PAGESIZE
 # of one range: more files of a size begin another
 RANGE_BYTES = 4 * 2**30
 MOST_PLACES = 64
-# Linux, uapi/asm-generic/mman-common.h; Python's mmap has no name for them
-MAP_FIXED = 0x10
-PROT_NONE = 0
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (
-    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
-)  # fmt: skip
 
 
 class _Range:
@@ -39,9 +30,8 @@ class _Range:
     def __init__(self, place_bytes: int) -> None:
         self.place_bytes = place_bytes
         count = max(1, min(MOST_PLACES, RANGE_BYTES // place_bytes))
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        self._reserved = mmap.mmap(-1, count * place_bytes, flags=flags, prot=PROT_NONE)
-        self._begin = _address(self._reserved)
+        self._reserved = Reserved(count * place_bytes, _align(place_bytes))
+        self._begin = self._reserved.address
         self.free = list(range(count))
 
     def address(self, number: int) -> int:
@@ -96,7 +86,7 @@ class Mapped:
         """Give up whole pages of it; False while a view of them is held."""
         if self.is_viewed(begin, end):
             return False
-        _reserve(self._range.address(self._number) + begin, end - begin)
+        unmap(self._range.address(self._number) + begin, end - begin)
         return True
 
     def close(self) -> bool:
@@ -119,15 +109,17 @@ class Places:
 
         `runs` are the parts that are needed, (begin, end) in whole pages, instead of all of it.
         """
-        place_bytes = -(-bytes_ // PAGE_BYTES) * PAGE_BYTES
+        align = _align(bytes_)
+        place_bytes = -(-bytes_ // align) * align
+        is_huge = align == HUGE_BYTES and has_huge_pages(file)
         range_, number = self._take(place_bytes)
         try:
-            for begin, end in [(0, place_bytes)] if runs is None else runs:
+            for begin, end in [(0, bytes_)] if runs is None else runs:
                 address = range_.address(number) + begin
                 length = min(end, bytes_) - begin
                 # maps of their own: faults bring in what is around them, and nothing beyond
-                _map_at(address, length, mmap.PROT_READ, mmap.MAP_SHARED, file, begin)
-                bring_in(address, length)
+                map_file(address, length, file, begin)
+                bring_in(address, length, is_huge)
         except BaseException:
             self.give_back(range_, number)
             raise
@@ -135,7 +127,7 @@ class Places:
 
     def give_back(self, range_: _Range, number: int) -> None:
         """Reserve the place again; nothing may read it any more."""
-        _reserve(range_.address(number), range_.place_bytes)
+        unmap(range_.address(number), range_.place_bytes)
         with self._lock:
             range_.free.append(number)
 
@@ -151,22 +143,6 @@ class Places:
             return range_, number
 
 
-def _map_at(
-    address: int, bytes_: int, protection: int, flags: int, file: int, offset: int = 0
-) -> None:
-    if _libc.mmap(address, bytes_, protection, flags | MAP_FIXED, file, offset) != address:
-        raise _last_error()
-
-
-def _reserve(address: int, bytes_: int) -> None:
-    _map_at(address, bytes_, PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
-
-
-def _last_error() -> OSError:
-    number = ctypes.get_errno()
-    return OSError(number, os.strerror(number))
-
-
-def _address(reserved: mmap.mmap) -> int:
-    # the export keeps nothing: numpy lets go of it here
-    return int(np.frombuffer(reserved, np.uint8).__array_interface__["data"][0])
+def _align(bytes_: int) -> int:
+    """Of places: where huge pages can begin, for files that have room for one."""
+    return HUGE_BYTES if bytes_ >= HUGE_BYTES else PAGE_BYTES

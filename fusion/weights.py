@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 # hashed in less time than a thread takes to start and to be heard of, less is
 BYTES_PER_THREAD = 4 * 2**20
+# What is written at once is kept in huge pages where the file system has them.
+WRITE_BYTES = 8 * 2**20
 DTYPES_TO_TAGS = {dtype: tag for tag, (dtype, _) in DTYPES.items()}
 
 
@@ -136,7 +138,7 @@ def _publish(path: Path, encoded: bytes, arrays: Mapping[str, "Bytes"]) -> Weigh
     """Write beside `path`, check what was written, then give it its name."""
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with partial.open("wb", WRITE_BYTES) as file:
             file.write(len(encoded).to_bytes(PREFIX_BYTES, "little"))
             file.write(encoded)
             for chunk in _aligned(arrays):

@@ -35,6 +35,7 @@ from contract.errors import (
 )
 from contract.function import GRAPH, HANDLER, INCLUDED, MANIFEST, WEIGHTS, Function, Manifest
 from contract.log import Log
+from contract.pieces import write_in_pieces
 from gateway.artifact_check import read_manifest
 from gateway.packed import Recorder
 from gateway.shared_weights import SharedWeights
@@ -257,8 +258,7 @@ def _unpack(recorder: Recorder, folder: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with recorder.inside(name, member.size_bytes), path.open("xb") as file:
-                for chunk in member.chunks:
-                    file.write(chunk)
+                write_in_pieces(file, member.chunks)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise TarError(f"{name!r} is both a file and a folder") from error
 

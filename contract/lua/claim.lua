@@ -1,11 +1,12 @@
--- Give queued jobs to a worker as one group. Only the active scheduler may.
--- ARGV: leader's token, worker, group, lease end, then per job: id, note of why it waited
--- Returns per job its fence, 0 where it is no longer queued; false when another scheduler leads.
-local token, worker, group, lease_end = unpack(ARGV, 1, 4)
+-- Give queued jobs to workers as groups. Only the active scheduler may.
+-- ARGV: leader's token, lease end, then per group: worker, group, number of jobs, and per job: id,
+-- note of why it waited
+-- Returns per group its jobs' fences, 0 where one is no longer queued; false when another scheduler
+-- leads.
+local token, lease_end = ARGV[1], ARGV[2]
 if redis.call('GET', 'fb:leader:scheduler') ~= token then return false end
-local fences, claimed = {}, false
-for i = 5, #ARGV, 2 do
-  local id, planned = ARGV[i], ARGV[i + 1]
+
+local function claim(id, planned, worker, group)
   local key = job_key(id)
   local job = redis.call('HMGET', key, 'status', 'function', 'group', 'fence', 'followers')
   if job[1] == 'queued' then
@@ -14,20 +15,31 @@ for i = 5, #ARGV, 2 do
       'planned', planned)
     redis.call('HINCRBY', key, 'attempts', 1)
     redis.call('ZADD', 'fb:leases', lease_end, id)
-    fences[#fences + 1] = redis.call('HINCRBY', key, 'fence', 1)
+    local fence = redis.call('HINCRBY', key, 'fence', 1)
     nudge(id, job[5])
-    claimed = true
-  elseif job[1] == 'running' and job[3] == group then
-    -- this very claim, sent again after a broken connection
-    fences[#fences + 1] = tonumber(job[4])
-    claimed = true
-  else
-    fences[#fences + 1] = 0
+    return fence
   end
+  -- this very claim, sent again after a broken connection
+  if job[1] == 'running' and job[3] == group then return tonumber(job[4]) end
+  return 0
 end
-if claimed then
-  redis.call('HSET', 'fb:groups', group, worker)
-  -- one that has left meanwhile is found missing, and its jobs come back at once
-  redis.call('SADD', 'fb:workers', worker)
+
+local groups = {}
+local i = 3
+while i <= #ARGV do
+  local worker, group, jobs = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  local fences, claimed = {}, false
+  for first = i + 3, i + 1 + 2 * jobs, 2 do
+    local fence = claim(ARGV[first], ARGV[first + 1], worker, group)
+    fences[#fences + 1] = fence
+    claimed = claimed or fence > 0
+  end
+  if claimed then
+    redis.call('HSET', 'fb:groups', group, worker)
+    -- one that has left meanwhile is found missing, and its jobs come back at once
+    redis.call('SADD', 'fb:workers', worker)
+  end
+  groups[#groups + 1] = fences
+  i = i + 3 + 2 * jobs
 end
-return fences
+return groups

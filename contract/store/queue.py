@@ -38,6 +38,16 @@ class News(NamedTuple):
     cursor: Cursor
 
 
+class PlannedGroup(NamedTuple):
+    """A group that is to be claimed for a worker."""
+
+    worker: str
+    group: str
+    jobs: Sequence[JobId]
+    # a `trail.Planned` per job, or none
+    planned: Sequence[bytes] = ()
+
+
 class Fetched(NamedTuple):
     """A claimed job with what it takes to run it."""
 
@@ -186,25 +196,31 @@ class Queue:
             self._server.redis.hdel(keys.GROUPS, group)
 
     def claim(
-        self,
-        token: str,
-        worker: str,
-        group: str,
-        lease_end_s: float,
-        jobs: Sequence[JobId],
-        planned: Sequence[bytes] = (),
+        self, token: str, worker: str, group: str, lease_end_s: float, jobs: Sequence[JobId]
     ) -> list[Claim] | None:
-        """Give queued jobs to a worker; those no longer queued are left out.
+        """`claim_all` for one group."""
+        found = self.claim_all(token, lease_end_s, [PlannedGroup(worker, group, jobs)])
+        return None if found is None else found[0]
 
-        `planned`: a `trail.Planned` per job. None when another scheduler is the active one.
+    def claim_all(
+        self, token: str, lease_end_s: float, groups: Sequence[PlannedGroup]
+    ) -> list[list[Claim]] | None:
+        """Give queued jobs to workers, all in one move; per group its jobs that were still queued.
+
+        None when another scheduler is the active one.
         """
-        args: list[Argument] = [token, worker, group, lease_end_s]
-        for job, note in zip(jobs, planned or [b""] * len(jobs), strict=True):
-            args += [job, note]
-        fences = self._server.run("claim", args)
-        if fences is None:
+        args: list[Argument] = [token, lease_end_s]
+        for worker, group, jobs, planned in groups:
+            args += [worker, group, len(jobs)]
+            for job, note in zip(jobs, planned or [b""] * len(jobs), strict=True):
+                args += [job, note]
+        found = self._server.run("claim", args)
+        if found is None:
             return None
-        return [Claim(job, fence) for job, fence in zip(jobs, fences, strict=True) if fence]
+        return [
+            [Claim(job, fence) for job, fence in zip(group.jobs, fences, strict=True) if fence]
+            for group, fences in zip(groups, found, strict=True)
+        ]
 
     def fetch(self, claims: Iterable[Claim]) -> list[Fetched]:
         """Specs and payloads of the claimed jobs that are still this claim's, in one round trip."""

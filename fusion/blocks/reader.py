@@ -23,14 +23,13 @@ from torch import Tensor
 
 from fusion.blocks.records import PAGE_BYTES, Extent
 from fusion.errors import WeightsError
+from fusion.mapping import MADV_POPULATE_READ
 
 THREADS = 4
 CHUNK_BYTES = 4 * 2**20
 # of less, more of a read is waiting for its first byte
 LEAST_CHUNK_BYTES = 2**20
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
-# Linux, uapi/asm-generic/mman-common.h: Python's mmap has no name for it before 3.13
-MADV_POPULATE_READ = 22
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)

@@ -24,6 +24,7 @@ from contract.acceptance import file_state, note_accepted
 from contract.errors import ArtifactUnavailable
 from contract.function import WEIGHTS
 from contract.log import Log
+from contract.pieces import PIECE_BYTES
 
 log = Log("fetching")
 INCOMING = ".incoming"
@@ -174,6 +175,7 @@ def _unpack(tar: Path, folder: Path) -> None:
     """Unpack what has the digest of an accepted artifact; its weights need not be hashed again."""
     folder.mkdir()
     with tarfile.open(tar) as members:
+        members.copybufsize = PIECE_BYTES  # type: ignore[attr-defined]  # typeshed lacks it
         members.extractall(folder, filter="data")
     tar.unlink()
     weights = folder / WEIGHTS

@@ -16,7 +16,7 @@ from contract.log import Log
 from contract.settings import Settings
 from contract.store import Store
 from contract.store.coming import tell
-from contract.store.queue import Cursor
+from contract.store.queue import Cursor, PlannedGroup
 from workers.scheduling.coming import coming
 from workers.scheduling.costs import PRIOR_COMPUTE_S
 from workers.scheduling.groups import can_start
@@ -50,6 +50,8 @@ LEARN_EVERY_S = 0.1
 LOOK_EVERY_S = 0.02
 # Jobs that one move of the store expires or refuses, so that it never stalls the others for long.
 EXPIRE_AT_ONCE = 256
+# Groups that one move of the store claims.
+CLAIM_AT_ONCE = 16
 # After the store was away, workers get this long to report and to renew before they count as gone.
 GRACE_S = 3.0
 
@@ -211,8 +213,8 @@ class Scheduler:
         decided = self._policy.plan(state.pending, views, state.costs, now_s)
         self._measures.decisions.note(time.perf_counter() - began_s, len(decided.dispatches))
         self._refuse(state, decided.refused, now_s)
-        for dispatch in decided.dispatches:
-            self._dispatch(state, dispatch)
+        for first in range(0, len(decided.dispatches), CLAIM_AT_ONCE):
+            self._dispatch(state, decided.dispatches[first : first + CLAIM_AT_ONCE])
         state.wake_at_s = decided.wake_at_s
         state.note_waiting(time.monotonic())
 
@@ -259,20 +261,24 @@ class Scheduler:
             for refusal in some:
                 state.remove_job(refusal.job)
 
-    def _dispatch(self, state: State, dispatch: Dispatch) -> None:
-        group = secrets.token_hex(8)
+    def _dispatch(self, state: State, dispatches: Sequence[Dispatch]) -> None:
         now_s = time.time()
         lease_end_s = now_s + self._settings.lease_s
-        jobs = [job.id for job in dispatch.jobs]
-        planned = [note.encode() for note in self._sent.explain(dispatch, now_s)]
-        claims = self._store.queue.claim(
-            self._token, dispatch.worker, group, lease_end_s, jobs, planned
-        )
-        if claims is None:
+        groups = [self._planned(dispatch, now_s) for dispatch in dispatches]
+        claimed = self._store.queue.claim_all(self._token, lease_end_s, groups)
+        if claimed is None:
             raise NotLeading
+        for dispatch, planned, claims in zip(dispatches, groups, claimed, strict=True):
+            state.start(planned.group, dispatch, claims, lease_end_s, now_s)
+            if claims:
+                # if this fails, the leases run out and the jobs come back
+                self._send(planned.worker, planned.group, claims)
+                log.debug(
+                    "dispatched", group=planned.group, worker=planned.worker, jobs=len(claims)
+                )
+
+    def _planned(self, dispatch: Dispatch, now_s: float) -> PlannedGroup:
+        notes = [note.encode() for note in self._sent.explain(dispatch, now_s)]
         self._sent.note(dispatch, now_s)
-        state.start(group, dispatch, claims, lease_end_s, now_s)
-        if claims:
-            # if this fails, the leases run out and the jobs come back
-            self._send(dispatch.worker, group, claims)
-            log.debug("dispatched", group=group, worker=dispatch.worker, jobs=len(claims))
+        jobs = [job.id for job in dispatch.jobs]
+        return PlannedGroup(dispatch.worker, secrets.token_hex(8), jobs, notes)

@@ -12,7 +12,7 @@ from contract.function import FunctionRef
 from contract.job import Claim, JobId, Outcome, Status
 from contract.store import Store
 from contract.store.jobs import StaleVersion
-from contract.store.queue import Cursor, GroupReport, Settlement
+from contract.store.queue import Cursor, GroupReport, PlannedGroup, Settlement
 from contract.store.replies import read_mail
 from tests.integration.store.builders import LEADER, a_submission, deploy, lead, submit
 
@@ -117,6 +117,26 @@ def test_a_claim_sent_twice_gives_the_same_fence(store: Store) -> None:
     first = claim(store, submission.spec.id)
     assert claim(store, submission.spec.id) == first
     assert claim(store, submission.spec.id, group="another") == []
+
+
+def test_several_groups_are_claimed_in_one_move(store: Store) -> None:
+    """Each gets what is still queued of its jobs; one without any is no group."""
+    lead(store)
+    function = deploy(store)
+    a, b, c = (submit(store, function)[0].spec.id for _ in range(3))
+    gone = claim(store, c, group="before")
+    wanted = [
+        PlannedGroup("w", "g1", [a, c]),
+        PlannedGroup("v", "g2", [c]),
+        PlannedGroup("v", "g3", [b]),
+    ]
+    first = store.queue.claim_all(LEADER, time.time() + 60, wanted)
+    assert first == [[Claim(a, 1)], [], [Claim(b, 1)]]
+    assert store.queue.claim_all(LEADER, time.time() + 60, wanted) == first
+    assert store.queue.claim_all("former", time.time() + 60, wanted) is None
+    assert store.queue.groups() == {"before": "w", "g1": "w", "g3": "v"}
+    assert len(store.queue.fetch([*gone, *first[0], *first[2]])) == 3
+    assert store.telemetry.conservation().drift == 0
 
 
 def test_a_lease_that_runs_out_fences_the_old_attempt_off(store: Store) -> None:

@@ -9,7 +9,7 @@ import pytest
 from contract.errors import DeadlineUnmeetable
 from contract.job import Claim, JobId, Outcome, Status
 from contract.store import Store
-from contract.store.queue import GroupReport, Settlement
+from contract.store.queue import GroupReport, PlannedGroup, Settlement
 from contract.store.scheduling import Answers, Decisions, SchedulingNow
 from contract.trail import Ahead, Planned
 from contract.utility import Served
@@ -22,9 +22,10 @@ PLANNED = Planned(100.0, 0.01, 2, (("other", 2),))
 def claim(store: Store, job: JobId, group: str = "g") -> list[Claim]:
     """The scheduler sends a job, with a note."""
     lead(store)
-    claims = store.queue.claim(LEADER, "w", group, time.time() + 60, [job], [PLANNED.encode()])
-    assert claims is not None
-    return claims
+    planned = PlannedGroup("w", group, [job], [PLANNED.encode()])
+    found = store.queue.claim_all(LEADER, time.time() + 60, [planned])
+    assert found is not None
+    return found[0]
 
 
 def settle(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion import readahead
+from fusion import places, readahead
 from fusion.places import PAGE_BYTES, Mapped, Places
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -42,10 +42,15 @@ def _mapped_kib(mapped: Mapped) -> int:
     "bytes_", [1, PAGE_BYTES, readahead.WINDOW_BYTES, 2 * readahead.WINDOW_BYTES + PAGE_BYTES + 1]
 )
 @pytest.mark.parametrize("is_cold", [True, False])
+@pytest.mark.parametrize("is_huge", [True, False])
 def test_every_page_is_present_when_a_map_is_made(
-    tmp_path: Path, bytes_: int, is_cold: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_: int, is_cold: bool, is_huge: bool
 ) -> None:
-    """In the page cache and in the process's own tables: the first run faults nothing."""
+    """In the page cache and in the process's own tables: the first run faults nothing.
+
+    Also where huge pages are taken for what the file system has, and it has none.
+    """
+    monkeypatch.setattr(places, "has_huge_pages", lambda _: is_huge)
     path = tmp_path / "file"
     path.write_bytes(bytes([7]) * bytes_)
     if is_cold:

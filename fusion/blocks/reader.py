@@ -23,6 +23,7 @@ from torch import Tensor
 
 from fusion.blocks.records import PAGE_BYTES, Extent
 from fusion.errors import WeightsError
+from fusion.huge_pages import has_huge_pages
 from fusion.mapping import MADV_POPULATE_READ
 
 THREADS = 4
@@ -60,8 +61,8 @@ class Memory:
         """A file, read-only and shared; none of its pages is present yet."""
         pages = mmap.mmap(file, bytes_, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
         if HUGE_PAGES.exists():
-            # else 2 MiB may be present where one page was asked for
-            pages.madvise(mmap.MADV_NOHUGEPAGE)
+            # a huge page is never mapped across what `part_at` parts
+            pages.madvise(mmap.MADV_HUGEPAGE if has_huge_pages(file) else mmap.MADV_NOHUGEPAGE)
         return cls(pages)
 
     @property

@@ -1,33 +1,30 @@
 """What events cost: posted ones in batches, decoding them, and cron triggers that only wait.
 
-The gateway's application runs in this process over an embedded store; no worker takes the jobs.
-Shares and rates are of processor time, of gateway and store together, so that other work on the
-machine does not count; the rate by the clock stands beside them.
+`sustained` posts to a whole platform at a steady rate, whose worker runs all of the jobs meanwhile,
+and looks for every one of them afterwards. For the rest the gateway's application runs in this
+process over an embedded store, and no worker takes the jobs: shares and rates are of processor
+time, of gateway and store together, so that other work on the machine does not count; the rate by
+the clock stands beside them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import requests
+from _platform import running_platform
 from _report import Row, finish
+from _store import empty_store
 from cloudevents.http import from_http
-from redis.exceptions import ConnectionError as NotThere
 
-from contract.function import Manifest
 from contract.settings import Settings
-from contract.store import Store, open_store
-from contract.tensors import TensorSpec
-from deploy.embedded_store import server_command
+from contract.store import Store
 from gateway.app import create_app, gateway_of
 from gateway.context import Gateway
 from gateway.triggers.cloudevents import BATCHED, STRUCTURED, decode
@@ -36,11 +33,10 @@ from gateway.triggers.service import run
 
 BATCH = 500
 OTHERS = 100
-START_S = 10.0
-X = TensorSpec("x", "float32", (None, 4))
-MANIFEST = Manifest(
-    "a" * 64, (X,), (X,), 4, 16, {1: 32}, 2, 1, 8, True, False, False, None, 20_000, None
-)
+# ten times a second: a little more than the bar, which an answer that comes late must not miss
+STEADY = 105
+PAID = {"filters": [{"exact": {"type": "paid"}}]}
+DRAIN_S = 120.0
 
 
 class Spent(NamedTuple):
@@ -65,36 +61,6 @@ def spent(store: Store) -> Spent:
     cpu: Any = store.server.redis.info("cpu")
     of_store_s = cpu["used_cpu_user"] + cpu["used_cpu_sys"]
     return Spent(time.monotonic(), time.process_time(), of_store_s)
-
-
-@contextmanager
-def empty_store() -> Iterator[Store]:
-    """A store of its own."""
-    with tempfile.TemporaryDirectory(prefix="fb-") as name:
-        socket = Path(name) / "s"
-        command = server_command(Path(name), socket, "everysec")
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        store = open_store(f"unix://{socket}", result_ttl_s=60)
-        try:
-            _wait(store)
-            store.functions.publish("echo", "b" * 64, MANIFEST)
-            yield store
-        finally:
-            store.close()
-            process.terminate()
-            process.wait(START_S)
-
-
-def _wait(store: Store) -> None:
-    give_up_at_s = time.monotonic() + START_S
-    while True:
-        try:
-            store.server.redis.ping()
-        except NotThere:
-            assert time.monotonic() < give_up_at_s, "the store does not start"
-            time.sleep(0.01)  # its socket is not there yet, so there is nothing to wait on
-        else:
-            return
 
 
 def make(store: Store, name: str, **wanted: Any) -> None:
@@ -139,6 +105,62 @@ def posted(batches: int) -> list[Row]:
         Row("events posted, per second of one processor", count / took.processor_s, "/s", 1_000),
         Row("events posted, per second by the clock", count / took.clock_s, "/s"),
     ]
+
+
+def sustained(seconds: int) -> list[Row]:
+    """A batch every tenth of a second; every event is one job of one trigger."""
+    count = seconds * 10
+    bodies = [json.dumps([event(f"{k}-{i}") for i in range(STEADY)]) for k in range(count)]
+    limits = {"FUSEBOX_QUEUE_LIMIT": "100000", "FUSEBOX_FUNCTION_QUEUE_LIMIT": "100000"}
+    with running_platform(**limits) as platform, requests.Session() as session:
+        platform.deploy(str(Path(__file__).parent / "functions" / "echo.py"))
+        platform.wait_ready()
+        wanted = {"name": "paid", "function": "echo", "input": "{inputs: {x: data.inputs.x}}"}
+        made = session.post(f"{platform.url}/v1/triggers", json=wanted | {"event": PAID})
+        assert made.status_code == 201, made.text
+        before = _jobs(session, platform.url)
+        took_s, refused = [], 0
+        began_s = time.monotonic()
+        for number, body in enumerate(bodies):
+            time.sleep(max(0.0, began_s + number / 10 - time.monotonic()))  # the rate is the point
+            sent_s = time.monotonic()
+            headers = {"Content-Type": BATCHED}
+            answer = session.post(f"{platform.url}/v1/events", data=body, headers=headers)
+            took_s.append(time.monotonic() - sent_s)
+            refused += answer.status_code != 202
+        posted_s = time.monotonic() - began_s
+        after = _settled(session, platform.url, before["accepted"])
+        drained_s = time.monotonic() - began_s - posted_s
+    events = count * STEADY
+    succeeded = after["succeeded"] - before["succeeded"]
+    took_ms = sorted(1e3 * one for one in took_s)
+    case = f"{seconds} s on a whole platform"
+    return [
+        Row(
+            f"{case}: events accepted per second", (count - refused) * STEADY / posted_s, "/s", 1e3
+        ),
+        Row(f"{case}: batches refused", refused, "", 0, False),
+        Row(f"{case}: events whose job did not succeed", events - succeeded, "", 0, False),
+        Row(f"{case}: accepted and nowhere", after["drift"], "", 0, False),
+        Row(f"{case}: answers to batches of {STEADY}, p99", took_ms[int(0.99 * count)], "ms"),
+        Row(f"{case}: from the last answer to the last job's end", drained_s, "s"),
+    ]
+
+
+def _jobs(session: requests.Session, url: str) -> dict[str, int]:
+    found: dict[str, int] = session.get(f"{url}/v1/stats").json()["jobs"]
+    return {"succeeded": 0, **found}
+
+
+def _settled(session: requests.Session, url: str, before: int) -> dict[str, int]:
+    """Where the jobs are when none waits or runs any more."""
+    give_up_at_s = time.monotonic() + DRAIN_S
+    while time.monotonic() < give_up_at_s:
+        jobs = _jobs(session, url)
+        if jobs["accepted"] > before and not jobs["queued"] and not jobs["running"]:
+            return jobs
+        time.sleep(0.1)  # another process: there is nothing to wait on but its answers
+    raise AssertionError(f"jobs do not end: {jobs}")
 
 
 def decoded(count: int) -> list[Row]:
@@ -202,7 +224,8 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     is_quick = options.quick
-    rows = posted(4 if is_quick else 40)
+    rows = sustained(2 if is_quick else 60)
+    rows += posted(4 if is_quick else 40)
     rows += decoded(500 if is_quick else 20_000)
     rows += idle(1_000 if is_quick else 10_000, 5.0 if is_quick else 60.0)
     return finish(rows, "Events", options.json)

@@ -70,7 +70,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
         door.route(app, gateway)
     # a WSGI middleware is set by assignment: https://flask.palletsprojects.com/patterns/wsgi
     inner = guarded(gateway, _short_cut(gateway, app.wsgi_app), DOORS)
-    app.wsgi_app = traced(gateway, inner, DOORS)  # type: ignore[method-assign, assignment]
+    app.wsgi_app = traced(gateway, inner, app.url_map)  # type: ignore[method-assign, assignment]
     return app
 
 

@@ -109,25 +109,29 @@ Result = Accepted | FuseboxError
 
 
 def submit_all(
-    gateway: Gateway, calls: Sequence[Call], is_whole: bool = False, is_ordered: bool = False
+    gateway: Gateway, calls: Sequence[Call], is_whole: bool = False, rows: Sequence[str] = ()
 ) -> list[Result]:
     """Have calls accepted together; per call what it became, or why not, as `submit` raises it.
 
     A call that cannot be read keeps others from being submitted: all with `is_whole`, those behind
-    it with `is_ordered`. What the store refuses (its queue is full) keeps none. Raises
-    StoreUnavailable, after which some may be jobs.
+    it in its row where `rows` names the row of each ("": none). What the store refuses (its queue
+    is full) keeps none. Raises StoreUnavailable, after which some may be jobs.
     """
     results: list[Result] = [NotSubmitted()] * len(calls)
     left: Sequence[int] = range(len(calls))
     for _ in range(MAX_RELOADS):
         ready: list[tuple[int, Function, Submission]] = []
+        stopped: set[str] = set()
         for i in left:
+            row = rows[i] if rows else ""
+            if row in stopped:
+                continue
             try:
                 ready.append((i, *_prepare(gateway, calls[i])))
             except FuseboxError as error:
                 results[i] = error
-                if is_ordered:
-                    break
+                if row:
+                    stopped.add(row)
         if is_whole and len(ready) < len(left):
             return results
         left = _commit(gateway, calls, ready, results)

@@ -6,15 +6,18 @@ to export to, a request passes it by.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, MapAdapter
 
 from contract.trace import TraceContext, new_span_id, new_trace, parse
 from contract.tracing import SERVER, Span, Tracing
 from gateway.access import is_open
 from gateway.answer import Header
 from gateway.context import Gateway
-from gateway.door import Door, door_at
 from gateway.job_answers import JOB_HEADER
 from gateway.trace_context import CURRENT
 
@@ -24,17 +27,16 @@ if TYPE_CHECKING:
 # https://w3c.github.io/trace-context: the answer names the span that the request was
 ANSWER_HEADER = "traceresponse"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_COLLECTIONS = frozenset(
-    {"functions", "jobs", "artifacts", "keys", "workers", "groups", "stats"}
-)  # fmt: skip
-_BELOW = frozenset({"invoke", "logs", "graph", "aliases", "events", "load", "unload"})
+# `<name>` and `<path:name>` of a rule
+_PART = re.compile("<(?:[^:<>]+:)?([^<>]+)>")
 # asked for all the time, and of no call
 _UNTRACED = frozenset({"/metrics"})
 
 
-def traced(gateway: Gateway, app: WSGIApplication, doors: Sequence[Door] = ()) -> WSGIApplication:
+def traced(gateway: Gateway, app: WSGIApplication, routes: Map) -> WSGIApplication:
     """The application, its calls the children of their requests' spans."""
     tracing = gateway.tracing
+    adapter = routes.bind("")
 
     def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         traceparent: str | None = environ.get("HTTP_TRACEPARENT")
@@ -43,7 +45,7 @@ def traced(gateway: Gateway, app: WSGIApplication, doors: Sequence[Door] = ()) -
         parent = None
         if traceparent is not None:
             parent = parse(traceparent, environ.get("HTTP_TRACESTATE", ""))
-        request = _Request(tracing, environ, parent, doors)
+        request = _Request(tracing, environ, parent, adapter)
         token = CURRENT.set(request.context)
         try:
             body = app(environ, request.answering(start_response))
@@ -57,17 +59,13 @@ def traced(gateway: Gateway, app: WSGIApplication, doors: Sequence[Door] = ()) -
     return call
 
 
-def route_of(path: str, doors: Sequence[Door] = ()) -> str:
-    """The path without what differs from call to call; "" for what is no route."""
-    door = door_at(path, doors)
-    if door is not None:
-        return door.prefixes[0]
-    first, _, rest = path.removeprefix("/").partition("/")
-    collection, *parts = rest.split("/")
-    if first != "v1" or collection not in _COLLECTIONS:
+def route_of(method: str, path: str, routes: MapAdapter) -> str:
+    """The route of a request, without what differs from call to call; "" where there is none."""
+    try:
+        rule, _ = routes.match(path, method, return_rule=True)
+    except HTTPException:
         return ""
-    route = f"/v1/{collection}" + ("/{id}" if parts else "")
-    return f"{route}/{parts[1]}" if len(parts) > 1 and parts[1] in _BELOW else route
+    return _PART.sub(r"{\1}", rule.rule)
 
 
 class _Request:
@@ -78,12 +76,12 @@ class _Request:
         tracing: Tracing | None,
         environ: WSGIEnvironment,
         parent: TraceContext | None,
-        doors: Sequence[Door],
+        routes: MapAdapter,
     ) -> None:
         path: str = environ["PATH_INFO"]
         self.span: Span | None = None
         if tracing is not None and not is_open(path) and path not in _UNTRACED:
-            self.span = _begin(tracing, environ["REQUEST_METHOD"], path, parent, doors)
+            self.span = _begin(tracing, environ["REQUEST_METHOD"], path, parent, routes)
             self.context = self.span.context
         else:
             self.context = parent.child(new_span_id()) if parent else new_trace()
@@ -107,10 +105,11 @@ class _Request:
 
 
 def _begin(
-    tracing: Tracing, method: str, path: str, parent: TraceContext | None, doors: Sequence[Door]
+    tracing: Tracing, method: str, path: str, parent: TraceContext | None, routes: MapAdapter
 ) -> Span:
     method = method if method in _METHODS else "_OTHER"
-    route = route_of(path, doors)
+    # WSGI has bytes as latin-1
+    route = route_of(method, path.encode("latin-1").decode(errors="replace"), routes)
     attributes = {"http.request.method": method, "url.path": path[:200]}
     if route:
         attributes["http.route"] = route

@@ -11,6 +11,7 @@ from typing import Any
 from contract.function import FunctionRef
 from contract.job import JobId
 from workers.scheduling.costs import Costs
+from workers.scheduling.loop import CLAIM_AT_ONCE
 from workers.scheduling.policies import Policy, policy_named
 from workers.scheduling.records import PendingJob
 
@@ -161,13 +162,17 @@ class _Run:
         turn = self._scheduler.turn(now_s)
         for job in turn.expired:
             self._end(job, now_s, Answer.EXPIRED)
-        at_s = now_s
+        dispatches, at_s = turn.plan.dispatches, now_s
         if turn.has_decided:
-            at_s += self._draw.one(self._delays.decide_s)
+            # for each group once more
+            for _ in dispatches or (None,):
+                at_s += self._draw.one(self._delays.decide_s)
         for refusal in turn.plan.refused:
             self._end(refusal.job, at_s, Answer.REFUSED)
-        for dispatch in turn.plan.dispatches:
-            at_s += self._draw.one(self._delays.claim_s)
+        for number, dispatch in enumerate(dispatches):
+            if number % CLAIM_AT_ONCE == 0:
+                at_s += self._draw.one(self._delays.claim_s)
+            at_s += self._draw.one(self._delays.message_s)
             worker = self._scheduler.worker(dispatch.worker)
             group = GroupRun(next(self._group_numbers), worker, dispatch, dispatch.jobs)
             worker.send(group, at_s)

@@ -53,9 +53,11 @@ class Delays:
 
     # from the client until the scheduler has it
     accept_s: Samples = (0.0,)
-    # a turn of the scheduler's loop, and each group that it claims and sends; it does one at a time
+    # what the scheduler does, one thing after another: deciding on each group, claiming several of
+    # them in one move, the message of each to its worker
     decide_s: Samples = (0.0,)
     claim_s: Samples = (0.0,)
+    message_s: Samples = (0.0,)
     # from there until the worker has fetched the group's inputs
     send_s: Samples = (0.0,)
     # from the end of computing until the outcomes are stored and the scheduler hears of it

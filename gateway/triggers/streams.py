@@ -106,8 +106,8 @@ class Streams:
             call_of(stream.trigger, entry_event(stream.trigger, entry), max_bytes)
             for entry in entries
         ]
-        is_ordered = not stream.trigger.skips_bad
-        results = submit_all(self._gateway, calls, is_ordered=is_ordered)
+        rows = [] if stream.trigger.skips_bad else [stream.trigger.name] * len(calls)
+        results = submit_all(self._gateway, calls, rows=rows)
         row = taken(stream.trigger, results)
         through = dict(zip([entry.id for entry in entries], row.jobs, strict=False))
         stream.outstanding |= {entry: job for entry, job in through.items() if job}

@@ -1,12 +1,18 @@
-"""The watch triggers under way: folders are looked at in a few threads, each folder in one."""
+"""The watch triggers under way: folders are looked at in a few threads, each folder in one.
+
+Triggers of one folder look at it together, and what they make of its files is submitted in one
+move: calls of one file wait at the same moment, and may run in one group.
+"""
 
 from __future__ import annotations
 
 import heapq
 import mimetypes
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from math import inf
 from threading import Lock
 from typing import NamedTuple
@@ -40,6 +46,30 @@ class _Watch:
     waiting: dict[str, Waiting] = field(default_factory=dict)
     # whether what was there already has been noted
     is_begun: bool = False
+    # of the next look, on the monotonic clock; infinite while it is looked at
+    due_s: float = inf
+
+    @property
+    def url(self) -> str:
+        """The folder."""
+        url: str = self.trigger.options["url"]
+        return url
+
+
+_Left = tuple[_Watch, Sequence[Found]]
+
+
+@dataclass
+class _Batch:
+    """Files of one trigger that are to become calls in one move."""
+
+    calls: list[Call] = field(default_factory=list)
+    # of the calls, and then of the error
+    files: list[Found] = field(default_factory=list)
+    # why the file behind them could not be read; at most one
+    errors: list[FuseboxError] = field(default_factory=list)
+    # files that were looked at; some are gone
+    looked_at: int = 0
 
 
 class _Step(NamedTuple):
@@ -57,6 +87,8 @@ class Watches:
         self._gateway = gateway
         self._lock = Lock()
         self._known: dict[str, _Watch] = {}
+        # names by folder
+        self._of_folder: defaultdict[str, set[str]] = defaultdict(set)
         # (when, name) on the monotonic clock: a watch that is being looked at is not in it
         self._heap: list[tuple[float, str, str]] = []
         # those that are being looked at; one that was read again meanwhile waits for the look
@@ -69,6 +101,9 @@ class Watches:
                 # one that fails is read again: it may have been told to try at once
                 if triggers.get(name) != watch.trigger or watch.health.failures:
                     del self._known[name]
+                    self._of_folder[watch.url].discard(name)
+                    if not self._of_folder[watch.url]:
+                        del self._of_folder[watch.url]
             new = [name for name in triggers if name not in self._known]
         progress = self._gateway.store.triggers.progress(new)
         with self._lock:
@@ -77,6 +112,7 @@ class Watches:
                 health = Health(known.failures, known.retry_at_s)
                 watch = _Watch(triggers[name], health, is_begun=known.at_s > 0)
                 self._known[name] = watch
+                self._of_folder[watch.url].add(name)
                 self._push(watch, time.monotonic())
 
     @property
@@ -87,57 +123,93 @@ class Watches:
 
     def turn(self) -> bool:
         """Look into the folder that is due first, if one is; raises StoreUnavailable."""
-        watch = self._take()
-        if watch is None:
-            return False
+        watches = self._take()
         try:
-            self._look(watch)
+            if watches:
+                self._look(watches)
         finally:
+            now_s, at_s = time.monotonic(), time.time()
             with self._lock:
-                self._busy.discard(watch.trigger.name)
-            wait_s = max(watch.trigger.options["every_s"], watch.health.retry_at_s - time.time())
-            with self._lock:
-                self._push(watch, time.monotonic() + wait_s)
-        return True
+                for watch in watches:
+                    self._busy.discard(watch.trigger.name)
+                    wait_s = max(watch.trigger.options["every_s"], watch.health.retry_at_s - at_s)
+                    self._push(watch, now_s + wait_s)
+        return bool(watches)
 
-    def _take(self) -> _Watch | None:
-        now_s = time.monotonic()
+    def _take(self) -> list[_Watch]:
+        """The watch that is due first, and all others of its folder."""
+        at_s = time.time()
         with self._lock:
-            while self._heap and self._heap[0][0] <= now_s:
-                _, generation, name = heapq.heappop(self._heap)
-                if name in self._busy:
-                    heapq.heappush(self._heap, (now_s + AGAIN_S, generation, name))
-                    continue
-                watch = self._known.get(name)
-                if watch is not None and watch.trigger.generation == generation:
-                    self._busy.add(name)
-                    return watch
+            first = self._pop_due(time.monotonic())
+            if first is None:
+                return []
+            of_folder = [
+                self._known[name] for name in sorted(self._of_folder[first.url] - self._busy)
+            ]
+            watches = [
+                first,
+                *(w for w in of_folder if w.due_s < inf and w.health.retry_at_s <= at_s),
+            ]
+            for watch in watches:
+                self._busy.add(watch.trigger.name)
+                watch.due_s = inf
+            return watches
+
+    def _pop_due(self, now_s: float) -> _Watch | None:
+        while self._heap and self._heap[0][0] <= now_s:
+            due_s, _, name = heapq.heappop(self._heap)
+            watch = self._known.get(name)
+            # one that was looked at meanwhile, or replaced, has another entry
+            if watch is None or watch.due_s != due_s:
+                continue
+            if name in self._busy:
+                self._push(watch, now_s + AGAIN_S)
+                continue
+            watch.due_s = inf
+            return watch
         return None
 
     def _push(self, watch: _Watch, at_s: float) -> None:
         # one that was replaced meanwhile has an entry of its own
         if self._known.get(watch.trigger.name) is watch:
-            trigger = watch.trigger
-            heapq.heappush(self._heap, (at_s, trigger.generation, trigger.name))
+            watch.due_s = at_s
+            heapq.heappush(self._heap, (at_s, watch.trigger.generation, watch.trigger.name))
 
-    def _look(self, watch: _Watch) -> None:
+    def _look(self, watches: Sequence[_Watch]) -> None:
+        left: list[_Left] = []
+        listed: dict[str, list[Found]] = {}
+        for watch in watches:
+            try:
+                ready = self._ready(watch, listed)
+            except StoreUnavailable:
+                raise
+            except FuseboxError as error:
+                self._note(watch, _Step(Taken((), error=error), {}))
+            else:
+                if ready:
+                    left.append((watch, ready))
+        while left:
+            left = self._take_some(left)
+
+    def _ready(self, watch: _Watch, listed: dict[str, list[Found]]) -> list[Found]:
+        """New and finished files; those that are gone are noted. `listed`: by pattern."""
         trigger, options = watch.trigger, watch.trigger.options
         if watch.done is None:
             watch.done = self._gateway.store.triggers.files(trigger.name)
         now_s = time.time()
-        try:
-            # the setting, or a link on the way, may be another one by now
-            url = check_place(options["url"], self._gateway.settings.watched)
-            files = list_files(url, options["pattern"])
-            if not watch.is_begun:
-                self._begin(watch, files, now_s)
-            seen = look(watch.done, watch.waiting, files, time.monotonic(), options["settle_s"])
-            watch.waiting = seen.waiting
-            self._take_all(watch, seen.ready, dict.fromkeys(seen.gone, ""))
-        except StoreUnavailable:
-            raise
-        except FuseboxError as error:
-            self._note(watch, _Step(Taken((), error=error), {}))
+        # the setting, or a link on the way, may be another one by now
+        url = check_place(watch.url, self._gateway.settings.watched)
+        pattern = options["pattern"]
+        if pattern not in listed:
+            listed[pattern] = list(list_files(url, pattern))
+        files = listed[pattern]
+        if not watch.is_begun:
+            self._begin(watch, files, now_s)
+        seen = look(watch.done, watch.waiting, files, time.monotonic(), options["settle_s"])
+        watch.waiting = seen.waiting
+        if seen.gone or (not seen.ready and watch.health.failures):
+            self._note(watch, _Step(Taken(()), dict.fromkeys(seen.gone, "")))
+        return list(seen.ready)
 
     def _begin(self, watch: _Watch, files: Sequence[Found], now_s: float) -> None:
         """Note what was there before the trigger, once."""
@@ -146,43 +218,60 @@ class Watches:
         self._note(watch, _Step(Taken(()), before), {"at_s": repr(now_s)})
         watch.is_begun = True
 
-    def _take_all(self, watch: _Watch, ready: Sequence[Found], gone: dict[str, str]) -> None:
-        """Make calls of files in order, until one of them stops the trigger."""
-        left = list(ready)
-        if not left and (gone or watch.health.failures):
-            self._note(watch, _Step(Taken(()), gone))
-        while left:
-            step, count = self._take_some(watch, left)
-            self._note(watch, step._replace(files=step.files | gone))
-            if step.row.error is not None:
-                return
-            left, gone = left[count:], {}
+    def _take_some(self, left: Sequence[_Left]) -> list[_Left]:
+        """Make calls of the next files of each trigger, in one move; what is left then.
 
-    def _take_some(self, watch: _Watch, left: Sequence[Found]) -> tuple[_Step, int]:
+        A trigger stops at a file that does not become a call, until it is to try again.
+        """
+        read: dict[Found, bytes | None] = {}
+        most_bytes = BYTES_AT_ONCE // len(left)
+        batches = [self._batch(watch, files, most_bytes, read) for watch, files in left]
+        calls = [call for batch in batches for call in batch.calls]
+        rows = [
+            "" if watch.trigger.skips_bad else watch.trigger.name
+            for (watch, _), batch in zip(left, batches, strict=True)
+            for _ in batch.calls
+        ]
+        results = iter(submit_all(self._gateway, calls, rows=rows))
+        after: list[_Left] = []
+        for (watch, files), batch in zip(left, batches, strict=True):
+            own = [*islice(results, len(batch.calls)), *batch.errors]
+            row = taken(watch.trigger, own)
+            through = batch.files[: len(row.jobs)]
+            self._note(watch, _Step(row, {file.name: file.signature for file in through}))
+            if row.error is None and batch.looked_at < len(files):
+                after.append((watch, files[batch.looked_at :]))
+        return after
+
+    def _batch(
+        self,
+        watch: _Watch,
+        files: Sequence[Found],
+        most_bytes: int,
+        read: dict[Found, bytes | None],
+    ) -> _Batch:
+        """Read the next files; `read` has those that another trigger has read already."""
         max_bytes = self._gateway.settings.max_body_bytes
-        calls: list[Call] = []
-        names: list[Found] = []
-        size = count = 0
-        error: FuseboxError | None = None
-        for file in left[:AT_ONCE]:
-            if calls and size + file.size > BYTES_AT_ONCE:
+        batch = _Batch()
+        size = 0
+        for file in files[:AT_ONCE]:
+            if batch.files and size + file.size > most_bytes:
                 break
             size += file.size
-            count += 1
+            batch.looked_at += 1
             try:
-                data = read_file(watch.trigger.options["url"], file, max_bytes)
-            except FuseboxError as raised:
-                error = raised
+                if file not in read:
+                    read[file] = read_file(watch.url, file, max_bytes)
+            except FuseboxError as error:
+                batch.files.append(file)
+                batch.errors.append(error)
                 break
+            data = read[file]
             if data is not None:
                 event = file_event(watch.trigger, file, data)
-                calls.append(call_of(watch.trigger, event, max_bytes))
-                names.append(file)
-        is_ordered = not watch.trigger.skips_bad
-        results = submit_all(self._gateway, calls, is_ordered=is_ordered)
-        row = taken(watch.trigger, [*results, *([error] if error else [])])
-        through = [*names, left[count - 1]][: len(row.jobs)] if error else names[: len(row.jobs)]
-        return _Step(row, {file.name: file.signature for file in through}), count
+                batch.calls.append(call_of(watch.trigger, event, max_bytes))
+                batch.files.append(file)
+        return batch
 
     def _note(
         self, watch: _Watch, step: _Step, place: Mapping[str, Argument] | None = None

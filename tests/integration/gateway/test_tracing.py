@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -126,22 +127,27 @@ def test_a_call_without_a_trace_has_none(client: FlaskClient, store: Store) -> N
 
 
 @pytest.mark.parametrize(
-    ("path", "route"),
+    ("method", "path", "route"),
     [
-        ("/v1/functions", "/v1/functions"),
-        ("/v1/functions/echo@3", "/v1/functions/{id}"),
-        ("/v1/functions/echo/invoke", "/v1/functions/{id}/invoke"),
-        ("/v1/functions/echo/aliases/prod/rollback", "/v1/functions/{id}/aliases"),
-        ("/v1/functions/echo/made-up", "/v1/functions/{id}"),
-        ("/v1/jobs/abc/events", "/v1/jobs/{id}/events"),
-        ("/v1/made-up", ""),
-        ("/", ""),
-        ("", ""),
+        ("GET", "/v1/functions", "/v1/functions"),
+        ("GET", "/v1/functions/echo@3", "/v1/functions/{name}"),
+        ("POST", "/v1/functions/echo/invoke", "/v1/functions/{name}/invoke"),
+        ("POST", "/v1/functions/e/aliases/prod/rollback",
+         "/v1/functions/{name}/aliases/{alias}/rollback"),
+        ("GET", "/v1/jobs/abc/events", "/v1/jobs/{job_id}/events"),
+        ("POST", "/v2/models/echo/infer", "/v2/models/{model}/infer"),
+        ("POST", "/2015-03-31/functions/echo/invocations",
+         "/2015-03-31/functions/{name}/invocations"),
+        ("GET", "/v1/functions/echo/made-up", ""),
+        ("GET", "/v1/functions/echo/invoke", ""),
+        ("GET", "/v1/made-up", ""),
+        ("BREW", "/v1/functions", ""),
+        ("GET", "", ""),
     ],
-)
-def test_routes_are_few(path: str, route: str) -> None:
+)  # fmt: skip
+def test_routes_are_few(app: Flask, method: str, path: str, route: str) -> None:
     """Whatever is asked for."""
-    assert route_of(path) == route
+    assert route_of(method, path, app.url_map.bind("")) == route
 
 
 def test_requests_are_exported_with_their_trace(
@@ -165,7 +171,7 @@ def test_requests_are_exported_with_their_trace(
     assert (unsampled.trace_id, unsampled.is_sampled) == (TRACE, False)
     span = spans[named.span_id]
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, SPAN)
-    assert span.name == "POST /v1/functions/{id}/invoke"
+    assert span.name == "POST /v1/functions/{name}/invoke"
     assert span.start_time_unix_nano < span.end_time_unix_nano
     said = _attributes(span)
     assert said["http.response.status_code"] == 200

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from flask.testing import FlaskClient
 
 from contract.settings import Settings
 from contract.store import Store
 from contract.store.triggers import Move
 from contract.tensors import TensorSpec
+from gateway.calls import Call, Result, submit_all
 from gateway.context import Gateway
 from gateway.events.lead import Leader, ServiceEnded
 from gateway.events.services import Service
+from gateway.triggers import watches
 from tests.integration.gateway.builders import FakeWorker, publish
 from tests.integration.triggers.conftest import Leading, eventually, make, queued, trigger
 from tests.unit.gateway.manifests import MANIFEST
@@ -186,6 +190,38 @@ def test_a_file_becomes_a_job_once_it_is_finished(
     assert [job.spec.rows for job in queued(store)] == [1, 2, 1]
     assert trigger(client, "w")["error"] is None
     assert set(store.triggers.files("w")) == {"old.json", "a.json", "b.json"}
+
+
+def test_triggers_of_one_folder_make_their_calls_in_one_move(
+    client: FlaskClient, store: Store, leading: Leading, settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What one of them cannot read is its own affair."""
+    publish(store)
+    moves: list[list[str]] = []
+
+    def noted(gateway: Gateway, calls: Sequence[Call], **more: Any) -> list[Result]:
+        moves.append([call.origin.cause for call in calls])
+        return submit_all(gateway, calls, **more)
+
+    monkeypatch.setattr(watches, "submit_all", noted)
+    folder = Path(settings.watched[0])
+    look = {"url": str(folder), "settle_s": 0, "pattern": "*.json"}
+    make(client, "a", watch=look | {"every_s": 0.1})
+    make(client, "b", watch=look | {"every_s": 0.2})
+    make(client, "bad", watch=look | {"every_s": 0.1}, input="{inputs: {y: data.inputs.x}}")
+    with leading():
+        for name in ("one", "two"):
+            made = folder.with_name(name)
+            made.write_text('{"inputs": {"x": [[5, 6, 7, 8]]}}')
+            made.rename(folder / f"{name}.json")
+        eventually(lambda: trigger(client, "b")["fired"] == 2, "both files")
+        eventually(lambda: trigger(client, "bad")["error"], "an error")
+    assert (jobs_of(store, "a"), jobs_of(store, "b"), jobs_of(store, "bad")) == (2, 2, 0)
+    both = [move for move in moves if {"trigger:a", "trigger:b"} <= {*move}]
+    assert sum(move.count("trigger:a") for move in both) == 2
+    assert trigger(client, "a")["error"] is None
+    assert store.triggers.files("bad") == {}
 
 
 def test_a_folder_that_is_gone_is_an_error_until_it_is_back(

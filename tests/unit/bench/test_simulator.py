@@ -35,7 +35,7 @@ from workers.scheduling.pending import Pending
 from workers.scheduling.policies import NAMES
 from workers.scheduling.records import Dispatch, Plan, WorkerView
 
-DELAYS = Delays((0.002,), (0.001,), (0.001,), (0.002,), (0.003,), (0.001,))
+DELAYS = Delays((0.002,), (0.001,), (0.001,), (0.0,), (0.002,), (0.003,), (0.001,))
 
 
 def profile(
@@ -138,7 +138,7 @@ def test_staging_overlaps_with_computing() -> None:
     report = simulate(AtOnce(), Workload(calls), Fleet((room,)), made, 0)
     # c is staged at 7 ms, and its 100 bytes, for which b leaves, take 100 ms
     assert [(round(job.started_s, 6), round(job.ended_s, 6)) for job in report.jobs] == [
-        (0.006, 0.110),
+        (0.007, 0.111),
         (0.107, 0.211),
     ]
     assert (report.loads, report.loaded_bytes) == (1, 100)

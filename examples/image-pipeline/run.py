@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ from deploy.client import Client, Retries, Unreachable
 # until a platform that has just been started answers
 PATIENT = Retries(attempts=1000, first_s=0.1, most_s=0.2, total_s=60.0)
 STOP_S = 60.0
+# from one image to the next
+PACE_S = 0.25
 
 
 class Place(NamedTuple):
@@ -147,12 +150,17 @@ def run(place: Place, images: int, timeout_s: float) -> int:
         stack.enter_context(pipeline(place, receiver))
         before = newest_entry(redis)
         # the same names again are other files to a trigger: their time of change differs
-        names = [drop(place.folder, number) for number in range(images)]
+        names = []
+        for number in range(images):
+            names.append(drop(place.folder, number))
+            time.sleep(PACE_S)  # as a camera drops them
         wanted = len(FUNCTIONS) * images
         is_whole = receiver.wait_for(wanted, timeout_s)
         told, streamed = receiver.seen(), entries(redis, before, wanted, timeout_s)
     missing = show(names, told, streamed)
     ids = {event.id for event in told}
+    shared = sum(event.record["data"]["group"]["functions"] > 1 for event in told)
+    print(f"{shared} of {len(told)} results are of groups of both functions")
     print(f"{images} images, {len(ids)} results at the webhook ({len(told)} messages, all signed, "
           f"{receiver.refused} refused), {len(streamed)} on the stream")  # fmt: skip
     if not is_whole:

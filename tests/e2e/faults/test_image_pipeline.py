@@ -140,6 +140,8 @@ def test_every_image_is_answered_and_told_of_whatever_is_killed(
     assert states == ["active", "active"]
     records = {event.id: event.record["data"] for event in streamed}
     assert [e.id for e in told if e.record["data"]["result"] != records[e.id]["result"]] == []
+    # the calls of an image wait at one moment, and ran as one where nothing was being killed
+    assert max(record["group"]["functions"] for record in records.values()) == len(FUNCTIONS)
 
 
 def kill_each(cluster: Cluster, role: str, dropper: Dropper) -> None:

@@ -16,7 +16,7 @@ MOST_SAMPLES = 100
 # What the scheduler does one after another, for no clock of a job's way stands between: deciding on
 # a group (`bench/decision_time.py`), a move that claims, and each group's part of it with its
 # message (`bench/claiming.py`). The rest of the way to the worker is recorded.
-DECIDE_S, CLAIM_S, MESSAGE_S = 0.00025, 0.00006, 0.0002
+DECIDE_S, CLAIM_S, MESSAGE_S = 0.00025, 0.00015, 0.0003
 
 
 def functions(

@@ -213,7 +213,7 @@ def _invoke(gateway: Gateway, environ: WSGIEnvironment, name: str) -> Answer:
     return invoke(gateway, name, environ, body)
 
 
-_INVOKE = HotPath(re.compile("/v1/functions/(.+)/invoke"), _invoke)
+_INVOKE = HotPath(re.compile("/v1/functions/(.*)/invoke"), _invoke)
 
 
 def _short_cut(gateway: Gateway, app: WSGIApplication) -> WSGIApplication:

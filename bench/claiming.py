@@ -1,5 +1,4 @@
-"""What sending groups takes: claiming their jobs, a group in each move of the store or many, and
-the messages to workers.
+"""What sending groups takes: claims, one or many in a move of the store, and messages.
 
 The scheduler decides for all places that are free, claims what it decided in one move and sends a
 message for each group; the decisions themselves are `bench/decision_time.py`.

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from contract.errors import FuseboxError, StoreUnavailable
 from contract.store.link import Argument
+from contract.store.triggers import Move
 from contract.trigger import Progress, Trigger
 from gateway.answer import rfc3339
 from gateway.calls import Call, submit_all
@@ -76,7 +77,7 @@ class _Step(NamedTuple):
     """What became of some files, and what is known of all after them."""
 
     row: Taken
-    # name -> signature; "" for files that are gone
+    # name -> signature
     files: dict[str, str]
 
 
@@ -192,7 +193,7 @@ class Watches:
             left = self._take_some(left)
 
     def _ready(self, watch: _Watch, listed: dict[str, list[Found]]) -> list[Found]:
-        """New and finished files; those that are gone are noted. `listed`: by pattern."""
+        """New and finished files; those that are gone are forgotten. `listed`: by pattern."""
         trigger, options = watch.trigger, watch.trigger.options
         if watch.done is None:
             watch.done = self._gateway.store.triggers.files(trigger.name)
@@ -207,9 +208,19 @@ class Watches:
             self._begin(watch, files, now_s)
         seen = look(watch.done, watch.waiting, files, time.monotonic(), options["settle_s"])
         watch.waiting = seen.waiting
-        if seen.gone or (not seen.ready and watch.health.failures):
-            self._note(watch, _Step(Taken(()), dict.fromkeys(seen.gone, "")))
+        if seen.gone:
+            self._forget(watch, seen.gone)
+        if not seen.ready and watch.health.failures:
+            # the folder can be read, and nothing in it is at fault
+            self._note(watch, _Step(Taken(()), {}))
         return list(seen.ready)
+
+    def _forget(self, watch: _Watch, gone: Sequence[str]) -> None:
+        assert watch.done is not None
+        move = Move(watch.trigger, files=dict.fromkeys(gone, ""))
+        self._gateway.store.triggers.move([move], {})
+        for name in gone:
+            watch.done.pop(name, None)
 
     def _begin(self, watch: _Watch, files: Sequence[Found], now_s: float) -> None:
         """Note what was there before the trigger, once."""
@@ -279,12 +290,9 @@ class Watches:
         assert watch.done is not None
         move, counts = watch.health.after(watch.trigger, step.row, time.time(), dict(place or {}))
         self._gateway.store.triggers.move([replace(move, files=step.files)], counts)
-        for name, signature in step.files.items():
-            if signature:
-                watch.done[name] = signature
-                watch.waiting.pop(name, None)
-            else:
-                watch.done.pop(name, None)
+        watch.done |= step.files
+        for name in step.files:
+            watch.waiting.pop(name, None)
 
 
 def file_event(trigger: Trigger, file: Found, data: bytes) -> Event:

@@ -10,9 +10,8 @@ from typing import Generic, NamedTuple, TypeVar
 from contract.function import FunctionRef
 
 T = TypeVar("T")
-# A group waits this long for the hooks of its functions; others' answers are late by that. Where
-# all take longer, it waits for those that take somewhat longer than the quickest.
-PATIENCE_S, ALIKE = 0.02, 1.5
+# A group waits this long for the hooks of its functions; others' answers are late by that.
+PATIENCE_S = 0.02
 # What a slow batch leaves of its time with every one after it: trust comes back slowly.
 MEMORY = 0.8
 
@@ -49,15 +48,9 @@ class Paces:
         """Whether others should not wait for it at all."""
         return self._seconds.get(function, 0.0) > PATIENCE_S
 
-    def split(self, work: Mapping[FunctionRef, Future[T]], has_others: bool = False) -> Split[T]:
-        """Wait for the quick ones, a while; raises what a finished one raised.
-
-        `has_others`: functions without hooks are ready, and wait as well.
-        """
-        seconds = {ref: self._seconds.get(ref, 0.0) for ref in work}
-        quickest_s = 0.0 if has_others else min(seconds.values(), default=0.0)
-        patience_s = max(PATIENCE_S, ALIKE * quickest_s)
-        wait([future for ref, future in work.items() if seconds[ref] <= patience_s], patience_s)
+    def split(self, work: Mapping[FunctionRef, Future[T]]) -> Split[T]:
+        """Wait for the quick ones, a while; raises what a finished one raised."""
+        wait([future for ref, future in work.items() if not self.is_slow(ref)], PATIENCE_S)
         ready = {ref for ref, future in work.items() if future.done()}
         done = [future.result() for ref, future in work.items() if ref in ready]
         return Split(done, {ref: future for ref, future in work.items() if ref not in ready})

@@ -85,7 +85,7 @@ class Stager:
     ) -> Split[T]:
         futures = {ref: self._threads.submit(work, ref, parts[ref]) for ref in with_hook}
         rest = [work(ref, part) for ref, part in parts.items() if ref not in with_hook]
-        done, behind = self._paces.split(futures, has_others=bool(rest))
+        done, behind = self._paces.split(futures)
         return Split(rest + done, behind)
 
     def _takes_long(self, ref: FunctionRef) -> bool:

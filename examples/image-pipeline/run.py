@@ -159,8 +159,8 @@ def run(place: Place, images: int, timeout_s: float) -> int:
         told, streamed = receiver.seen(), entries(redis, before, wanted, timeout_s)
     missing = show(names, told, streamed)
     ids = {event.id for event in told}
-    shared = sum(event.record["data"]["group"]["functions"] > 1 for event in told)
-    print(f"{shared} of {len(told)} results are of groups of both functions")
+    shared = {event.id for event in told if event.record["data"]["group"]["functions"] > 1}
+    print(f"{len(shared)} of {len(ids)} results are of groups of both functions")
     print(f"{images} images, {len(ids)} results at the webhook ({len(told)} messages, all signed, "
           f"{receiver.refused} refused), {len(streamed)} on the stream")  # fmt: skip
     if not is_whole:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from concurrent.futures import Future
 
 from contract.function import FunctionRef
 from workers.paces import PATIENCE_S, Paces
 
 QUICK, SLOW = FunctionRef("quick", 1), FunctionRef("slow", 1)
-ALIKE_TO_IT = FunctionRef("alike", 1)
 
 
 def ended(value: str) -> Future[str]:
@@ -52,21 +49,3 @@ def test_trust_comes_back_slowly() -> None:
     assert not paces.is_slow(SLOW)
     paces.note(QUICK, PATIENCE_S / 2)
     assert not paces.is_slow(QUICK)
-
-
-def test_a_group_of_slow_functions_waits_for_those_that_are_alike() -> None:
-    """Not for one that is much slower, and not where a function without hooks is ready."""
-    paces = Paces()
-    for ref, seconds in ((QUICK, 0.2), (ALIKE_TO_IT, 0.25), (SLOW, 5.0)):
-        paces.note(ref, 1.0)
-        paces.note(ref, seconds)
-    began_s = time.monotonic()
-    late: Future[str] = Future()
-    threading.Timer(0.1, late.set_result, ["b"]).start()
-    hangs: Future[str] = Future()
-    split = paces.split({QUICK: ended("a"), ALIKE_TO_IT: late, SLOW: hangs})
-    assert (split.done, split.behind) == (["a", "b"], {SLOW: hangs})
-    assert time.monotonic() - began_s >= 0.1
-    other: Future[str] = Future()
-    split = paces.split({QUICK: ended("a"), ALIKE_TO_IT: other}, has_others=True)
-    assert (split.done, split.behind) == (["a"], {ALIKE_TO_IT: other})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from contract.access import ApiKey, Scope, Token
 from contract.errors import Forbidden, FuseboxError, RateLimited, Unauthorized
 from contract.store.access import ApiKeys
-from gateway.answer import STATUS_LINES, Answer, Header
+from gateway.answer import STATUS_LINES, Header
 from gateway.context import Gateway
 from gateway.door import Door, Proof, bearer, door_at
 from gateway.problems import translate
@@ -157,16 +157,15 @@ def _check(
                 limit(key)
             except Exception as error:  # noqa: BLE001  # as Flask's own error handler does
                 answer = (door.translate if door else translate)(error, path)
-                return _refuse(error, answer, start_response)
+                start_response(
+                    STATUS_LINES[answer.status], answer.wsgi_headers + _headers_of(error)
+                )
+                # a body behind the answer to HEAD would be read as the next answer
+                return () if environ["REQUEST_METHOD"] == "HEAD" else (answer.body,)
             environ[CALLER] = key.id
         return app(environ, start_response)
 
     return call
-
-
-def _refuse(error: Exception, answer: Answer, start_response: StartResponse) -> Iterable[bytes]:
-    start_response(STATUS_LINES[answer.status], answer.wsgi_headers + _headers_of(error))
-    return (answer.body,)
 
 
 def _headers_of(error: Exception) -> list[Header]:

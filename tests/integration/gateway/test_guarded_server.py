@@ -115,3 +115,15 @@ def test_artifacts_are_fetched_with_a_key_that_may_deploy(
     for token in (tokens[Scope.INVOKE].text, ""):
         with pytest.raises(ArtifactUnavailable, match="FUSEBOX_ARTIFACTS_KEY"):
             Remote(f"{url}/artifacts", token).size_bytes(digest)
+
+
+def test_what_is_refused_by_head_leaves_its_connection_in_order(guarded: Gateway) -> None:
+    """No body comes behind it, which would be taken for the next answer."""
+    with guarded.connect() as client:
+        for method in ("HEAD", "GET", "HEAD", "GET"):
+            client.request(method, "/v1/artifacts/x.tar")
+            answer = client.getresponse()
+            body = answer.read()
+            assert answer.status == 401
+            assert int(answer.headers["Content-Length"]) > 0
+            assert bool(body) == (method == "GET")

@@ -195,13 +195,6 @@ class Queue:
         with store_errors():
             self._server.redis.hdel(keys.GROUPS, group)
 
-    def claim(
-        self, token: str, worker: str, group: str, lease_end_s: float, jobs: Sequence[JobId]
-    ) -> list[Claim] | None:
-        """`claim_all` for one group."""
-        found = self.claim_all(token, lease_end_s, [PlannedGroup(worker, group, jobs)])
-        return None if found is None else found[0]
-
     def claim_all(
         self, token: str, lease_end_s: float, groups: Sequence[PlannedGroup]
     ) -> list[list[Claim]] | None:

@@ -90,8 +90,8 @@ class Watches:
         self._known: dict[str, _Watch] = {}
         # names by folder
         self._of_folder: defaultdict[str, set[str]] = defaultdict(set)
-        # (when, name) on the monotonic clock: a watch that is being looked at is not in it
-        self._heap: list[tuple[float, str, str]] = []
+        # (when, name) on the monotonic clock; entries that are not of `due_s` any more mean nothing
+        self._heap: list[tuple[float, str]] = []
         # those that are being looked at; one that was read again meanwhile waits for the look
         self._busy: set[str] = set()
 
@@ -158,7 +158,7 @@ class Watches:
 
     def _pop_due(self, now_s: float) -> _Watch | None:
         while self._heap and self._heap[0][0] <= now_s:
-            due_s, _, name = heapq.heappop(self._heap)
+            due_s, name = heapq.heappop(self._heap)
             watch = self._known.get(name)
             # one that was looked at meanwhile, or replaced, has another entry
             if watch is None or watch.due_s != due_s:
@@ -174,7 +174,7 @@ class Watches:
         # one that was replaced meanwhile has an entry of its own
         if self._known.get(watch.trigger.name) is watch:
             watch.due_s = at_s
-            heapq.heappush(self._heap, (at_s, watch.trigger.generation, watch.trigger.name))
+            heapq.heappush(self._heap, (at_s, watch.trigger.name))
 
     def _look(self, watches: Sequence[_Watch]) -> None:
         left: list[_Left] = []
@@ -202,7 +202,7 @@ class Watches:
         url = check_place(watch.url, self._gateway.settings.watched)
         pattern = options["pattern"]
         if pattern not in listed:
-            listed[pattern] = list(list_files(url, pattern))
+            listed[pattern] = list_files(url, pattern)
         files = listed[pattern]
         if not watch.is_begun:
             self._begin(watch, files, now_s)

@@ -24,6 +24,7 @@ from contract.tensors import encode_tensor, pack_tensors
 from gateway.context import Gateway
 from gateway.delivery.reaching import Resolver
 from gateway.delivery.service import Service
+from tests.integration.claiming import claim_group
 from tests.integration.store.builders import LEADER, a_submission, lead
 
 # a name that the resolvers of tests know
@@ -58,7 +59,7 @@ def end(store: Store, function: Function, origin: Origin, outcome: Outcome = SUC
     """A job that has ended so."""
     lead(store)
     job = accept(store, function, origin)
-    claims = store.queue.claim(LEADER, "w1", f"g{job}", time.time() + 60, [job])
+    claims = claim_group(store.queue, LEADER, "w1", f"g{job}", time.time() + 60, [job])
     assert claims is not None
     settled = [Settlement(claim, outcome, 0, 0, 1) for claim in claims]
     assert store.queue.settle(settled, {}, f"g{job}", None) == [True]

@@ -14,6 +14,7 @@ from contract.origin import NOWHERE, Origin
 from contract.settings import Settings
 from contract.store import Store
 from gateway.delivery.telling import bounds_of, spread
+from tests.integration.claiming import claim_group
 from tests.integration.delivery.builders import FAILED, SUCCEEDED, accept, end
 from tests.integration.store.builders import LEADER, a_submission, deploy, lead
 
@@ -77,7 +78,7 @@ def test_every_move_that_settles_puts_jobs_there(store: Store) -> None:
     assert store.jobs.abandon(jobs[1])
     assert store.queue.expire([jobs[2]], "queue") == 1
     assert store.queue.refuse([(jobs[3], DeadlineUnmeetable())]) == 1
-    assert store.queue.claim(LEADER, "w1", "g", time.time() - 1, [jobs[4]])
+    assert claim_group(store.queue, LEADER, "w1", "g", time.time() - 1, [jobs[4]])
     assert store.queue.reap(time.time(), 1) == (0, 1)
     jobs.append(end(store, function, FAILURE, FAILED))
     assert store.deliveries.waiting() == len(jobs)
@@ -163,7 +164,7 @@ def test_reasons_of_dead_letters_are_those_of_their_ends(store: Store, settings:
     lead(store)
     function = deploy(store)
     lost, late = (accept(store, function, KEPT) for _ in range(2))
-    assert store.queue.claim(LEADER, "w1", "g", time.time() - 1, [lost])
+    assert claim_group(store.queue, LEADER, "w1", "g", time.time() - 1, [lost])
     store.queue.reap(time.time(), 1)
     store.queue.expire([late], "queue")
     end(store, function, KEPT, FAILED)

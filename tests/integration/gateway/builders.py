@@ -21,6 +21,7 @@ from contract.job import TENSORS, Claim, Outcome, Status
 from contract.store import Store, open_store
 from contract.store.queue import Cursor, Fetched, GroupReport, Settlement
 from contract.store.workers import DagCacheReport, FunctionMemory, WorkerReport
+from tests.integration.claiming import claim_group
 from tests.unit.gateway.manifests import ECHO, MANIFEST, weights_file
 
 TIMINGS = {"queue": 0.5, "swap": 0.0, "build": 0.25, "compute": 1.0, "hooks": 0.0, "total": 2.0}
@@ -134,7 +135,7 @@ class FakeWorker(threading.Thread):
 
     def _run_group(self, jobs: list[Any]) -> None:
         queue = self._store.queue
-        claims = queue.claim("token", "w1", jobs[0], time.time() + 60, jobs)
+        claims = claim_group(queue, "token", "w1", jobs[0], time.time() + 60, jobs)
         assert claims is not None
         settlements = [
             Settlement(Claim(f.claim.job, f.claim.fence), self.compute(f), 3, 2_000, f.spec.rows)

@@ -18,6 +18,7 @@ from contract.events import DONE
 from contract.job import Claim, JobId, Outcome, Status
 from contract.store import Store
 from contract.store.queue import Settlement
+from tests.integration.claiming import claim_group
 from tests.integration.gateway.builders import publish
 from tests.integration.gateway.test_server import Gateway, running_gateway
 
@@ -84,7 +85,7 @@ def submit(gateway: Gateway) -> JobId:
 
 def claim(store: Store, job: JobId, group: str = "g") -> Claim:
     """A worker gets it."""
-    [found] = store.queue.claim("token", "w1", group, time.time() + 60, [job]) or []
+    [found] = claim_group(store.queue, "token", "w1", group, time.time() + 60, [job]) or []
     return found
 
 

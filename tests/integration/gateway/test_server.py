@@ -21,6 +21,7 @@ import pytest
 from contract.job import Status
 from contract.store import Store
 from contract.store.queue import Cursor
+from tests.integration.claiming import claim_group
 from tests.integration.gateway.builders import FakeWorker, publish
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -215,7 +216,7 @@ def test_a_client_that_prefers_not_to_wait_may_hang_up(gateway: Gateway, store: 
         left.request("POST", INVOKE, BODY, JSON)
         wait_until_queued(store, 1)
         [running] = queued_jobs(store)
-        assert store.queue.claim("token", "w", "g", time.time() + 600, [running])
+        assert claim_group(store.queue, "token", "w", "g", time.time() + 600, [running])
         leaving.request("POST", INVOKE, BODY, JSON | {"Prefer": "wait=60"})
         wait_until_queued(store, 1)
         [queued] = queued_jobs(store)

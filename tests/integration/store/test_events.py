@@ -15,6 +15,7 @@ from contract.job import Claim, Outcome, Status
 from contract.store import Store
 from contract.store.events import hear
 from contract.store.queue import Settlement
+from tests.integration.claiming import claim_group
 from tests.integration.store.builders import LEADER, deploy, lead, submit
 
 START = EventId(0, 0)
@@ -25,7 +26,7 @@ def claimed(store: Store) -> Claim:
     """A job that runs."""
     [submission] = submit(store, deploy(store))
     lead(store)
-    claims = store.queue.claim(LEADER, "w", "g", time.time() + 60, [submission.spec.id])
+    claims = claim_group(store.queue, LEADER, "w", "g", time.time() + 60, [submission.spec.id])
     assert claims
     return claims[0]
 
@@ -86,10 +87,10 @@ def test_followers_are_told_of_every_move(store: Store) -> None:
         lead(store)
         store.events.follow(job, "g1", START)
         store.events.follow(job, "g1", START)
-        [claim] = store.queue.claim(LEADER, "w", "g", time.time() + 60, [job]) or []
+        [claim] = claim_group(store.queue, LEADER, "w", "g", time.time() + 60, [job]) or []
         store.events.report(claim, 1, b"1")
         store.queue.hand_back("w")
-        [claim] = store.queue.claim(LEADER, "w", "g2", time.time() + 60, [job]) or []
+        [claim] = claim_group(store.queue, LEADER, "w", "g2", time.time() + 60, [job]) or []
         assert claim.fence == 2
         store.jobs.cancel(job)
         assert [heard.get(timeout=5) for _ in range(5)] == [job] * 5

@@ -6,6 +6,7 @@ from contract import keys
 from contract.function import FunctionRef
 from contract.store import Store
 from contract.store.telemetry import now_line
+from tests.integration.claiming import claim_group
 from tests.integration.store.builders import deploy, submit
 
 
@@ -40,7 +41,7 @@ def test_a_worker_that_left_before_it_was_given_jobs_is_missing(store: Store) ->
     """So that its jobs come back at once and not when their lease runs out."""
     [(spec, *_)] = submit(store, deploy(store))
     assert store.workers.lead("scheduler", "token", 60)
-    assert store.queue.claim("token", "left", "g", 10**10, [spec.id])
+    assert claim_group(store.queue, "token", "left", "g", 10**10, [spec.id])
     assert store.workers.missing() == ["left"]
 
 

@@ -14,6 +14,7 @@ from contract.store import Store
 from contract.store.jobs import StaleVersion
 from contract.store.queue import Cursor, GroupReport, PlannedGroup, Settlement
 from contract.store.replies import read_mail
+from tests.integration.claiming import claim_group
 from tests.integration.store.builders import LEADER, a_submission, deploy, lead, submit
 
 DONE = Outcome(Status.SUCCEEDED, {"total": 1.0}, outputs={})
@@ -28,7 +29,7 @@ def settle(store: Store, *claims: Claim, outcome: Outcome = DONE, group: str = "
 
 def claim(store: Store, *jobs: JobId, group: str = "g", lease_s: float = 60) -> list[Claim]:
     """Claim jobs as the scheduler does."""
-    claims = store.queue.claim(LEADER, "w", group, time.time() + lease_s, list(jobs))
+    claims = claim_group(store.queue, LEADER, "w", group, time.time() + lease_s, list(jobs))
     assert claims is not None
     return claims
 
@@ -105,7 +106,9 @@ def test_only_the_active_scheduler_claims(store: Store) -> None:
     """A scheduler that lost the lead cannot give jobs away."""
     lead(store)
     [submission] = submit(store, deploy(store))
-    assert store.queue.claim("former", "w", "g", time.time() + 9, [submission.spec.id]) is None
+    assert (
+        claim_group(store.queue, "former", "w", "g", time.time() + 9, [submission.spec.id]) is None
+    )
     assert not store.workers.lead("scheduler", "former", 9)
     assert store.jobs.get(submission.spec.id).status == Status.QUEUED
 

@@ -6,6 +6,7 @@ from contract.errors import QueueFull, WaitTooLong
 from contract.function import Function
 from contract.job import Status
 from contract.store import Store
+from tests.integration.claiming import claim_group
 from tests.integration.store.builders import a_submission, deploy, lead, submit
 
 
@@ -73,7 +74,7 @@ def test_running_jobs_count_into_the_wait(store: Store) -> None:
     lead(store)
     function = deploy(store)
     jobs = [submission.spec.id for submission in submit(store, function, 20)]
-    store.queue.claim("the-leader", "w", "g", 10**10, jobs[:15])
+    claim_group(store.queue, "the-leader", "w", "g", 10**10, jobs[:15])
     store.telemetry.set_drain({"echo": 2.0})
     assert submit_one(store, function, timeout_s=5.0) == "wait_too_long"
 
@@ -82,7 +83,7 @@ def test_an_abandoned_job_is_cancelled_only_while_it_is_queued(store: Store) -> 
     """What runs goes on."""
     lead(store)
     queued, running = (s.spec.id for s in submit(store, deploy(store), 2))
-    store.queue.claim("the-leader", "w", "g", 10**10, [running])
+    claim_group(store.queue, "the-leader", "w", "g", 10**10, [running])
     assert store.jobs.abandon(queued)
     assert not store.jobs.abandon(queued)
     assert not store.jobs.abandon(running)

@@ -13,6 +13,7 @@ from contract.store.queue import GroupReport, PlannedGroup, Settlement
 from contract.store.scheduling import Answers, Decisions, SchedulingNow
 from contract.trail import Ahead, Planned
 from contract.utility import Served
+from tests.integration.claiming import claim_group
 from tests.integration.store.builders import LEADER, a_submission, deploy, lead, submit
 
 DONE = Outcome(Status.SUCCEEDED, {"total": 1.0}, outputs={})
@@ -63,7 +64,7 @@ def test_a_job_accepted_by_an_earlier_platform_is_read(store: Store) -> None:
     job = submission.spec.id
     store.server.redis.hdel(f"fb:job:{job}", "ahead")
     lead(store)
-    claims = store.queue.claim(LEADER, "w", "g", time.time() + 60, [job])
+    claims = claim_group(store.queue, LEADER, "w", "g", time.time() + 60, [job])
     assert claims is not None
     assert settle(store, claims, is_late=False) == [True]
     assert store.jobs.get(job).trail[:2] == (b"", b"")

@@ -29,6 +29,7 @@ from contract.tensors import Tensors, TensorSpec, pack_tensors
 from fusion.ir import Graph, Node, Output, Ref, WeightSpec
 from fusion.ir import TensorSpec as GraphSpec
 from fusion.weights import write_weights
+from tests.integration.claiming import claim_group
 from workers.celery_app import Sender, make_app
 
 WAITER = "gateway-test"
@@ -176,7 +177,7 @@ class Platform:
     ) -> tuple[str, list[Claim]]:
         """Claim jobs as the scheduler does."""
         group = os.urandom(4).hex()
-        claims = self.store.queue.claim(LEADER, worker, group, time.time() + lease_s, jobs)
+        claims = claim_group(self.store.queue, LEADER, worker, group, time.time() + lease_s, jobs)
         assert claims is not None
         return group, claims
 

@@ -20,6 +20,7 @@ from contract.function import FunctionRef
 from contract.job import JobId
 from workers.scheduling.forecast import Forecast
 from workers.scheduling.heads import Floats, batched_s
+from workers.scheduling.lines import Line
 from workers.scheduling.order import BURST_S
 from workers.scheduling.pending import Pending
 from workers.scheduling.records import PendingJob, Refusal, WorkerView
@@ -47,6 +48,23 @@ class _Late(NamedTuple):
     compute_s: float
 
 
+class _Work:
+    """Device time of what waits for no gap, by line."""
+
+    def __init__(self, work_s: Floats) -> None:
+        self._work_s = work_s
+        self.total_s = float(work_s.sum())
+        self._most_s = BURST_S
+        self._capped_s = float(np.minimum(work_s, BURST_S).sum())
+
+    def others_s(self, line: Line, most_s: float) -> float:
+        """Of all lines but this one, no more of any than `most_s`."""
+        if most_s != self._most_s:
+            self._most_s = most_s
+            self._capped_s = float(np.minimum(self._work_s, most_s).sum())
+        return self._capped_s - min(float(self._work_s[line.row]), most_s)
+
+
 class Admission:
     """The jobs that wait for a gap, and how fast such jobs are served."""
 
@@ -60,6 +78,7 @@ class Admission:
         self._since_s = inf
         # when how much device time of late jobs was served
         self._served: deque[tuple[float, float]] = deque()
+        self._served_s = 0.0
         # when one was late last
         self._late_at_s = -inf
         self._look_at_s = -inf
@@ -84,7 +103,7 @@ class Admission:
             self._late_at_s = now_s
             refusal = _judged(its, self._late_s, rate, start_s, now_s)
             if refusal is None:
-                self._wait(its, now_s)
+                self._wait(its, pending, now_s)
             else:
                 refused.append(refusal)
         if now_s >= self._look_at_s:
@@ -94,12 +113,13 @@ class Admission:
             refused += self._hopeless(pending, rate, start_s, now_s)
         return refused
 
-    def note(self, jobs: Iterable[PendingJob], now_s: float) -> None:
-        """These jobs were sent to a worker."""
+    def note(self, jobs: Iterable[PendingJob], pending: Pending, now_s: float) -> None:
+        """These jobs are sent to a worker."""
         for job in jobs:
-            its = self._forget(job.id)
+            its = self._forget(job.id, pending)
             if its is not None:
                 self._served.append((now_s, its.compute_s))
+                self._served_s += its.compute_s
 
     def waiting(self) -> Sequence[JobId]:
         """Those that wait for a gap, as far as is known."""
@@ -117,57 +137,38 @@ class Admission:
         known = [job for job in arrived if job.id in pending and forecast.is_measured(job.function)]
         if not known:
             return []
-        work_s = self._in_time_s(pending, forecast)
-        total_s = float(work_s.sum())
+        work = _Work(pending.heads.work_s(forecast))
         found = []
         for job in known:
             left_s = (job.due_at_s - start_s) * power / STRETCH
-            if total_s > left_s and self._ahead_s(job, work_s, pending, forecast) > left_s:
+            if work.total_s > left_s and _is_longer(job, left_s, work, pending, forecast):
                 found.append(job)
         return found
 
-    def _in_time_s(self, pending: Pending, forecast: Forecast) -> Floats:
-        """Device time of the jobs of every line that do not wait for a gap."""
-        work_s = pending.heads.work_s(forecast).copy()
-        for (ref, priority), rows in self._rows.items():
-            line = pending.line_of(ref, priority)
-            if line is not None:
-                work_s[line.row] *= max(0.0, 1 - rows / line.rows)
-        return work_s
-
-    def _ahead_s(
-        self, job: PendingJob, work_s: Floats, pending: Pending, forecast: Forecast
-    ) -> float:
-        """Device time until it has ended, of what goes before it, and its own.
-
-        Those of other lines that are due later run along with others of their function.
-        """
-        line = pending.line_of(job.function, job.priority)
-        assert line is not None, "it waits"
-        rows = line.rows_before(job) - self._rows[job.function, job.priority]
-        own_s = batched_s(job.function, max(0, rows) + job.rows, forecast)
-        # a function that has had its share waits for this one
-        most_s = max(own_s, BURST_S)
-        others_s = float(np.minimum(work_s, most_s).sum() - min(work_s[line.row], most_s))
-        return own_s + others_s
-
-    def _wait(self, its: _Late, now_s: float) -> None:
+    def _wait(self, its: _Late, pending: Pending, now_s: float) -> None:
         if its.job.id in self._late:
             return
         self._late[its.job.id] = its
         self._late_s += its.compute_s
-        self._rows[its.job.function, its.job.priority] += its.job.rows
         self._since_s = min(self._since_s, now_s)
+        self._count(its.job, its.job.rows, pending)
 
-    def _forget(self, job_id: JobId) -> _Late | None:
+    def _forget(self, job_id: JobId, pending: Pending) -> _Late | None:
         its = self._late.pop(job_id, None)
         if its is not None:
             self._late_s -= its.compute_s
-            key = its.job.function, its.job.priority
-            self._rows[key] -= its.job.rows
-            if not self._rows[key]:
-                del self._rows[key]
+            self._count(its.job, -its.job.rows, pending)
         return its
+
+    def _count(self, job: PendingJob, rows: int, pending: Pending) -> None:
+        """So many rows more of its line wait for a gap."""
+        key = job.function, job.priority
+        self._rows[key] += rows
+        line = pending.line_of(*key)
+        if line is not None:
+            pending.heads.set_gap_rows(line, self._rows[key])
+        if not self._rows[key]:
+            del self._rows[key]
 
     def _note_slipped(
         self,
@@ -186,14 +187,14 @@ class Admission:
                 if start_s + compute_s <= job.due_at_s:
                     break
                 if job.id not in told:
-                    self._wait(_Late(job, compute_s), now_s)
+                    self._wait(_Late(job, compute_s), pending, now_s)
 
     def _hopeless(
         self, pending: Pending, rate: float | None, start_s: float, now_s: float
     ) -> list[Refusal]:
         """Those whose turn would come too late, at the rate of late."""
         for job_id in [job_id for job_id in self._late if job_id not in pending]:
-            self._forget(job_id)
+            self._forget(job_id, pending)
         refused: list[Refusal] = []
         before_s = 0.0
         for its in self._late.values():
@@ -203,16 +204,39 @@ class Admission:
             else:
                 refused.append(refusal)
         for refusal in refused:
-            self._forget(refusal.job.id)
+            self._forget(refusal.job.id, pending)
         return refused
 
     def _rate(self, now_s: float) -> float | None:
         """Device seconds of late jobs served per second; None where they have not waited long."""
         while self._served and self._served[0][0] < now_s - RATE_OVER_S:
-            self._served.popleft()
+            self._served_s -= self._served.popleft()[1]
+        if not self._served:
+            # what is left is of rounding
+            self._served_s = 0.0
         if now_s - self._since_s < RATE_OVER_S:
             return None
-        return max(LEAST_RATE, sum(seconds for _, seconds in self._served) / RATE_OVER_S)
+        return max(LEAST_RATE, self._served_s / RATE_OVER_S)
+
+
+def _is_longer(
+    job: PendingJob, left_s: float, work: _Work, pending: Pending, forecast: Forecast
+) -> bool:
+    """Whether what goes before it and its own take more device time than is left.
+
+    Those of other lines that are due later run along with others of their function.
+    """
+    line = pending.line_of(job.function, job.priority)
+    assert line is not None, "it waits"
+    others_s = work.others_s(line, BURST_S)
+    if others_s > left_s:
+        return True
+    rows = line.rows_before(job) - line.gap_rows
+    own_s = batched_s(job.function, max(0, rows) + job.rows, forecast)
+    if own_s > BURST_S:
+        # a function that has had its share waits for this one
+        others_s = work.others_s(line, own_s)
+    return own_s + others_s > left_s
 
 
 def _judged(

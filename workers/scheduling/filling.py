@@ -68,10 +68,13 @@ class Filling:
         self._activation_bytes = self._resident_bytes = self._cold_bytes = 0
         self._until_s = first.until_s
         ref, view = first.job.function, functions[first.job.function]
-        self._longest_s = max(longest_s, forecast.compute_s(ref, first.job.rows))
         self._is_closed = view.is_eager
         self._is_in_blocks = view.weight_bytes > worker.budget_bytes
-        self._add(first.job, view, self._with(first.job, view), is_new=True)
+        rows = first.job.rows
+        compute_s = forecast.compute_s(ref, rows)
+        self._longest_s = max(longest_s, compute_s)
+        whole = _Member(rows, compute_s, forecast.activation_bytes(ref, rows, view))
+        self._add(first.job, view, whole, None)
 
     @property
     def compute_s(self) -> float:
@@ -83,26 +86,42 @@ class Filling:
         """When it ends, if it takes somewhat longer than predicted."""
         return self._start_s + SAFETY * (self._swap_s + self.compute_s)
 
+    def has(self, ref: FunctionRef) -> bool:
+        """Whether it is a member."""
+        return ref in self._members
+
+    @property
+    def room_s(self) -> float:
+        """What one more function may take of the device, at a speed of 1."""
+        until_s = (self._until_s - self._start_s) / SAFETY - self._swap_s
+        return min(self._longest_s, until_s) * self.group.worker.speed - self._compute_s
+
     def offer(self, turn: Turn, waiting: int) -> Fit:
         """Take the job in where limits, bytes and due times are kept; `waiting`: jobs in all.
 
         The first of another function is taken where that lets jobs end sooner in the mean.
         """
         job = turn.job
-        ref, view = job.function, self._functions[job.function]
+        ref, view, rows = job.function, self._functions[job.function], job.rows
         member = self._members.get(ref)
         if member is None:
             if not self._may_join(view) or not self._pays(turn, view, waiting):
                 return Fit.NO_MEMBER
         elif not view.is_batchable:
             return Fit.NO_MEMBER
-        elif member.rows + job.rows > view.max_batch:
+        else:
+            rows += member.rows
+            if rows > view.max_batch:
+                return Fit.TOO_MUCH
+        compute_s, until_s = self._forecast.compute_s(ref, rows), turn.until_s
+        if not self._is_in_time(ref, view, compute_s, member, until_s):
             return Fit.TOO_MUCH
-        grown = self._with(job, view)
-        if not self._is_in_time(turn, grown, view) or not self._fits(ref, grown, view):
+        activation_bytes = self._forecast.activation_bytes(ref, rows, view)
+        if not self._fits(ref, view, activation_bytes, member):
             return Fit.TOO_MUCH
-        self._add(job, view, grown, is_new=member is None)
-        self._until_s = min(self._until_s, turn.until_s)
+        self._add(job, view, _Member(rows, compute_s, activation_bytes), member)
+        if until_s < self._until_s:
+            self._until_s = until_s
         return Fit.TAKEN
 
     def spare(self, turn: Turn) -> None:
@@ -142,36 +161,35 @@ class Filling:
     def _fused_s(self, rows: Mapping[FunctionRef, int]) -> float:
         return self._forecast.group_s(rows, self.group.worker) / self.group.worker.speed
 
-    def _with(self, job: PendingJob, view: FunctionView) -> _Member:
-        member = self._members.get(job.function)
-        rows = job.rows + (member.rows if member is not None else 0)
-        return _Member(
-            rows,
-            self._forecast.compute_s(job.function, rows),
-            self._forecast.activation_bytes(job.function, rows, view),
-        )
-
-    def _is_in_time(self, turn: Turn, grown: _Member, view: FunctionView) -> bool:
-        ref = turn.job.function
-        member = self._members.get(ref)
-        compute_s = self._compute_s + grown.compute_s - (member.compute_s if member else 0.0)
-        compute_s /= self.group.worker.speed
-        if compute_s > self._longest_s:
+    def _is_in_time(
+        self,
+        ref: FunctionRef,
+        view: FunctionView,
+        compute_s: float,
+        member: _Member | None,
+        until_s: float,
+    ) -> bool:
+        """Whether it ends before then and the others' due times with this function so long."""
+        its_s = compute_s if member is None else compute_s - member.compute_s
+        group_s = (self._compute_s + its_s) / self.group.worker.speed
+        if group_s > self._longest_s:
             return False
         swap_s = self._swap_s
         if member is None and ref not in self.group.worker.resident:
             swap_s = self._forecast.swap_s(self._cold_bytes + view.weight_bytes)
-        end_s = self._start_s + SAFETY * (swap_s + compute_s)
-        return end_s <= min(self._until_s, turn.until_s)
+        end_s = self._start_s + SAFETY * (swap_s + group_s)
+        return end_s <= until_s and end_s <= self._until_s
 
-    def _fits(self, ref: FunctionRef, grown: _Member, view: FunctionView) -> bool:
+    def _fits(
+        self, ref: FunctionRef, view: FunctionView, activation_bytes: int, member: _Member | None
+    ) -> bool:
         """Whether the bytes do.
 
         Those that are resident side by side are known to fit as they are; a function larger than
         the budget runs alone and in blocks, so its activations count.
         """
-        worker, member = self.group.worker, self._members.get(ref)
-        activations = self._activation_bytes + grown.activation_bytes
+        worker = self.group.worker
+        activations = self._activation_bytes + activation_bytes
         activations -= member.activation_bytes if member else 0
         if self._is_in_blocks:
             return activations <= worker.budget_bytes
@@ -183,16 +201,17 @@ class Filling:
                 cold += view.weight_bytes
         return min(resident, worker.resident_bytes) + cold + activations <= worker.budget_bytes
 
-    def _add(self, job: PendingJob, view: FunctionView, grown: _Member, *, is_new: bool) -> None:
+    def _add(
+        self, job: PendingJob, view: FunctionView, grown: _Member, before: _Member | None
+    ) -> None:
         ref = job.function
-        if is_new:
+        if before is None:
             if ref in self.group.worker.resident:
                 self._resident_bytes += view.weight_bytes
             else:
                 self._cold_bytes += view.weight_bytes
                 self._swap_s = self._forecast.swap_s(self._cold_bytes)
         else:
-            before = self._members[ref]
             self._compute_s -= before.compute_s
             self._activation_bytes -= before.activation_bytes
         self._members[ref] = grown

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 _FIELDS = range(8)
 _USED_S, _COST_S, _HEAD_DUE_S, _DEADLINE_S, _LATE_DUE_S, _DUE_S, _PRIORITY, _WORK_S = _FIELDS
 # rows beyond these run in batches as large
-_MOST_ROWS = 64
+_FEW_ROWS, _MOST_ROWS = 8, 64
 _LEAST_ROWS = 64
 
 
@@ -36,6 +36,8 @@ class Look(NamedTuple):
     ahead_s: Floats
     # by how much the one that has had most is ahead
     most_ahead_s: float
+    # predicted time of the shortest first job
+    least_s: float
     # when its first job is due
     head_due_s: Floats
     # when the last of its late jobs is due; minus infinity where none is late
@@ -83,6 +85,12 @@ class Heads:
         """Jobs have come to it, or left it."""
         self._changed.add(line)
 
+    def set_gap_rows(self, line: Line, rows: int) -> None:
+        """So many of its rows wait for a gap."""
+        line.gap_rows = rows
+        if line not in self._changed:
+            self._columns[_WORK_S, line.row] = _work_s(line)
+
     def look(self, forecast: Forecast, start_s: float, target_s: float) -> Look:
         """What is late where a device is free at `start_s` for groups of `target_s` at least."""
         self._refresh(forecast)
@@ -99,6 +107,7 @@ class Heads:
             columns[_PRIORITY],
             used_s - least_s,
             float(used_s.max() - least_s) if count else 0.0,
+            float(columns[_COST_S].min()) if count else 0.0,
             columns[_HEAD_DUE_S],
             columns[_LATE_DUE_S],
             columns[_DUE_S],
@@ -112,7 +121,7 @@ class Heads:
         return [self._lines[row] for row in rows.tolist()]
 
     def work_s(self, forecast: Forecast) -> Floats:
-        """What the jobs of each line take in batches, by row; others' to keep for a decision."""
+        """What the jobs of each line take in batches, by row, but for those that wait for a gap."""
         self._refresh(forecast)
         return self._columns[_WORK_S, : len(self._lines)]
 
@@ -150,6 +159,7 @@ class Heads:
 
     def _read(self, line: Line, forecast: Forecast) -> None:
         job = line.jobs[0]
+        line.work_s = batched_s(line.ref, line.rows, forecast)
         self._columns[:, line.row] = (
             self._shares.used_s.get(line.ref.name, 0.0),
             forecast.compute_s(line.ref, job.rows),
@@ -159,7 +169,7 @@ class Heads:
             inf,
             -inf,
             line.priority,
-            batched_s(line.ref, line.rows, forecast),
+            _work_s(line),
         )
 
     def _cut(self, line: Line, end_s: float) -> None:
@@ -170,8 +180,20 @@ class Heads:
         self._columns[_DUE_S, line.row] = order[late][1] if late < len(order) else inf
 
 
+def _work_s(line: Line) -> float:
+    """What does not wait for a gap."""
+    return line.work_s * max(0.0, 1 - line.gap_rows / line.rows)
+
+
 def batched_s(ref: FunctionRef, rows: int, forecast: Forecast) -> float:
-    """Predicted time of so many rows of one function, run together."""
-    if rows <= _MOST_ROWS:
+    """Predicted time of so many rows of one function, run together.
+
+    Of many, on the line between two powers of two: what a line has changes by every job.
+    """
+    if rows <= _FEW_ROWS:
         return forecast.compute_s(ref, rows)
-    return forecast.compute_s(ref, _MOST_ROWS) * rows / _MOST_ROWS
+    if rows >= _MOST_ROWS:
+        return forecast.compute_s(ref, _MOST_ROWS) * rows / _MOST_ROWS
+    low = 1 << (rows.bit_length() - 1)
+    low_s, high_s = forecast.compute_s(ref, low), forecast.compute_s(ref, 2 * low)
+    return low_s + (high_s - low_s) * (rows - low) / low

@@ -19,7 +19,7 @@ def urgency(job: PendingJob) -> Urgency:
 class Line:
     """Jobs in order of due time; plain lists, for bisect reads them fastest."""
 
-    __slots__ = ("jobs", "late", "order", "priority", "ref", "row", "rows")
+    __slots__ = ("gap_rows", "jobs", "late", "order", "priority", "ref", "row", "rows", "work_s")
 
     def __init__(self, ref: FunctionRef, priority: int) -> None:
         self.ref, self.priority = ref, priority
@@ -30,6 +30,8 @@ class Line:
         self.late = self.row = 0
         # of all its jobs
         self.rows = 0
+        # of those that wait for a gap (admission.py), and the predicted time of all, in batches
+        self.gap_rows, self.work_s = 0, 0.0
 
     def add(self, job: PendingJob) -> None:
         """A job of this version and priority."""

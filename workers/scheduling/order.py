@@ -106,6 +106,8 @@ class Turns:
         if pending.due_before(start_s) * OVERLOADED < len(pending):
             target_s = 0.0
         self._look = look = pending.heads.look(forecast, start_s, target_s)
+        # no function's first job takes less
+        self.least_s = look.least_s
         self._owed_until_s = look.most_ahead_s - OWED_S
         self._entries = self._parts(by_age(pending, now_s, served_s))
         self._next_entry = next(self._entries, None)

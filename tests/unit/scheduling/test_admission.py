@@ -51,7 +51,7 @@ class Line:
     def serve(self, count: int, at_s: float) -> None:
         """The last so many are sent to a worker."""
         jobs = list(self.pending)[-count:]
-        self.admission.note(jobs, at_s)
+        self.admission.note(jobs, self.pending, at_s)
         for each in jobs:
             self.pending.remove(each.id)
 

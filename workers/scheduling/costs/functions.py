@@ -28,6 +28,11 @@ class FunctionCosts:
         """Measurements that are kept."""
         return self.alone.runs + self.beside.runs
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether it has run."""
+        return self.alone.is_seen or self.beside.is_seen
+
     def expect(self, seconds_by_rows: Mapping[int, float]) -> None:
         """What was measured at deploy."""
         self._probe = probe_line(seconds_by_rows)

@@ -65,13 +65,12 @@ class Costs:
     def compute_s(self, ref: FunctionRef, rows: int, quantile: float = 0.5) -> float:
         """Predicted compute time of a function alone; that share of runs takes at most as long."""
         known = self._alone_s.get(ref)
-        if known is not None:
-            seconds = known.get((rows, quantile))
-            if seconds is not None:
-                return seconds
+        # asked a hundred times for a decision
+        if known is not None and (seconds := known.get((rows, quantile))) is not None:
+            return seconds
         its = self._functions.get(ref)
         seconds = its.alone_s(rows, quantile, self._probe_scale()) if its else PRIOR_COMPUTE_S
-        if its is not None and its.runs:
+        if its is not None and its.is_measured:
             self._alone_s.setdefault(ref, {})[rows, quantile] = seconds
         return seconds
 
@@ -100,7 +99,7 @@ class Costs:
     def is_measured(self, ref: FunctionRef) -> bool:
         """Whether a version has run, so that its prediction is more than a guess."""
         its = self._functions.get(ref)
-        return its is not None and its.runs > 0
+        return its is not None and its.is_measured
 
     def swap_s(self, swap_bytes: int, worker: str = "", tier: str = ANY) -> float:
         """Predicted time to bring in weights from `tier`, HOST or DISK where that is known."""

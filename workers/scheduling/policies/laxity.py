@@ -29,7 +29,7 @@ from workers.scheduling.records import Dispatch, Limits, Plan, WorkerView
 from workers.scheduling.refusals import unmeetable
 
 # Jobs that are looked at in vain for one group: bounds a decision's time under a long queue.
-IN_VAIN = 12
+IN_VAIN = 6
 # A group that computes for so long leaves the rest to other idle workers.
 SPLIT_FROM_S = 0.01
 # Device time by which jobs that run along with the first may put their function ahead of the next.
@@ -74,7 +74,7 @@ class LeastLaxity:
         dispatches = decision.dispatches()
         for dispatch in dispatches:
             self._served_s.update((job.priority, now_s) for job in dispatch.jobs)
-            self._admission.note(dispatch.jobs, now_s)
+            self._admission.note(dispatch.jobs, pending, now_s)
         return Plan(dispatches, refused, decision.wake_at_s)
 
 
@@ -175,7 +175,9 @@ class _Decision:
             if _is_better_elsewhere(turn.job.function, worker, others):
                 turns.skip_line()
                 continue
-            fit = filling.offer(turn, self._waiting)
+            fit = Fit.NO_MEMBER
+            if filling.has(turn.job.function) or filling.room_s >= turns.least_s:
+                fit = filling.offer(turn, self._waiting)
             if fit is Fit.TAKEN:
                 turns.take_along(runs_along)
                 continue

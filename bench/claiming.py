@@ -1,7 +1,8 @@
-"""What sending groups takes: claims, one or many in a move of the store, and messages.
+"""What sending groups takes: making their messages, and moves of the store, for one or for many.
 
-The scheduler decides for all places that are free, claims what it decided in one move and sends a
-message for each group; the decisions themselves are `bench/decision_time.py`.
+The scheduler decides for all places that are free and claims what it decided in one move, which
+puts a message into the queue of each group's worker; the decisions themselves are
+`bench/decision_time.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from contract.settings import Settings
 from contract.store import Store
 from contract.store.queue import PlannedGroup
 from contract.trail import Planned
-from workers.celery_app import Sender, make_app
+from workers.celery_app import Envelopes, make_app
 from workers.scheduling.loop import CLAIM_AT_ONCE
 
 LEADER, WORKER = "leader", "w"
@@ -45,14 +46,16 @@ def submit(store: Store, count: int) -> list[JobId]:
     return [submission.spec.id for submission in submissions]
 
 
-def groups_of(store: Store, number: int) -> list[PlannedGroup]:
+def groups_of(store: Store, envelopes: Envelopes, number: int) -> list[PlannedGroup]:
     """Groups of new jobs, as the scheduler plans them."""
     jobs = submit(store, CLAIM_AT_ONCE * GROUP_JOBS)
     note = Planned(time.time(), 0.01, 3, [("echo", 3)]).encode()
-    return [
-        PlannedGroup(WORKER, f"{number}-{k}", jobs[k::CLAIM_AT_ONCE], [note] * GROUP_JOBS)
-        for k in range(CLAIM_AT_ONCE)
-    ]
+    made = []
+    for k in range(CLAIM_AT_ONCE):
+        group, its = f"{number}-{k}", jobs[k::CLAIM_AT_ONCE]
+        message = envelopes.seal(WORKER, group, its)
+        made.append(PlannedGroup(WORKER, group, its, [note] * GROUP_JOBS, message))
+    return made
 
 
 def claim(store: Store, groups: list[PlannedGroup]) -> list[list[Claim]]:
@@ -74,20 +77,21 @@ def measure(rounds: int) -> list[Row]:
     """Rounds in which each way has as many groups."""
     apart_ms, together_ms, messages_ms = [], [], []
     with empty_store() as store:
-        sender = Sender(make_app(Settings(store_url=store.server.url)))
+        envelopes = Envelopes(make_app(Settings(store_url=store.server.url)))
         assert store.workers.lead("scheduler", LEADER, LEASE_S)
         for number in range(rounds):
-            one_by_one = groups_of(store, 2 * number)
-            at_once = groups_of(store, 2 * number + 1)
+            one_by_one = groups_of(store, envelopes, 2 * number)
+            at_once = groups_of(store, envelopes, 2 * number + 1)
             for group in one_by_one:
                 apart_ms.append(timed_ms(partial(claim, store, [group])))
             together_ms.append(timed_ms(partial(claim, store, at_once)) / CLAIM_AT_ONCE)
-            for group in one_by_one:
-                claims = [Claim(job, 1) for job in group.jobs]
-                messages_ms.append(timed_ms(partial(sender.send, WORKER, group.group, claims)))
+            messages_ms += [
+                timed_ms(partial(envelopes.seal, WORKER, planned.group, planned.jobs))
+                for planned in at_once
+            ]
             store.server.redis.delete(keys.queue(WORKER))
-        sender.close()
-    case = f"claim a group of {GROUP_JOBS} jobs"
+        envelopes.close()
+    case = f"claim and send a group of {GROUP_JOBS} jobs"
     per_round_ms = [
         sum(apart_ms[k : k + CLAIM_AT_ONCE]) / CLAIM_AT_ONCE
         for k in range(0, len(apart_ms), CLAIM_AT_ONCE)
@@ -98,7 +102,7 @@ def measure(rounds: int) -> list[Row]:
         Row(f"{case}, each by itself", median(apart_ms), "ms"),
         Row(f"{case}, {CLAIM_AT_ONCE} in one move", median(together_ms), "ms"),
         Row(f"{case}: each by itself / in one move", gain, "x", 1.0, True, interval),
-        Row("message of a group to a worker", median(messages_ms), "ms"),
+        Row("making the message of a group", median(messages_ms), "ms"),
     ]
 
 

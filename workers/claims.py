@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,6 +16,12 @@ class _Held:
     # never renewed past this moment: a run that hangs loses its jobs in the end
     until_s: float
     is_lost: bool = False
+
+
+class _Group(NamedTuple):
+    # it is not overdue before, whatever it holds
+    until_s: float
+    jobs: set[JobId]
 
 
 class UnderWay(NamedTuple):
@@ -36,7 +42,7 @@ class Claims:
     on_idle: Callable[[], None] = lambda: None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _held: dict[JobId, _Held] = field(default_factory=dict)
-    _groups: dict[str, list[JobId]] = field(default_factory=dict)
+    _groups: dict[str, _Group] = field(default_factory=dict)
     # groups, ever
     _begun: int = 0
 
@@ -50,41 +56,40 @@ class Claims:
         with self._lock:
             return list(self._groups)
 
-    def begin(self, group: str, claims: Iterable[Claim], until_s: float) -> None:
-        """A group starts; its claims are kept until `until_s` unless `keep_until` says more."""
+    def begin(self, group: str, until_s: float) -> None:
+        """A group starts, for so long at least."""
         with self._lock:
-            held = {claim.job: _Held(claim, until_s) for claim in claims}
-            self._held.update(held)
-            self._groups[group] = list(held)
+            self._groups[group] = _Group(until_s, set())
             self._begun += 1
+
+    def hold(self, group: str, claim: Claim, until_s: float) -> None:
+        """A job of the group: its lease is renewed up to that moment and no further."""
+        with self._lock:
+            self._held[claim.job] = _Held(claim, until_s)
+            self._groups[group].jobs.add(claim.job)
 
     def under_way(self, now_s: float) -> UnderWay:
         """The groups at this moment."""
         with self._lock:
             overdue = [
                 group
-                for group, jobs in self._groups.items()
-                if all(self._held[job].until_s < now_s for job in jobs)
+                for group, its in self._groups.items()
+                if its.until_s < now_s and all(self._held[job].until_s < now_s for job in its.jobs)
             ]
             return UnderWay(self._begun, frozenset(self._groups), frozenset(overdue))
 
-    def keep_until(self, job: JobId, until_s: float) -> None:
-        """Renew this job's lease up to that moment and no further."""
+    def keep_only(self, group: str, jobs: Set[JobId]) -> None:
+        """The other jobs of the group have settled; it goes on with these."""
         with self._lock:
-            self._held[job].until_s = until_s
-
-    def drop(self, group: str, jobs: Iterable[JobId]) -> None:
-        """These jobs of the group have settled; it goes on with the others."""
-        gone = set(jobs)
-        with self._lock:
-            self._groups[group] = [job for job in self._groups[group] if job not in gone]
-            for job in gone:
+            its = self._groups[group].jobs
+            for job in its - jobs:
                 del self._held[job]
+            its &= jobs
 
     def end(self, group: str) -> None:
         """A group is over."""
         with self._lock:
-            for job in self._groups.pop(group):
+            for job in self._groups.pop(group).jobs:
                 del self._held[job]
             is_idle = not self._groups
         if is_idle:

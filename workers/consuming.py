@@ -18,7 +18,7 @@ from celery.worker.consumer.tasks import Tasks
 from kombu.entity import Queue
 
 from contract.errors import FuseboxError
-from contract.job import Claim, JobId
+from contract.job import JobId
 from contract.log import Log
 from workers.celery_app import RUN_GROUP
 from workers.claims import Claims
@@ -26,7 +26,7 @@ from workers.heartbeat import Heartbeat
 
 log = Log("worker")
 TURN_S = 0.25
-RunGroup = Callable[[str, list[Claim]], None]
+RunGroup = Callable[[str, list[JobId]], None]
 
 
 class Drain:
@@ -147,9 +147,9 @@ def make_step(
 def register(app: Celery, run_group: RunGroup) -> None:
     """Make `run_group` the task that the scheduler sends."""
 
-    def run(group: str, claims: list[list[Any]]) -> None:
+    def run(group: str, jobs: list[str]) -> None:
         try:
-            run_group(group, [Claim(JobId(job), fence) for job, fence in claims])
+            run_group(group, [JobId(job) for job in jobs])
         except FuseboxError:
             # Celery would log it to a logger of its own
             log.exception("group_failed", group=group)

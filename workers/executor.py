@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from contract.errors import FuseboxError, StoreUnavailable
 from contract.function import FunctionRef
-from contract.job import Claim, JobId
+from contract.job import JobId
 from contract.log import Log, bound
 from contract.store import Store
 from contract.store.queue import Fetched
@@ -87,16 +87,17 @@ class Executor:
         self._spans = spans
         self._stopped = Event()
 
-    def run_group(self, group: str, claims: Sequence[Claim]) -> None:
-        """Run a claimed group; jobs whose hooks are slow go on after it on threads of their own.
+    def run_group(self, group: str, jobs: Sequence[JobId]) -> None:
+        """Run a group: those of these jobs that are still claimed for it.
 
-        Every job is settled, or its lease runs out.
+        Jobs whose hooks are slow go on after it on threads of their own. Every job is settled, or
+        its lease runs out.
         """
         with bound(group=group):
-            self._claims.begin(group, claims, time.time() + self._patience.lease_s)
+            self._claims.begin(group, time.time() + self._patience.lease_s)
             rest = Rest(group, time.time())
             try:
-                self._run(rest, claims)
+                self._run(rest, jobs)
             except BaseException:
                 self._claims.end(group)
                 raise
@@ -109,27 +110,27 @@ class Executor:
         """Settle nothing more: what still runs is left to its leases."""
         self._stopped.set()
 
-    def _run(self, rest: Rest, claims: Sequence[Claim]) -> None:
+    def _run(self, rest: Rest, jobs: Sequence[JobId]) -> None:
         """End the quick jobs; the others are put into `rest`."""
         fetched: list[Fetched] = []
         tally = Tally()
         try:
-            fetched = self._fetch(claims)
+            fetched = self._fetch(rest.group, jobs)
             rest.predicted_s = _predicted_s(fetched)
             if self._spans is not None:
                 rest.fetched = {job.spec.id: job for job in fetched}
             ended = self._end_quick(fetched, rest, tally)
         except StoreUnavailable:
-            log.warning("group_given_up", jobs=len(claims))
+            log.warning("group_given_up", jobs=len(jobs))
             ended = []
         except Exception:  # the last line: whatever it is, the jobs must end
-            log.exception("group_failed", jobs=len(claims))
+            log.exception("group_failed", jobs=len(jobs))
             rest.behind.clear()
             ended = [Ended.failed(job, FuseboxError()) for job in fetched]
         self._settle(rest, ended, tally)
         if rest.behind:
             late = {job.claim.job for its in rest.behind.values() for job in its.jobs}
-            self._claims.drop(rest.group, {claim.job for claim in claims} - late)
+            self._claims.keep_only(rest.group, late)
 
     def _when_through(self, rest: Rest, ref: FunctionRef, late: Late) -> None:
         """No thread waits for hooks but the one that calls them."""
@@ -158,10 +159,10 @@ class Executor:
                 if not rest.behind:
                     self._claims.end(rest.group)
 
-    def _fetch(self, claims: Sequence[Claim]) -> list[Fetched]:
-        fetched = self._store.queue.fetch(claims)
+    def _fetch(self, group: str, jobs: Sequence[JobId]) -> list[Fetched]:
+        fetched = self._store.queue.fetch(group, jobs)
         for job in fetched:
-            self._claims.keep_until(job.claim.job, self._patience.until_s(job.spec.deadline_s))
+            self._claims.hold(group, job.claim, self._patience.until_s(job.spec.deadline_s))
         return fetched
 
     def _end_quick(self, fetched: Sequence[Fetched], rest: Rest, tally: Tally) -> list[Ended]:

@@ -46,6 +46,8 @@ class PlannedGroup(NamedTuple):
     jobs: Sequence[JobId]
     # a `trail.Planned` per job, or none
     planned: Sequence[bytes] = ()
+    # put into the worker's queue where any job is claimed
+    message: bytes = b""
 
 
 class Fetched(NamedTuple):
@@ -200,11 +202,12 @@ class Queue:
     ) -> list[list[Claim]] | None:
         """Give queued jobs to workers, all in one move; per group its jobs that were still queued.
 
-        None when another scheduler is the active one.
+        A group of which any was is sent in the same move. None when another scheduler is the
+        active one.
         """
         args: list[Argument] = [token, lease_end_s]
-        for worker, group, jobs, planned in groups:
-            args += [worker, group, len(jobs)]
+        for worker, group, jobs, planned, message in groups:
+            args += [worker, keys.queue(worker), message, group, len(jobs)]
             for job, note in zip(jobs, planned or [b""] * len(jobs), strict=True):
                 args += [job, note]
         found = self._server.run("claim", args)
@@ -215,30 +218,18 @@ class Queue:
             for group, fences in zip(groups, found, strict=True)
         ]
 
-    def fetch(self, claims: Iterable[Claim]) -> list[Fetched]:
-        """Specs and payloads of the claimed jobs that are still this claim's, in one round trip."""
-        claims = list(claims)
-        found = self._server.call_all(
-            [
-                (
-                    "HMGET",
-                    keys.job(claim.job),
-                    "status",
-                    "fence",
-                    "spec",
-                    "payload",
-                    "planned",
-                    "origin",
-                )
-                for claim in claims
-            ]
-        )
+    def fetch(self, group: str, jobs: Sequence[JobId]) -> list[Fetched]:
+        """Those of the jobs that are still claimed for this group, in one round trip."""
+        fields = ("status", "group", "fence", "spec", "payload", "planned", "origin")
+        found = self._server.call_all([("HMGET", keys.job(job), *fields) for job in jobs])
         return [
-            Fetched(claim, JobSpec.decode(spec), payload, planned or b"", origin or b"")
-            for claim, (status, fence, spec, payload, planned, origin) in zip(
-                claims, found, strict=True
+            Fetched(
+                Claim(job, int(fence)), JobSpec.decode(spec), payload, planned or b"", origin or b""
             )
-            if status == b"running" and int(fence) == claim.fence
+            for job, (status, its, fence, spec, payload, planned, origin) in zip(
+                jobs, found, strict=True
+            )
+            if status == b"running" and its == group.encode()
         ]
 
     def settle(

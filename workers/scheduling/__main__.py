@@ -11,7 +11,7 @@ from contract.heap import settle_heap
 from contract.log import Log, configure
 from contract.settings import SettingError, read_settings
 from contract.store import open_store
-from workers.celery_app import Sender, make_app
+from workers.celery_app import Envelopes, make_app
 from workers.scheduling.loop import Scheduler
 
 log = Log("scheduler")
@@ -30,8 +30,8 @@ def main() -> None:
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     store = open_store(settings.redis_url, settings.result_ttl_s)
-    sender = Sender(make_app(settings))
-    scheduler = Scheduler(settings, store, sender.send)
+    envelopes = Envelopes(make_app(settings))
+    scheduler = Scheduler(settings, store, envelopes.seal)
     stop = Event()
     thread = Thread(target=_run, args=(scheduler, stop), name="scheduler")
     settle_heap()
@@ -43,7 +43,7 @@ def main() -> None:
         # it waits for a store that does not answer; its lease runs out, and the standby leads
         log.warning("drain_incomplete")
         os._exit(1)
-    sender.close()
+    envelopes.close()
     store.close()
 
 

@@ -11,7 +11,7 @@ from threading import Event
 
 from contract.errors import StoreUnavailable, UnknownFunction
 from contract.function import FunctionRef
-from contract.job import Claim
+from contract.job import JobId
 from contract.log import Log
 from contract.settings import Settings
 from contract.store import Store
@@ -55,7 +55,7 @@ CLAIM_AT_ONCE = 16
 # After the store was away, workers get this long to report and to renew before they count as gone.
 GRACE_S = 3.0
 
-Send = Callable[[str, str, list[Claim]], None]
+Seal = Callable[[str, str, Sequence[JobId]], bytes]
 
 
 class NotLeading(Exception):
@@ -65,13 +65,13 @@ class NotLeading(Exception):
 class Scheduler:
     """Turns queued jobs into groups on workers.
 
-    `send(worker, group, claims)` hands a claimed group to a worker's queue.
+    `seal(worker, group, jobs)` makes the message by which a worker runs a group.
     """
 
-    def __init__(self, settings: Settings, store: Store, send: Send) -> None:
+    def __init__(self, settings: Settings, store: Store, seal: Seal) -> None:
         self._settings = settings
         self._store = store
-        self._send = send
+        self._seal = seal
         limits = Limits(settings.group_functions, settings.group_jobs)
         self._policy = policy_named(settings.policy, limits)
         if isinstance(self._policy, Learner):
@@ -271,8 +271,6 @@ class Scheduler:
         for dispatch, planned, claims in zip(dispatches, groups, claimed, strict=True):
             state.start(planned.group, dispatch, claims, lease_end_s, now_s)
             if claims:
-                # if this fails, the leases run out and the jobs come back
-                self._send(planned.worker, planned.group, claims)
                 log.debug(
                     "dispatched", group=planned.group, worker=planned.worker, jobs=len(claims)
                 )
@@ -280,5 +278,6 @@ class Scheduler:
     def _planned(self, dispatch: Dispatch, now_s: float) -> PlannedGroup:
         notes = [note.encode() for note in self._sent.explain(dispatch, now_s)]
         self._sent.note(dispatch, now_s)
-        jobs = [job.id for job in dispatch.jobs]
-        return PlannedGroup(dispatch.worker, secrets.token_hex(8), jobs, notes)
+        jobs, group = [job.id for job in dispatch.jobs], secrets.token_hex(8)
+        message = self._seal(dispatch.worker, group, jobs)
+        return PlannedGroup(dispatch.worker, group, jobs, notes, message)

@@ -135,11 +135,11 @@ class FakeWorker(threading.Thread):
 
     def _run_group(self, jobs: list[Any]) -> None:
         queue = self._store.queue
-        claims = claim_group(queue, "token", "w1", jobs[0], time.time() + 60, jobs)
-        assert claims is not None
+        group = jobs[0]
+        assert claim_group(queue, "token", "w1", group, time.time() + 60, jobs) is not None
         settlements = [
             Settlement(Claim(f.claim.job, f.claim.fence), self.compute(f), 3, 2_000, f.spec.rows)
-            for f in queue.fetch(claims)
+            for f in queue.fetch(group, jobs)
         ]
         now_s = time.time()
         ended = GroupReport(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from queue import Queue
-
 import pytest
 
 from contract.function import FunctionRef
 from contract.store import Store
 from contract.store.queue import GroupReport
 from contract.store.telemetry import COMPUTE, PredictionError
-from tests.integration.scheduling.test_loop import WAIT_S, Sent, join, scheduling, settle
+from tests.integration.scheduling.test_loop import join, scheduling, settle, taken
 from tests.integration.store.builders import deploy, submit
 from workers.scheduling.costs import Costs
 from workers.scheduling.learning import load_costs, save_costs
@@ -90,13 +88,12 @@ def test_a_scheduler_keeps_what_groups_took(store: Store) -> None:
     """One ends after a group; what it has learned is in the store, its error too."""
     function = deploy(store)
     join(store)
-    sent: Queue[Sent] = Queue()
-    with scheduling(store, sent):
+    with scheduling(store):
         submit(store, function)
-        assert settle(store, sent.get(timeout=WAIT_S)) == [True]
+        assert settle(store, taken(store)) == [True]
         # its group is heard of when the next one is sent
         submit(store, function)
-        sent.get(timeout=WAIT_S)
+        taken(store)
     assert Costs.of(store.costs.load()).compute_s(ECHO, 1) == pytest.approx(0.001)
     error = store.telemetry.prediction_error()[COMPUTE]
     assert (error.median, error.groups) == (pytest.approx(4.0), 1)

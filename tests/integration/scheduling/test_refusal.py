@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from queue import Queue
 
 from contract.function import Function
-from contract.job import JobId, Outcome, Status, Submission, new_job_id
+from contract.job import JobId, Status, Submission, new_job_id
 from contract.store import Store
-from contract.store.queue import GroupReport, Settlement
-from tests.integration.scheduling.test_loop import WAIT_S, Sent, join, scheduling, settle
+from tests.integration.scheduling.test_loop import WAIT_S, join, scheduling, settle, taken
 from tests.integration.store.builders import a_submission, deploy
 
 # What a run of `echo` takes, as the worker reports it.
@@ -23,13 +21,10 @@ def submit(store: Store, submission: Submission) -> JobId:
     return submission.spec.id
 
 
-def measure(store: Store, sent: Queue[Sent], function: Function) -> None:
+def measure(store: Store, function: Function) -> None:
     """The worker runs a job that takes RUN_S."""
     submit(store, a_submission(function, timeout_s=600))
-    worker, group, [claim] = sent.get(timeout=WAIT_S)
-    report = GroupReport(group, worker, [(function.name, 1, 1)], RUN_S, 0.0, 0.0)
-    done = Outcome(Status.SUCCEEDED, outputs={})
-    assert store.queue.settle([Settlement(claim, done, 0, 1000, 1)], {}, group, report) == [True]
+    assert settle(store, taken(store), name=function.name, compute_s=RUN_S) == [True]
 
 
 def told(store: Store, job: JobId, gateway: str = "waiting") -> float:
@@ -45,16 +40,14 @@ def told(store: Store, job: JobId, gateway: str = "waiting") -> float:
 
 def test_a_job_that_takes_longer_than_it_has_is_refused_at_once(store: Store) -> None:
     """With what was predicted, long before its deadline; the others of its function run."""
-    sent: Queue[Sent] = Queue()
     function = deploy(store)
     join(store)
-    with scheduling(store, sent):
-        measure(store, sent, function)
+    with scheduling(store):
+        measure(store, function)
         refused = submit(store, a_submission(function, timeout_s=RUN_S / 4))
         assert told(store, refused) < RUN_S / 8
         kept = submit(store, a_submission(function, timeout_s=RUN_S * 4))
-        [claim] = sent.get(timeout=WAIT_S)[2]
-        assert claim.job == kept
+        assert taken(store).jobs == [kept]
     job = store.jobs.get(refused)
     assert job.status == Status.REFUSED
     assert job.outcome is not None
@@ -68,15 +61,14 @@ def test_a_job_that_takes_longer_than_it_has_is_refused_at_once(store: Store) ->
 
 def test_a_job_behind_a_long_run_is_refused_while_no_place_is_free(store: Store) -> None:
     """Nobody waits for the worker to end what it has before they are told."""
-    sent: Queue[Sent] = Queue()
     slow, quick = deploy(store, "slow"), deploy(store, "quick")
     join(store)
-    with scheduling(store, sent):
-        measure(store, sent, slow)
+    with scheduling(store):
+        measure(store, slow)
         submit(store, a_submission(quick))
-        settle_as(store, sent.get(timeout=WAIT_S), "quick")
+        settle(store, taken(store), name="quick")
         submit(store, a_submission(slow, timeout_s=600))
-        sent.get(timeout=WAIT_S)
+        taken(store)
         refused = submit(store, a_submission(quick, timeout_s=RUN_S / 4))
         assert told(store, refused) < RUN_S / 8
     outcome = store.jobs.get(refused).outcome
@@ -84,17 +76,8 @@ def test_a_job_behind_a_long_run_is_refused_while_no_place_is_free(store: Store)
     assert dict(outcome.error or {})["reason"] == "workers_busy"
 
 
-def settle_as(store: Store, sent: Sent, name: str) -> None:
-    """The worker answers a group of one function, in a millisecond."""
-    worker, group, [claim] = sent
-    report = GroupReport(group, worker, [(name, 1, 1)], 0.001, 0.0, 0.0)
-    done = Outcome(Status.SUCCEEDED, outputs={})
-    assert store.queue.settle([Settlement(claim, done, 0, 1000, 1)], {}, group, report) == [True]
-
-
 def test_the_higher_priority_goes_first(store: Store) -> None:
     """Though it came later and is due later."""
-    sent: Queue[Sent] = Queue()
     function = deploy(store)
     submission = a_submission(function)
     spec = replace(
@@ -104,10 +87,10 @@ def test_the_higher_priority_goes_first(store: Store) -> None:
         due_at_s=submission.spec.due_at_s + 10,
         deadline_s=submission.spec.deadline_s + 10,
     )
-    with scheduling(store, sent, group_jobs=1, places=1):
+    with scheduling(store, group_jobs=1, places=1):
         low, high = submit(store, submission), submit(store, submission._replace(spec=spec))
         join(store)
-        first = sent.get(timeout=WAIT_S)
-        assert [claim.job for claim in first[2]] == [high]
+        first = taken(store)
+        assert first.jobs == [high]
         settle(store, first)
-        assert [claim.job for claim in sent.get(timeout=WAIT_S)[2]] == [low]
+        assert taken(store).jobs == [low]

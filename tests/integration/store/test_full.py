@@ -13,10 +13,11 @@ from contract.errors import StoreUnavailable
 from contract.job import Status
 from contract.settings import Settings
 from contract.store import Store
+from contract.store.queue import PlannedGroup
 from contract.store.workers import DagCacheReport, WorkerReport
 from tests.integration.store.builders import LEADER, a_manifest, a_submission, deploy, lead, submit
 from tests.integration.store.test_jobs import claim, settle
-from workers.celery_app import Sender, make_app
+from workers.celery_app import Envelopes, make_app
 
 
 @contextmanager
@@ -45,20 +46,23 @@ def test_accepted_jobs_run_to_their_end(store: Store, redis_url: str) -> None:
     """Every step of the way works: were one refused, no job would ever end and make room."""
     [submission, other] = submit(store, deploy(store), 2)
     lead(store)
-    sender = Sender(make_app(Settings(store_url=redis_url)))
+    envelopes = Envelopes(make_app(Settings(store_url=redis_url)))
     with no_memory_left(store):
         assert store.workers.lead("scheduler", LEADER, 60)
         store.workers.report(a_report("w"), 60, is_news=True)
         assert [report.id for report in store.workers.all()] == ["w"]
-        [held] = claim(store, submission.spec.id)
-        sender.send("w", "g", [held])
+        message = envelopes.seal("w", "g", [submission.spec.id])
+        planned = PlannedGroup("w", "g", [submission.spec.id], message=message)
+        found = store.queue.claim_all(LEADER, time.time() + 60, [planned])
+        assert found is not None
+        [[held]] = found
         assert store.server.redis.llen(keys.queue("w")) == 1
         assert store.queue.renew([held], time.time() + 60) == set()
         assert settle(store, held) == [True]
         claim(store, other.spec.id, group="h", lease_s=-1)
         assert store.queue.reap(time.time(), 3) == (1, 0)
         store.jobs.cancel(other.spec.id)
-    sender.close()
+    envelopes.close()
     assert store.jobs.get(submission.spec.id).status is Status.SUCCEEDED
     assert store.telemetry.conservation().drift == 0
 

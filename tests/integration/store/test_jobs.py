@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from contract import keys
 from contract.errors import JobSettled, QueueFull, UnknownFunction, UnknownJob
 from contract.function import FunctionRef
 from contract.job import Claim, JobId, Outcome, Status
@@ -90,7 +91,8 @@ def test_a_claimed_job_is_run_and_settled_once(store: Store) -> None:
     lead(store)
     [submission] = submit(store, deploy(store))
     [held] = claim(store, submission.spec.id)
-    [fetched] = store.queue.fetch([held])
+    [fetched] = store.queue.fetch("g", [held.job])
+    assert fetched.claim == held
     assert fetched.payload == b"payload"
     assert settle(store, held) == [True]
     assert settle(store, held) == [True]
@@ -98,7 +100,7 @@ def test_a_claimed_job_is_run_and_settled_once(store: Store) -> None:
     assert store.telemetry.counters() == {}
     job = store.jobs.get(submission.spec.id)
     assert (job.status, job.outcome) == (Status.SUCCEEDED, DONE)
-    assert store.queue.fetch([held]) == []
+    assert store.queue.fetch("g", [held.job]) == []
     assert store.queue.groups() == {}
 
 
@@ -123,22 +125,26 @@ def test_a_claim_sent_twice_gives_the_same_fence(store: Store) -> None:
 
 
 def test_several_groups_are_claimed_in_one_move(store: Store) -> None:
-    """Each gets what is still queued of its jobs; one without any is no group."""
+    """Each gets what is still queued of its jobs and is sent once; one without any is no group."""
     lead(store)
     function = deploy(store)
     a, b, c = (submit(store, function)[0].spec.id for _ in range(3))
     gone = claim(store, c, group="before")
     wanted = [
-        PlannedGroup("w", "g1", [a, c]),
-        PlannedGroup("v", "g2", [c]),
-        PlannedGroup("v", "g3", [b]),
+        PlannedGroup("w", "g1", [a, c], message=b"one"),
+        PlannedGroup("v", "g2", [c], message=b"two"),
+        PlannedGroup("v", "g3", [b], message=b"three"),
     ]
     first = store.queue.claim_all(LEADER, time.time() + 60, wanted)
     assert first == [[Claim(a, 1)], [], [Claim(b, 1)]]
     assert store.queue.claim_all(LEADER, time.time() + 60, wanted) == first
     assert store.queue.claim_all("former", time.time() + 60, wanted) is None
     assert store.queue.groups() == {"before": "w", "g1": "w", "g3": "v"}
-    assert len(store.queue.fetch([*gone, *first[0], *first[2]])) == 3
+    inboxes = [store.server.redis.lrange(keys.queue(worker), 0, -1) for worker in "wv"]
+    assert inboxes == [[b"one"], [b"three"]]
+    claims = [fetched.claim for fetched in store.queue.fetch("g1", [a, b, c])]
+    assert claims == first[0]
+    assert [fetched.claim for fetched in store.queue.fetch("before", [c])] == gone
     assert store.telemetry.conservation().drift == 0
 
 

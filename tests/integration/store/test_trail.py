@@ -47,7 +47,7 @@ def test_each_move_leaves_its_note(store: Store) -> None:
     job = submission.spec.id
     assert Ahead.decode(store.jobs.get(job).trail.ahead) == Ahead(3, 1)
     [held] = claim(store, job)
-    [fetched] = store.queue.fetch([held])
+    [fetched] = store.queue.fetch("g", [held.job])
     assert Planned.decode(fetched.planned) == PLANNED
     trail = store.jobs.get(job).trail
     assert (trail.worker, trail.group, trail.ran) == ("w", "g", b"")

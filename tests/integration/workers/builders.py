@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from celery import Celery
 
+from contract import keys
 from contract.function import Function, Manifest, graph_files
-from contract.job import TENSORS, Claim, JobId, JobSpec, Outcome, Submission, new_job_id
+from contract.job import TENSORS, JobId, JobSpec, Outcome, Submission, new_job_id
 from contract.settings import Settings
 from contract.store import Store
 from contract.store.queue import Cursor
@@ -30,7 +31,7 @@ from fusion.ir import Graph, Node, Output, Ref, WeightSpec
 from fusion.ir import TensorSpec as GraphSpec
 from fusion.weights import write_weights
 from tests.integration.claiming import claim_group
-from workers.celery_app import Sender, make_app
+from workers.celery_app import Envelopes, make_app
 
 WAITER = "gateway-test"
 LEADER = "test-leader"
@@ -103,7 +104,7 @@ class Platform:
     store: Store
     settings: Settings
     app: Celery
-    sender: Sender
+    envelopes: Envelopes
     answers: dict[JobId, Outcome] = field(default_factory=dict)
     _came: threading.Condition = field(default_factory=threading.Condition)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -113,7 +114,7 @@ class Platform:
         """Listen for replies and become the leading scheduler."""
         settings = Settings(data=data, store_url=store.server.url)
         app = make_app(settings)
-        platform = cls(store, settings, app, Sender(app))
+        platform = cls(store, settings, app, Envelopes(app))
         subscribed = threading.Event()
         args = (store.server, WAITER, platform._deliver, subscribed.set, platform._stop)
         platform._thread = threading.Thread(target=listen, args=args)  # type: ignore[attr-defined]
@@ -126,7 +127,7 @@ class Platform:
         """Stop listening."""
         self._stop.set()
         self._thread.join()  # type: ignore[attr-defined]
-        self.sender.close()
+        self.envelopes.close()
         self.app.close()
 
     def deploy(
@@ -172,22 +173,21 @@ class Platform:
         assert refusals == [None]
         return spec.id
 
-    def claim(
-        self, worker: str, jobs: list[JobId], lease_s: float = 10.0
-    ) -> tuple[str, list[Claim]]:
-        """Claim jobs as the scheduler does."""
+    def claim(self, worker: str, jobs: list[JobId], lease_s: float = 10.0) -> str:
+        """Claim jobs as the scheduler does, without sending them; the group's id."""
         group = os.urandom(4).hex()
         claims = claim_group(self.store.queue, LEADER, worker, group, time.time() + lease_s, jobs)
         assert claims is not None
-        return group, claims
+        return group
 
     def dispatch(self, worker: str, jobs: list[JobId], lease_s: float = 10.0) -> None:
         """Claim jobs and send them to the worker as one group."""
-        self.send(worker, *self.claim(worker, jobs, lease_s))
+        self.send(worker, self.claim(worker, jobs, lease_s), jobs)
 
-    def send(self, worker: str, group: str, claims: list[Claim]) -> None:
-        """Send a claimed group to the worker."""
-        self.sender.send(worker, group, claims)
+    def send(self, worker: str, group: str, jobs: list[JobId]) -> None:
+        """Send a group, claimed before, to the worker."""
+        message = self.envelopes.seal(worker, group, jobs)
+        self.store.server.redis.lpush(keys.queue(worker), message)
 
     def wait_for_groups(self, tail: str, count: int) -> None:
         """Wait until this many groups have ended since the signal `tail`."""

@@ -224,9 +224,9 @@ def test_a_cancelled_job_is_left_out(platform: Platform, worker: WorkerProcess) 
     """Its claim is void by the time the worker fetches; the others of the group run."""
     function = platform.deploy("given-up")
     gone, kept = (platform.submit(function, floats(1, 2, 3, 4)) for _ in range(2))
-    group, claims = platform.claim(worker.id, [gone, kept])
+    group = platform.claim(worker.id, [gone, kept])
     platform.store.jobs.cancel(gone)
-    platform.send(worker.id, group, claims)
+    platform.send(worker.id, group, [gone, kept])
     assert platform.wait(gone).status is Status.CANCELLED
     assert platform.wait(kept).status is Status.SUCCEEDED
 
@@ -237,9 +237,9 @@ def test_every_group_gives_its_place_back(platform: Platform, worker: WorkerProc
     tail = platform.store.queue.signal_tail()
     platform.dispatch(worker.id, [platform.submit(function, {"x": np.zeros((1, 1), np.int64)})])
     gone = platform.submit(function, floats(1, 2, 3, 4))
-    group, claims = platform.claim(worker.id, [gone])
+    group = platform.claim(worker.id, [gone])
     platform.store.jobs.cancel(gone)
-    platform.send(worker.id, group, claims)
+    platform.send(worker.id, group, [gone])
     platform.wait_for_groups(tail, 2)
     assert platform.store.queue.groups() == {}
     assert platform.store.telemetry.conservation().drift == 0

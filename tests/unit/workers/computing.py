@@ -87,7 +87,9 @@ class Parts:
         """Run jobs as one group."""
         jobs = list(jobs)
         group = jobs[0].claim.job
-        self.claims.begin(group, [job.claim for job in jobs], 4e9)
+        self.claims.begin(group, 4e9)
+        for job in jobs:
+            self.claims.hold(group, job.claim, 4e9)
         try:
             return self.computer.compute(jobs, tally or Tally())
         finally:

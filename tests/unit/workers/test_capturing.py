@@ -84,7 +84,9 @@ class Bench:
         x = np.arange(WIDTH, dtype=np.float32).reshape(1, WIDTH)
         for _ in range(times):
             jobs = [self._job(function, {"x": x}) for function in functions]
-            self.claims.begin("group", [job.claim for job in jobs], 4e9)
+            self.claims.begin("group", 4e9)
+            for job in jobs:
+                self.claims.hold("group", job.claim, 4e9)
             ran, ended = self.computer.compute(jobs, Tally())
             self.claims.end("group")
             assert ended == []
@@ -128,7 +130,7 @@ def test_what_ran_a_few_times_is_not_captured(bench: Bench) -> None:
 def test_nothing_is_captured_while_a_group_is_under_way(bench: Bench) -> None:
     """Or while a run is on the device: a request would wait for it."""
     bench.run(bench.deploy("one", 1.0), times=AFTER_RUNS)
-    bench.claims.begin("other", [Claim(JobId("other-job"), 1)], 4e9)
+    bench.claims.begin("other", 4e9)
     assert bench.capturing.capture() == 0
     bench.claims.end("other")
     with bench.computer.spare_device() as is_spare:

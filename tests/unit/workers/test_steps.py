@@ -120,8 +120,9 @@ def test_claims_are_renewed_until_their_moment_or_their_loss() -> None:
     idle: list[bool] = []
     claims.on_idle = lambda: idle.append(claims.is_idle)
     first, second = Claim(JobId("1"), 1), Claim(JobId("2"), 1)
-    claims.begin("g", [first, second], until_s=10)
-    claims.keep_until(second.job, 20)
+    claims.begin("g", until_s=10)
+    claims.hold("g", first, 10)
+    claims.hold("g", second, 20)
     assert [first, second] == claims.to_renew(9)
     assert [second] == claims.to_renew(15)
     claims.lose([second.job, JobId("of an ended group")])

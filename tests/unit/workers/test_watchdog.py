@@ -135,8 +135,10 @@ def test_a_group_is_overdue_when_it_renews_none_of_its_leases() -> None:
     """One job with time left keeps it."""
     claims, now_s = Claims(), time.time()
     short, long = Claim(JobId("a"), 1), Claim(JobId("b"), 1)
-    claims.begin("g", [short, long], now_s + 1)
-    claims.keep_until(long.job, now_s + 9)
+    claims.begin("g", now_s + 1)
+    assert claims.under_way(now_s) == (1, {"g"}, NONE)
+    claims.hold("g", short, now_s + 1)
+    claims.hold("g", long, now_s + 9)
     assert claims.under_way(now_s + 5) == (1, {"g"}, NONE)
     assert claims.under_way(now_s + 10) == (1, {"g"}, {"g"})
     claims.end("g")

@@ -74,8 +74,10 @@ class Scheduler:
         self._seal = seal
         limits = Limits(settings.group_functions, settings.group_jobs)
         self._policy = policy_named(settings.policy, limits)
+        self._learner: Learner | None = None
         if isinstance(self._policy, Learner):
             self._policy.adapts = settings.policy_adapts == "on"
+            self._learner = self._policy
         self._learn_at_s = 0.0
         # the process id is for whoever wants to know which of them leads
         self._token = f"{os.getpid()}-{secrets.token_hex(8)}"
@@ -221,13 +223,13 @@ class Scheduler:
     def _teach(self, state: State) -> None:
         """Tell a policy that learns what became of its groups; what is to be sent was sent."""
         reports, state.reports = state.reports, []
-        if not isinstance(self._policy, Learner) or not self._policy.adapts:
+        if self._learner is None or not self._learner.adapts:
             return
         now_s = time.time()
         for report in reports:
-            self._policy.observe(report, now_s)
+            self._learner.observe(report, now_s)
         if time.monotonic() >= self._learn_at_s:
-            self._policy.learn()
+            self._learner.learn()
             self._learn_at_s = time.monotonic() + LEARN_EVERY_S
 
     def _tell_coming(self, state: State) -> None:

@@ -39,37 +39,27 @@ def relative_speeds(workers: Mapping[str, Measured]) -> dict[str, float]:
     return {w: 1.0 if abs(speed - 1) <= SAME_SPEED else speed for w, speed in speeds.items()}
 
 
-def end_in_s(
-    rows: Mapping[FunctionRef, int],
-    worker: WorkerView,
-    functions: Mapping[FunctionRef, FunctionView],
-    costs: Costs | Forecast,
-) -> float:
-    """When a group of so many rows of each function would have ended there, from now.
-
-    A function larger than the budget is read anew by every run.
-    """
-    compute_s = sum(costs.compute_s(ref, n) for ref, n in rows.items())
-    cold_bytes = sum(
-        functions[ref].weight_bytes
-        for ref in rows
-        if ref not in worker.resident or functions[ref].weight_bytes > worker.budget_bytes
-    )
-    return worker.free_in_s + costs.swap_s(cold_bytes) + compute_s / worker.speed
-
-
 def first_to_end(
     job: PendingJob,
     free: Iterable[WorkerView],
     functions: Mapping[FunctionRef, FunctionView],
     costs: Costs | Forecast,
 ) -> WorkerView:
-    """The worker that would end the job first; of equals one with the weights, and most places."""
-    rows = {job.function: job.rows}
+    """The worker that would end the job first; of equals one with the weights, and most places.
+
+    A function larger than the budget is read anew by every run.
+    """
+    candidates: Sequence[WorkerView] = list(free)
+    if len(candidates) == 1:
+        return candidates[0]
+    ref, weight_bytes = job.function, functions[job.function].weight_bytes
+    compute_s, swap_s = costs.compute_s(ref, job.rows), costs.swap_s(weight_bytes)
 
     def rank(worker: WorkerView) -> tuple[float, bool, int]:
-        end_s = end_in_s(rows, worker, functions, costs)
-        return end_s, job.function not in worker.resident, -worker.free_places
+        is_cold = ref not in worker.resident
+        end_s = worker.free_in_s + compute_s / worker.speed
+        if is_cold or weight_bytes > worker.budget_bytes:
+            end_s += swap_s
+        return end_s, is_cold, -worker.free_places
 
-    candidates: Sequence[WorkerView] = list(free)
-    return candidates[0] if len(candidates) == 1 else min(candidates, key=rank)
+    return min(candidates, key=rank)

@@ -13,7 +13,7 @@ from contract.store.queue import GroupReport
 from tests.unit.scheduling.test_policy import FUNCTIONS as SMALL
 from tests.unit.scheduling.test_policy import A, B, job, worker
 from workers.scheduling.costs import Costs
-from workers.scheduling.placement import Measured, end_in_s, first_to_end, relative_speeds
+from workers.scheduling.placement import Measured, first_to_end, relative_speeds
 from workers.scheduling.records import WorkerView
 
 FUNCTIONS = {A: replace(SMALL[A], weight_bytes=10**8), B: SMALL[B]}
@@ -24,6 +24,14 @@ def costs_of(seconds: float, ref: FunctionRef = A) -> Costs:
     costs = Costs()
     costs.learn(GroupReport("g", "w", [(ref.name, ref.version, 1)], seconds, 0.0, 0.0))
     return costs
+
+
+def end_in_s(view: WorkerView, costs: Costs) -> float:
+    """When a job of one row of A would have ended there, from now."""
+    weight_bytes = FUNCTIONS[A].weight_bytes
+    is_read = A not in view.resident or weight_bytes > view.budget_bytes
+    swap_s = costs.swap_s(weight_bytes) if is_read else 0.0
+    return view.free_in_s + swap_s + costs.compute_s(A, 1) / view.speed
 
 
 views = st.builds(
@@ -43,7 +51,7 @@ def test_no_other_worker_would_end_the_job_earlier(fleet: list[WorkerView], seco
     """What is under way, weights that come in, and arithmetic at the worker's own speed."""
     costs = costs_of(seconds)
     chosen = first_to_end(job(1, A), fleet, FUNCTIONS, costs)
-    ends = {view.id: end_in_s({A: 1}, view, FUNCTIONS, costs) for view in fleet}
+    ends = {view.id: end_in_s(view, costs) for view in fleet}
     assert ends[chosen.id] == min(ends.values())
 
 

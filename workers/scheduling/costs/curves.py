@@ -81,9 +81,7 @@ class Curve:
 
     def prior_s(self, x: int) -> float:
         """The line through the medians of what was seen."""
-        if self._line is None:
-            self._line = self._fit()
-        return self._line.at(x)
+        return self._prior().at(x)
 
     def as_list(self) -> list[Any]:
         """Plain values, for `read`."""
@@ -96,12 +94,19 @@ class Curve:
         self._changed()
         return self
 
+    def _prior(self) -> Line:
+        if self._line is None:
+            self._line = self._fit()
+        return self._line
+
     def _factor(self, bucket: int, quantile: float) -> float:
         """On the time by the line."""
         recent = self._recent.get(bucket)
         if recent is not None:
-            likely = recent.likely()
-            return quantile_of((_ratio(s.value, self.prior_s(s.x)) for s in likely), quantile)
+            # computed here, not asked of the line: every measurement has all of it done again
+            base_s, slope_s = self._prior()
+            ratios = [_ratio(s.value, base_s + s.x * slope_s) for s in recent.likely()]
+            return quantile_of(ratios, quantile)
         # how far runs spread is taken from the size that is nearest
         length = bucket.bit_length()
         nearest = min(self._recent, key=lambda other: abs(other.bit_length() - length))

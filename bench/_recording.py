@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import Random
+from statistics import median
 
 from _live import Played, Ran, Told
 from simulator import Delays, FunctionProfile, Profile
 from simulator.pace import estimated
 from simulator.profiles import Bandwidth, Draw, Samples
+from simulator.recorded import Slower
 
 # of a kind, evenly from the sorted ones: enough for a tail, little enough for a file
 MOST_SAMPLES = 100
-# What the scheduler does one after another, for no clock of a job's way stands between: deciding on
-# a group (`bench/decision_time.py`), a move that claims, and each group's part of it with its
-# message (`bench/claiming.py`). The rest of the way to the worker is recorded.
-DECIDE_S, CLAIM_S, MESSAGE_S = 0.00025, 0.00015, 0.0003
+# What the scheduler does one after another, for no clock of a job's way stands between: all that
+# its process does for a group of eight jobs, from reading them to learning from its report
+# (`bench/dispatching.py`), a move that claims and sends, and each group's part of it
+# (`bench/claiming.py`). The rest of the way to the worker is recorded.
+DECIDE_S, CLAIM_S, MESSAGE_S = 0.0005, 0.00011, 0.0001
+# of a job, by the clocks of those it passes
+WAY = ("accept_s", "send_s", "settle_s", "answer_s")
 
 
 def functions(
@@ -72,7 +77,7 @@ def builds(groups: Iterable[Ran]) -> dict[int, Samples]:
 
 def delays(busy: Iterable[Played]) -> Delays:
     """The way of a job under load, by the clocks of those it passes."""
-    found: dict[str, list[float]] = {name: [] for name in ("accept", "send", "settle", "answer")}
+    found: dict[str, list[float]] = {name.removesuffix("_s"): [] for name in WAY}
     for played in busy:
         # those that computed
         groups = {group.group: group for group in played.groups if group.members}
@@ -129,6 +134,22 @@ def profile(
         builds([*alone.groups, *groups]),
         estimated(paces),
     )
+
+
+def slower(made: Profile, played: Played) -> Slower:
+    """How much longer than the profile says the groups of a run took, and its ways: medians."""
+    usual = {count: median(samples) for count, samples in made.together.items()}
+    compute = [
+        ratio / usual[len(group.members)]
+        for group, ratio in ratios(made.functions, played.groups)
+        if len(group.members) in usual
+    ]
+    of_run, of_profile = delays([played]), made.delays
+    ways = [
+        sum(median(getattr(its, name)) for name in WAY if getattr(its, name))
+        for its in (of_run, of_profile)
+    ]
+    return Slower(median(compute) if compute else 1.0, ways[0] / ways[1] if ways[1] else 1.0)
 
 
 def fewer(samples: Sequence[float]) -> Samples:

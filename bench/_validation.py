@@ -1,9 +1,13 @@
 """The simulator against recorded runs, and whether contention explains what differs.
 
 A recorded run is one history of a busy machine, so what is simulated is given as the median of
-several seeds and where they lie. `contention` fits two guesses to one recorded run, that all runs
-take longer (`stretch`) and that slow moments last (`simulator/pace.py`), and judges them by the
-others: what explains contention must explain runs that it has not seen.
+several seeds and where they lie. The machine is not as fast in every run as when the profile was
+made: by how much its groups and the ways of its jobs took longer is measured in each, and its
+service times are simulated so. How long jobs waited is not looked at.
+
+`contention` fits two guesses to one recorded run, that all runs take longer still (`stretch`) and
+that slow moments last (`simulator/pace.py`), and judges them by the others: what explains
+contention must explain runs that it has not seen.
 """
 
 from __future__ import annotations
@@ -55,7 +59,8 @@ class Replay(NamedTuple):
     def summary(self) -> Summary:
         """Figures of the window that was measured."""
         workload, measured = load(self.folder, self.name)
-        profile = replace(self.profile, **self.guess._asdict())
+        slower = measured.slower
+        profile = replace(self.profile, **self.guess._asdict()).slower(*slower)
         report = simulate(DEFAULT, workload, Fleet.of(1), profile, self.seed)
         return report.summary(measured.from_s, measured.until_s)
 
@@ -87,12 +92,16 @@ def validation(
     own = Guess(profile.stretch, profile.pace)
     found = replayed(profile, folder, [own], seeds, processes)
     for name in WORKLOADS:
-        real, runs = load(folder, name)[1].summary, found[own, name]
+        measured, runs = load(folder, name)[1], found[own, name]
+        real = measured.summary
         for what in ("throughput", "p99_s", "p50_s"):
             ratios = [getattr(run, what) / getattr(real, what) for run in runs]
             case, bar = f"{name}: {what.removesuffix('_s')}", None if what == "p50_s" else NEAR_BAR
             yield Row(f"{case}, off by", abs(median(ratios) - 1), "", bar, False)
             yield Row(f"{case}, simulated over real", *_middle(ratios, "x"))
+        slower = measured.slower
+        yield Row(f"{name}: its groups took so many times as long", slower.compute, "x")
+        yield Row(f"{name}: its jobs' ways took so many times as long", slower.way, "x")
         violations = _middle([run.violations for run in runs], "")
         yield Row(f"{name}: SLO violations, simulated", *violations)
         yield Row(f"{name}: SLO violations, real", real.violations, "")

@@ -42,7 +42,7 @@ from _policies import (
     plot,
     utility,
 )
-from _recording import profile
+from _recording import profile, slower
 from _report import Row, finish
 from simulator.recorded import Measured, save
 from simulator.report import Report, Summary
@@ -224,7 +224,9 @@ def recorded(served: Served, capacity: float, seconds: float, into: Path) -> Pla
         summary = settled(played.report(aims.slos_s, aims.timeouts_s), seconds)
         # as they were sent, late or not
         calls = sorted(one.call._replace(at_s=one.sent_s) for one in played.told)
-        save(into, name, calls, Measured(SETTLING * seconds, seconds, summary))
+        save(
+            into, name, calls, Measured(SETTLING * seconds, seconds, summary, slower(made, played))
+        )
     return runs["poisson"]
 
 

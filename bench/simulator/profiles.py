@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -53,8 +53,8 @@ class Delays:
 
     # from the client until the scheduler has it
     accept_s: Samples = (0.0,)
-    # what the scheduler does, one thing after another: deciding on each group, claiming several of
-    # them in one move, the message of each to its worker
+    # what the scheduler does, one thing after another: all its process does for a group, a move
+    # that claims and sends several of them, each one's part of that
     decide_s: Samples = (0.0,)
     claim_s: Samples = (0.0,)
     message_s: Samples = (0.0,)
@@ -96,6 +96,14 @@ class Profile:
     def write(self, path: Path) -> None:
         """As JSON."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    def slower(self, compute: float, way: float) -> Profile:
+        """All runs, and the way to them and back, take so many times as long."""
+        delays = {
+            name: tuple(way * value for value in samples)
+            for name, samples in asdict(self.delays).items()
+        }
+        return replace(self, stretch=compute * self.stretch, delays=Delays(**delays))
 
     @classmethod
     def read(cls, path: Path) -> Profile:

@@ -80,6 +80,16 @@ def test_what_runs_a_platform_answers_every_call(tmp_path: Path, script: str) ->
 
 
 @pytest.mark.long
+def test_the_scheduler_is_timed_with_workers_that_are_played(tmp_path: Path) -> None:
+    """Groups are planned, sent, settled and heard of, however many workers there are."""
+    rows = rows_of("dispatching.py", out=tmp_path / "rows.json")
+    for workers in (1, 16, 64):
+        case = f"{workers} workers, groups of 8 jobs"
+        assert 0 < rows[f"{case}: processor time of a group"]["value"] < 1000
+        assert rows[f"{case}: groups here"]["value"] > 0
+
+
+@pytest.mark.long
 def test_memory_is_told_apart(tmp_path: Path) -> None:
     """Context, weights and the rest make up the total; one process has one context, not two."""
     rows = rows_of("memory.py", out=tmp_path / "rows.json")

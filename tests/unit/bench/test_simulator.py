@@ -28,7 +28,7 @@ from bench.simulator import (
 )
 from bench.simulator.pace import Pace, Slowness, estimated
 from bench.simulator.profiles import Bandwidth
-from bench.simulator.recorded import Measured, load, save
+from bench.simulator.recorded import Measured, Slower, load, save
 from bench.simulator.workloads import closed_loop, daily, gamma_bursts, poisson, zipf_rates
 from workers.scheduling.costs import Costs
 from workers.scheduling.pending import Pending
@@ -204,12 +204,26 @@ def test_a_profile_and_a_run_survive_their_files(tmp_path: Path) -> None:
     made.write(tmp_path / "profile.json")
     work = poisson({"a": 20.0, "b": 10.0}, 5, seed=1)
     report = simulate("fifo", work, Fleet.of(1), made, 0)
-    measured = Measured(1.0, 5.0, report.summary(1.0, 5.0))
+    measured = Measured(1.0, 5.0, report.summary(1.0, 5.0), Slower(1.1, 0.9))
     save(tmp_path, "poisson", work.calls, measured)
     again, kept = load(tmp_path, "poisson")
     read = simulate("fifo", again, Fleet.of(1), Profile.read(tmp_path / "profile.json"), 0)
     assert kept == measured
     assert read.summary(1.0, 5.0) == pytest.approx(measured.summary, rel=1e-3)
+
+
+def test_on_a_slower_machine_all_that_is_measured_takes_longer() -> None:
+    """Runs and ways, each by its own factor: one call takes as much longer."""
+    made = Profile({"a": FunctionProfile({1: (0.01,)}, 0.5, 1.0)}, Delays((0.002,), (0.001,)))
+    work = poisson({"a": 1.0}, 5, seed=1)
+
+    def latency_s(profile: Profile) -> float:
+        first = next(iter(simulate("fifo", work, Fleet.of(1), profile, 0).jobs))
+        return first.ended_s - first.accepted_s
+
+    usual_s = latency_s(made)
+    assert latency_s(made.slower(2.0, 1.0)) == pytest.approx(usual_s + 0.01)
+    assert latency_s(made.slower(1.0, 3.0)) == pytest.approx(usual_s + 2 * 0.003)
 
 
 def test_figures_by_hand() -> None:

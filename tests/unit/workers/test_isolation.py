@@ -49,7 +49,7 @@ class Meta(type):
 class NamelessError(Exception, metaclass=Meta): pass
 
 def channel():
-    for fd in range(3, 64):
+    for fd in range(3, 1024):
         try: socket.socket(fileno=os.dup(fd)).getpeername()
         except OSError: continue
         yield fd

@@ -32,7 +32,7 @@ from _store import MANIFEST, empty_store
 
 from contract import keys
 from contract.function import FunctionRef
-from contract.job import TENSORS, JobSpec, Outcome, Status, Submission, new_job_id
+from contract.job import TENSORS, JobId, JobSpec, Outcome, Status, Submission, new_job_id
 from contract.store import Store
 from contract.store.queue import GroupReport, Settlement
 from contract.store.workers import DagCacheReport, WorkerReport
@@ -89,7 +89,7 @@ class Players:
             self.come(came)
         return groups
 
-    def _messages(self) -> list[tuple[str, str, Sequence[str]]]:
+    def _messages(self) -> list[tuple[str, str, Sequence[JobId]]]:
         """Worker, group and jobs of all that is there; waits for the first."""
         queues = [keys.queue(name) for name in self._names]
         redis = self._store.server.redis
@@ -98,16 +98,15 @@ class Players:
         pipeline = redis.pipeline(transaction=False)
         for queue in queues:
             pipeline.rpop(queue, PLACES)
-        found = [(queue, message) for queue, its in zip(queues, pipeline.execute(), strict=True)
-                 for message in its or ()]  # fmt: skip
-        of_queue = {queue.encode(): name for queue, name in zip(queues, self._names, strict=True)}
-        taken = [(of_queue[first[0]], first[1])]
-        taken += [(of_queue[queue.encode()], message) for queue, message in found]
+        of_queue = dict(zip(queues, self._names, strict=True))
+        taken = [(of_queue[first[0].decode()], first[1])]
+        for name, messages in zip(self._names, pipeline.execute(), strict=True):
+            taken += [(name, message) for message in messages or ()]
         return [(worker, *_read(message)) for worker, message in taken]
 
-    def _end(self, worker: str, group: str, jobs: Sequence[str]) -> int:
+    def _end(self, worker: str, group: str, jobs: Sequence[JobId]) -> int:
         """Settle a group; the number of its jobs."""
-        fetched = self._store.queue.fetch(group, [type(new_job_id())(job) for job in jobs])
+        fetched = self._store.queue.fetch(group, jobs)
         done = Outcome(Status.SUCCEEDED, outputs={})
         settlements = [Settlement(one.claim, done, 0, 1000, 1) for one in fetched]
         rows = Counter(one.spec.function for one in fetched)
@@ -128,7 +127,7 @@ class Players:
         )  # fmt: skip
 
 
-def _read(message: bytes) -> tuple[str, Sequence[str]]:
+def _read(message: bytes) -> tuple[str, Sequence[JobId]]:
     """Group and jobs of a message."""
     [group, jobs], _, _ = msgpack.unpackb(base64.b64decode(json.loads(message)["body"]))
     return group, jobs

@@ -65,7 +65,7 @@ class Costs:
     def compute_s(self, ref: FunctionRef, rows: int, quantile: float = 0.5) -> float:
         """Predicted compute time of a function alone; that share of runs takes at most as long."""
         known = self._alone_s.get(ref)
-        # asked a hundred times for a decision
+        # a decision asks this most
         if known is not None and (seconds := known.get((rows, quantile))) is not None:
             return seconds
         its = self._functions.get(ref)

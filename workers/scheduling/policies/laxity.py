@@ -175,6 +175,7 @@ class _Decision:
             if _is_better_elsewhere(turn.job.function, worker, others):
                 turns.skip_line()
                 continue
+            # most offers are of functions that no room is left for: those need no sums
             fit = Fit.NO_MEMBER
             if filling.has(turn.job.function) or filling.room_s >= turns.least_s:
                 fit = filling.offer(turn, self._waiting)
